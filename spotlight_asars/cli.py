@@ -1,0 +1,205 @@
+"""The command line: ``python -m spotlight_asars``, or ``spotlight-asars`` once installed."""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from spotlight_asars.datasets import FORMATS, SupportFilters
+from spotlight_asars.errors import InputError
+from spotlight_asars.experiments.compare import Protocol, compare
+from spotlight_asars.experiments.logs import LogChoice, prepare_log
+from spotlight_asars.experiments.settings import DEFAULT_SYSTEMS, settings_of
+from spotlight_asars.experiments.table import format_table
+from spotlight_asars.files import writable_folder, write_whole
+from spotlight_asars.sequence.registry import representation_names
+from spotlight_asars.sequence.representations import DWELL_RULES
+from spotlight_asars.sessions import SECONDS_PER_UNIT, SESSION_GAP
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+EXAMPLES = """examples:
+  spotlight-asars compare
+      the simulator, four systems, a few minutes
+  spotlight-asars compare --data u.data --format movielens --models gru4rec,asars_time_user
+  spotlight-asars compare --train train.txt --test test.txt --format recsys15 --models gru4rec,asars_time_att
+  spotlight-asars compare --data clicks.csv --format csv --columns user,item,time
+  spotlight-asars compare --data clicks.csv --format csv --columns -,item,time,session
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    Run the command line.
+
+    Returns
+    -------
+    int
+        0 when all is well, 2 for wrong input (told in one line on standard error), 130 when interrupted.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except InputError as error:
+        print(f"spotlight-asars: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("spotlight-asars: interrupted, nothing was written", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _run_compare(options: argparse.Namespace) -> int:
+    begin = time.perf_counter()
+    systems = {name: _settings(name) for name in options.models}
+    folder = writable_folder(options.out)
+    log = prepare_log(_log_choice(options))
+    protocol = Protocol(
+        epochs=options.epochs,
+        seed=options.seed,
+        dwell=options.dwell,
+        max_sequence_length=options.max_sequence_length,
+        use_cuda=options.use_cuda,
+        verbose=not options.quiet,
+    )
+    say = (lambda line: None) if options.quiet else (lambda line: print(line, file=sys.stderr, flush=True))
+    results = compare(log, systems, protocol, report=say)
+    write_whole(folder / "results.json", json.dumps(results, indent=2, allow_nan=False) + "\n")
+    print(format_table(results))
+    print(f"written to {folder / 'results.json'} after {time.perf_counter() - begin:.0f} s")
+    return 0
+
+
+def _settings(name: str):
+    try:
+        return settings_of(name)
+    except ValueError:
+        raise InputError(
+            f"--models: no system is called {name!r}: there are {', '.join(representation_names())}"
+        ) from None
+
+
+def _log_choice(options: argparse.Namespace) -> LogChoice:
+    read_options = {
+        name: value
+        for name in ("columns", "timestamp_unit", "separator")
+        if (value := getattr(options, name)) is not None
+    }
+    if options.log_format in FORMATS:
+        for name in read_options:
+            if name not in FORMATS[options.log_format].options:
+                option = "--" + name.replace("_", "-")
+                raise InputError(f"{option} does not go with --format {options.log_format}, whose layout is fixed")
+    if options.log_format == "csv" and "columns" not in read_options:
+        raise InputError("--format csv needs --columns USER,ITEM,TIME[,SESSION] (- for USER where there is none)")
+    if options.data is not None and (options.train is not None or options.test is not None):
+        raise InputError("--data goes without --train and --test: give one whole log, or its two parts")
+    files = [path for path in (options.data, options.train, options.test) if path is not None]
+    if files and options.dataset is not None:
+        raise InputError("--dataset goes without files: give either")
+    return LogChoice(
+        data=options.data,
+        train=options.train,
+        test=options.test,
+        log_format=options.log_format,
+        read_options=read_options,
+        filters=options.filters,
+        test_share=options.test_share,
+        session_gap=options.session_gap,
+        seed=options.seed,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="spotlight-asars",
+        description="Session-aware recommendation with dwell times.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    compare_command = commands.add_parser(
+        "compare",
+        help="train systems on a log and print the paper's Table 2 for it",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    compare_command.set_defaults(run=_run_compare)
+    _add_log_options(compare_command.add_argument_group("the log (the simulator without any)"))
+    _add_protocol_options(compare_command.add_argument_group("the comparison"))
+    return parser
+
+
+def _add_log_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--data", type=Path, metavar="FILE", help="a whole log: filtered, then split by time")
+    group.add_argument("--train", type=Path, metavar="FILE", help="training part, with --test: taken as split")
+    group.add_argument("--test", type=Path, metavar="FILE", help="test part")
+    group.add_argument("--dataset", choices=["synthetic"], help="a log made here")
+    group.add_argument("--format", dest="log_format", choices=sorted(FORMATS), help="format of the files")
+    group.add_argument("--columns", metavar="USER,ITEM,TIME[,SESSION]", help="columns of a csv; - for no USER")
+    group.add_argument("--separator", metavar="CHAR", help="separator of a csv, else by the file's ending")
+    group.add_argument("--timestamp-unit", choices=list(SECONDS_PER_UNIT), help="unit of the times of a csv")
+    group.add_argument("--session-gap", type=_positive, default=SESSION_GAP, metavar="SECONDS",
+                       help="pause that ends a session where the log has none (%(default)g)")  # fmt: skip
+    group.add_argument("--filters", type=_filters, metavar="ITEM,SESSION,USER",
+                       help="fewest events an item, events a session, sessions a user, for --data")  # fmt: skip
+    group.add_argument("--test-share", type=_share, default=0.2, help="test share of the sessions (%(default)g)")
+
+
+def _add_protocol_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--models", type=_names, default=DEFAULT_SYSTEMS, metavar="A,B",
+                       help=f"systems, of {', '.join(representation_names())}")  # fmt: skip
+    group.add_argument("--epochs", type=_count, default=20, help="the most epochs (%(default)s)")
+    group.add_argument("--seed", type=_seed, default=0, help="of all that is drawn (%(default)s)")
+    group.add_argument("--dwell", choices=DWELL_RULES, default="known",
+                       help="whether the newest event's dwell counts (%(default)s)")  # fmt: skip
+    group.add_argument("--max-sequence-length", type=_length, default=200, help="events a row (%(default)s)")
+    group.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="where results.json goes")
+    group.add_argument("--use-cuda", action="store_true", help="train on the GPU")
+    group.add_argument("--quiet", action="store_true", help="no progress on standard error")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise argparse.ArgumentTypeError("give at least one name")
+    return tuple(dict.fromkeys(names))
+
+
+def _number(text: str, convert: type, least: float, most: float, what: str):
+    try:
+        value = convert(text)
+    except ValueError:
+        value = None
+    if value is None or not least <= value <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+    return value
+
+
+def _count(text: str) -> int:
+    return _number(text, int, 1, 10**9, "a whole number of at least 1")
+
+
+def _length(text: str) -> int:
+    return _number(text, int, 2, 10**9, "a whole number of at least 2")
+
+
+def _seed(text: str) -> int:
+    return _number(text, int, 0, 2**32 - 1, "a whole number from 0 to 4294967295")
+
+
+def _positive(text: str) -> float:
+    return _number(text, float, 1e-9, 1e12, "a positive number of seconds")
+
+
+def _share(text: str) -> float:
+    return _number(text, float, 1e-6, 1 - 1e-6, "a share between 0 and 1")
+
+
+def _filters(text: str) -> SupportFilters:
+    parts = text.split(",")
+    if len(parts) != 3:
+        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers ITEM,SESSION,USER")
+    return SupportFilters(*(_count(part) for part in parts))

@@ -1,0 +1,184 @@
+"""Support filters and the session-aware split by time (paper section 3.1)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from spotlight_asars.errors import InputError
+from spotlight_asars.sessions import ANONYMOUS_USER, SessionInteractions
+
+
+def filter_support(
+    interactions: SessionInteractions,
+    item_support: int = 10,
+    session_length: int = 2,
+    user_sessions: int = 10,
+) -> SessionInteractions:
+    """
+    Drop rare items, short sessions and seldom users until nothing more falls out.
+
+    Parameters
+    ----------
+    interactions : SessionInteractions
+    item_support : int, optional
+        Fewest events of an item.
+    session_length : int, optional
+        Fewest events of a session.
+    user_sessions : int, optional
+        Fewest sessions of a user; anonymous sessions are not asked.
+
+    Returns
+    -------
+    SessionInteractions
+        What is left, with items and users numbered anew. The cut into sessions stays as it was.
+
+    Raises
+    ------
+    InputError
+        If nothing is left.
+    """
+    users, items, sessions = interactions.user_ids, interactions.item_ids, interactions.session_ids
+    kept = np.ones(len(interactions), dtype=bool)
+    while True:
+        item_count = np.bincount(items[kept], minlength=interactions.num_items)
+        length = np.bincount(sessions[kept], minlength=interactions.num_sessions)
+        owner = np.zeros(interactions.num_sessions, dtype=np.int64)
+        owner[sessions] = users
+        session_count = np.bincount(owner[length > 0], minlength=interactions.num_users)
+        stays = (item_count[items] >= item_support) & (length[sessions] >= session_length)
+        stays &= (session_count[users] >= user_sessions) | (users == ANONYMOUS_USER)
+        stays &= kept
+        if stays.sum() == kept.sum():
+            break
+        kept = stays
+    if not kept.any():
+        raise InputError(
+            f"no event is left after the filters (item support {item_support}, session length {session_length}, "
+            f"sessions a user {user_sessions}): lower them, or give a longer log"
+        )
+    return _renumbered(interactions.select(kept))
+
+
+@dataclass(frozen=True)
+class TimeSplit:
+    """
+    A training and a test part, numbered alike, and what the test part lost.
+
+    Attributes
+    ----------
+    train, test : SessionInteractions
+    boundary : float or None
+        Seconds; a session whose last event is later is test. None where the parts were given.
+    dropped_test_events, dropped_test_sessions : float
+        Shares of the test part that left it, since their items or users are not in the training part, or since
+        fewer than two events of their session stayed.
+    """
+
+    train: SessionInteractions
+    test: SessionInteractions
+    boundary: float | None
+    dropped_test_events: float
+    dropped_test_sessions: float
+
+
+def time_based_split(
+    interactions: SessionInteractions, test_share: float = 0.2, boundary: float | None = None
+) -> TimeSplit:
+    """
+    Split sessions by the time of their last event.
+
+    Parameters
+    ----------
+    interactions : SessionInteractions
+    test_share : float, optional
+        Share of the sessions that are test; used where no boundary is given.
+    boundary : float, optional
+        Seconds; sessions that end later are test.
+
+    Raises
+    ------
+    InputError
+        If a part would be empty.
+    """
+    last = np.append(np.diff(interactions.session_ids) != 0, True)
+    end = interactions.timestamps[last]  # (sessions,)
+    if boundary is None:
+        if not 0.0 < test_share < 1.0:
+            raise InputError(f"test_share is {test_share}: give a share between 0 and 1")
+        boundary = float(np.quantile(end, 1.0 - test_share, method="lower"))
+    is_test = (end > boundary)[interactions.session_ids]
+    if is_test.all() or not is_test.any():
+        part = "training" if is_test.all() else "test"
+        raise InputError(f"the {part} part of the split by time is empty: give a longer log or another boundary")
+    return align_test(interactions.select(~is_test), interactions.select(is_test), boundary)
+
+
+def align_test(train: SessionInteractions, test: SessionInteractions, boundary: float | None = None) -> TimeSplit:
+    """
+    Number the test part as the training part, and drop what the training part has never seen.
+
+    Events of unseen items and users leave the test part, and then sessions of fewer than two events. The two may
+    come from one log (numbered alike) or from two (then their raw ids say what is the same).
+
+    Raises
+    ------
+    InputError
+        If nothing of the test part is left, or one part has raw ids and the other none.
+    """
+    train = _renumbered(train)
+    items = _numbers_in(train, test, "item")
+    users = _numbers_in(train, test, "user")
+    seen = (items > 0) & ((users > 0) | (test.user_ids == ANONYMOUS_USER))
+    length = np.bincount(test.session_ids[seen], minlength=test.num_sessions)
+    kept = seen & (length[test.session_ids] >= 2)
+    if not kept.any():
+        raise InputError("no test session of two or more events has only items and users of the training part")
+    aligned = test.select(kept)
+    aligned.item_ids, aligned.user_ids = items[kept], users[kept]
+    for name in ("num_items", "num_users", "item_vocabulary", "user_vocabulary"):
+        setattr(aligned, name, getattr(train, name))
+    aligned = _ordered_by_user(aligned)
+    return TimeSplit(
+        train,
+        aligned,
+        boundary,
+        dropped_test_events=1.0 - len(aligned) / len(test),
+        dropped_test_sessions=1.0 - aligned.num_sessions / test.num_sessions,
+    )
+
+
+def _numbers_in(train: SessionInteractions, test: SessionInteractions, kind: str) -> np.ndarray:
+    """The test part's items or users in the training part's numbers, 0 where unseen; shape (events,)."""
+    name = f"{kind}_vocabulary"
+    ours, theirs = getattr(train, name), getattr(test, name)
+    numbers = getattr(test, f"{kind}_ids")
+    if (ours is None) != (theirs is None):
+        raise InputError(f"only one of the training and the test part has {kind}s with raw ids: give both or none")
+    if ours is None:
+        seen = np.zeros(max(getattr(train, f"num_{kind}s"), getattr(test, f"num_{kind}s")), dtype=bool)
+        seen[getattr(train, f"{kind}_ids")] = True
+        return np.where(seen[numbers], numbers, 0).astype(np.int32)
+    lookup = np.concatenate([[0], ours.transform(theirs.raw_ids)]).astype(np.int32)
+    return lookup[numbers]
+
+
+def _renumbered(interactions: SessionInteractions) -> SessionInteractions:
+    """A copy with items and users numbered without gaps, where there are raw ids to tell which is which."""
+    interactions = interactions.select(slice(None))
+    for kind in ("item", "user"):
+        vocabulary = getattr(interactions, f"{kind}_vocabulary")
+        if vocabulary is None:
+            continue
+        numbers = getattr(interactions, f"{kind}_ids")
+        kept = np.bincount(numbers, minlength=len(vocabulary) + 1) > 0
+        smaller, renumber = vocabulary.keep(kept)
+        setattr(interactions, f"{kind}_vocabulary", smaller)
+        setattr(interactions, f"{kind}_ids", renumber[numbers])
+        setattr(interactions, f"num_{kind}s", len(smaller) + 1)
+    return interactions
+
+
+def _ordered_by_user(interactions: SessionInteractions) -> SessionInteractions:
+    """Events in the order of the (new) user numbers; sessions and their events stay in order."""
+    order = np.lexsort((interactions.session_ids, interactions.user_ids))
+    return interactions.select(order)

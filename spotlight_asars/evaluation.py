@@ -1,0 +1,198 @@
+"""Exact ranks over all items, MRR@K and Recall@K, bootstrap intervals by session (paper section 3.3)."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spotlight_asars.errors import InputError
+from spotlight_asars.interactions import ITEM, TARGET, SessionSequences
+
+CUTOFFS = (10, 20, 30, 40, None)
+
+
+class System(Protocol):
+    """What can be evaluated: every system of this package, and any object with these two methods."""
+
+    def target_states(self, sequences: SessionSequences) -> Tensor:
+        """Whatever is needed to score each target, (targets, ...), from the events before it."""
+
+    def item_scores(self, states: Tensor) -> Tensor:
+        """Scores of items 1, 2, ... for some of those states, (targets, items)."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """
+    The rank of every target, and the session it belongs to.
+
+    Attributes
+    ----------
+    ranks : float64 array of shape (targets,)
+        ``1 + #(higher) + #(equal others) / 2`` among all items.
+    session_ids : int64 array of shape (targets,)
+        The units that the bootstrap draws.
+    """
+
+    ranks: np.ndarray
+    session_ids: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ranks)
+
+    def reciprocal(self, cutoff: int | None = None) -> np.ndarray:
+        """1 / rank, 0 past the cutoff (None: no cutoff); shape (targets,)."""
+        return np.where(self.hits(cutoff), 1.0 / self.ranks, 0.0)
+
+    def hits(self, cutoff: int | None = None) -> np.ndarray:
+        """Whether a target's rank is within the cutoff; shape (targets,)."""
+        return np.ones(len(self.ranks), dtype=bool) if cutoff is None else self.ranks <= cutoff
+
+
+def rank_targets(system: System, sequences: SessionSequences, memory_mib: float = 256.0) -> Ranks:
+    """
+    Rank the item of every target event among all items.
+
+    Parameters
+    ----------
+    system : System
+        A fitted model.
+    sequences : SessionSequences
+        Rows whose targets are ranked from the events before them.
+    memory_mib : float, optional
+        About how much memory the scores may take at a time, whatever the catalogue.
+
+    Returns
+    -------
+    Ranks
+        In the order of rows, then of time.
+
+    Raises
+    ------
+    InputError
+        If there is no target.
+    ValueError
+        If a score is not finite.
+    """
+    is_target = sequences.events[:, TARGET] != 0
+    items = sequences.events[is_target, ITEM].astype(np.int64)
+    if not len(items):
+        raise InputError("no event is to be predicted: the test part needs sessions of two or more events")
+    states = system.target_states(sequences)
+    bytes_a_target = 3 * 4 * sequences.num_items  # scores, and two comparisons
+    block = max(1, int(memory_mib * 2**20 / bytes_a_target))
+    ranks = np.concatenate(
+        [
+            _ranks_of(system.item_scores(states[begin : begin + block]), items[begin : begin + block])
+            for begin in range(0, len(items), block)
+        ]
+    )
+    return Ranks(ranks, sequences.session_ids[is_target])
+
+
+def _ranks_of(scores: Tensor, items: np.ndarray) -> np.ndarray:
+    """Ranks of items (targets,) in scores (targets, items)."""
+    scores = torch.as_tensor(scores)
+    if not torch.isfinite(scores).all():
+        raise ValueError("a score is not finite: the model is broken, and its ranks would mean nothing")
+    own = scores.gather(1, torch.from_numpy(items - 1).to(scores.device)[:, None])  # (targets, 1)
+    higher = (scores > own).sum(dim=1)
+    equal = (scores == own).sum(dim=1) - 1
+    return (1.0 + higher.double() + equal.double() / 2.0).cpu().numpy()
+
+
+def metrics(ranks: Ranks, cutoffs: tuple[int | None, ...] = CUTOFFS) -> dict[str, float]:
+    """
+    MRR@K and Recall@K over targets.
+
+    Returns
+    -------
+    dict
+        Keys 'mrr@20', 'recall@20', ...; 'mrr@all' where the cutoff is None (its recall is always 1 and left out).
+    """
+    values = {}
+    for cutoff in cutoffs:
+        name = "all" if cutoff is None else cutoff
+        values[f"mrr@{name}"] = float(ranks.reciprocal(cutoff).mean())
+        if cutoff is not None:
+            values[f"recall@{cutoff}"] = float(ranks.hits(cutoff).mean())
+    return values
+
+
+def bootstrap_means(values: np.ndarray, session_ids: np.ndarray, resamples: int = 1000, seed: int = 0) -> np.ndarray:
+    """
+    Means of values under resampling of whole sessions, since targets of one session are not independent.
+
+    Parameters
+    ----------
+    values : array of shape (targets,)
+    session_ids : int array of shape (targets,)
+    resamples, seed : int, optional
+
+    Returns
+    -------
+    float64 array of shape (resamples,)
+    """
+    _, session = np.unique(session_ids, return_inverse=True)
+    totals = np.bincount(session, weights=values)  # (sessions,)
+    counts = np.bincount(session)
+    random_state = np.random.RandomState(seed)
+    sessions = len(counts)
+    means = np.empty(resamples)
+    for resample in range(resamples):
+        drawn = np.bincount(random_state.randint(sessions, size=sessions), minlength=sessions)
+        means[resample] = (drawn @ totals) / (drawn @ counts)
+    return means
+
+
+def confidence_interval(
+    values: np.ndarray, session_ids: np.ndarray, level: float = 0.95, resamples: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile interval of the mean under :func:`bootstrap_means`."""
+    means = bootstrap_means(values, session_ids, resamples, seed)
+    low, high = np.quantile(means, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """
+    The difference of two systems' means on the same targets.
+
+    Attributes
+    ----------
+    difference : float
+        First less second.
+    interval : tuple of two floats
+        95 % interval of the difference.
+    p_value : float
+        Two-sided: twice the share of resamples on the other side of zero.
+    """
+
+    difference: float
+    interval: tuple[float, float]
+    p_value: float
+
+
+def paired_test(
+    first: np.ndarray, second: np.ndarray, session_ids: np.ndarray, resamples: int = 1000, seed: int = 0
+) -> PairedTest:
+    """
+    Compare two systems target by target, resampling whole sessions.
+
+    Parameters
+    ----------
+    first, second : arrays of shape (targets,)
+        Such as ``Ranks.reciprocal(20)`` of two systems on the same sequences.
+    """
+    if len(first) != len(second):
+        raise InputError(f"the two systems have {len(first)} and {len(second)} targets: evaluate both on the same")
+    difference = np.asarray(first, dtype=np.float64) - second
+    means = bootstrap_means(difference, session_ids, resamples, seed)
+    low, high = np.quantile(means, [0.025, 0.975])
+    smaller = min((means <= 0).mean(), (means >= 0).mean())
+    # A resample count of 0 says only that the probability is below 1 in so many.
+    p_value = min(1.0, max(2.0 * smaller, 1.0 / resamples))
+    return PairedTest(float(difference.mean()), (float(low), float(high)), float(p_value))

@@ -1,0 +1,1 @@
+"""Experiments on a log: the comparison of the paper's section 3."""

@@ -1,0 +1,177 @@
+"""The paper's Table 2 for any log: train the named systems on one part, rank the other, and say how sure that is."""
+
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+
+from spotlight_asars import host
+from spotlight_asars.cross_validation import TimeSplit, time_based_split
+from spotlight_asars.evaluation import Ranks, confidence_interval, metrics, rank_targets
+from spotlight_asars.experiments.logs import PreparedLog
+from spotlight_asars.experiments.memory import PeakMemory
+from spotlight_asars.experiments.settings import SystemSettings
+from spotlight_asars.interactions import SessionSequences, to_session_sequences
+from spotlight_asars.sequence.fitting import EpochRecord
+from spotlight_asars.sequence.implicit import ASARSSequenceModel
+
+VALIDATION_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """
+    How every system is trained and tested.
+
+    Attributes
+    ----------
+    epochs : int
+        The most epochs; how many are used is chosen on the latest sessions of the training part.
+    seed : int
+    dwell : {'known', 'observed'}
+    max_sequence_length : int
+        Events a row.
+    use_cuda : bool
+    verbose : bool
+        Show progress on standard error.
+    """
+
+    epochs: int = 20
+    seed: int = 0
+    dwell: str = "known"
+    max_sequence_length: int = 200
+    use_cuda: bool = False
+    verbose: bool = True
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The rows of one comparison: those to choose the number of epochs by, and those of the result."""
+
+    fitting: SessionSequences
+    validation: SessionSequences
+    train: SessionSequences
+    test: SessionSequences
+
+
+def compare(
+    log: PreparedLog,
+    systems: dict[str, SystemSettings],
+    protocol: Protocol,
+    report: Callable[[str], None] = lambda line: None,
+) -> dict:
+    """
+    Train and test systems on one log.
+
+    Parameters
+    ----------
+    log : PreparedLog
+    systems : dict
+        Settings by the name of the net.
+    protocol : Protocol
+    report : callable, optional
+        Gets a line before each system.
+
+    Returns
+    -------
+    dict
+        What ``results.json`` holds: 'dataset', 'protocol' and 'models'.
+    """
+    parts = _parts(log.split, protocol.max_sequence_length)
+    models = {}
+    for place, (name, settings) in enumerate(systems.items()):
+        report(f"{name} ({place + 1} of {len(systems)})")
+        models[name] = _run(name, settings, parts, protocol)
+    return {
+        "dataset": {**log.dataset, "targets": parts.test.num_targets},
+        "protocol": {**log.protocol, **_describe(protocol, parts)},
+        "models": models,
+    }
+
+
+def _parts(split: TimeSplit, max_sequence_length: int) -> Parts:
+    inner = time_based_split(split.train, VALIDATION_SHARE)
+    fitting, validation = _rows(inner, max_sequence_length)
+    train, test = _rows(split, max_sequence_length)
+    return Parts(fitting, validation, train, test)
+
+
+def _rows(split: TimeSplit, max_sequence_length: int) -> tuple[SessionSequences, SessionSequences]:
+    train = to_session_sequences(split.train, max_sequence_length)
+    test = to_session_sequences(
+        split.test,
+        max_sequence_length,
+        history=split.train,
+        binning=train.binning,
+        gap_binning=train.gap_binning,
+    )
+    return train, test
+
+
+def _run(name: str, settings: SystemSettings, parts: Parts, protocol: Protocol) -> dict:
+    with PeakMemory(protocol.use_cuda) as memory:
+        chosen = new_model(name, settings, protocol, protocol.epochs)
+        chosen.fit(parts.fitting, verbose=protocol.verbose, validation=parts.validation)
+        best = min(chosen.epoch_records, key=lambda record: record.validation_loss)
+        model = new_model(name, settings, protocol, best.epoch + 1)
+        model.fit(parts.train, verbose=protocol.verbose)
+        begin = time.perf_counter()
+        ranks = rank_targets(model, parts.test)
+        seconds = time.perf_counter() - begin
+    return {
+        **metrics(ranks),
+        "targets": len(ranks),
+        "ci95": _intervals(ranks, protocol.seed),
+        **_speed(model.epoch_records),
+        "evaluation_seconds": seconds,
+        "peak_memory_mib": memory.mib,
+        "epochs": best.epoch + 1,
+        "validation_loss": best.validation_loss,
+        "parameters": sum(weight.numel() for weight in model._net.parameters()),
+        "settings": asdict(settings),
+    }
+
+
+def new_model(name: str, settings: SystemSettings, protocol: Protocol, epochs: int) -> ASARSSequenceModel:
+    """A model of the named net, not yet fitted."""
+    return ASARSSequenceModel(
+        loss=settings.loss,
+        representation=name,
+        embedding_dim=settings.embedding_dim,
+        n_iter=epochs,
+        batch_size=settings.batch_size,
+        optimizer_func=settings.optimizer_func,
+        use_cuda=protocol.use_cuda,
+        random_state=protocol.seed,
+        num_negative_samples=settings.num_negative_samples,
+        dwell=protocol.dwell,
+        representation_options=settings.representation_options,
+    )
+
+
+def _intervals(ranks: Ranks, seed: int) -> dict[str, tuple[float, float]]:
+    values = {"mrr@20": ranks.reciprocal(20), "recall@20": ranks.hits(20)}
+    return {name: confidence_interval(value, ranks.session_ids, seed=seed) for name, value in values.items()}
+
+
+def _speed(records: list[EpochRecord]) -> dict[str, float]:
+    seconds = float(np.median([record.seconds for record in records]))
+    return {"seconds_per_epoch": seconds, "events_per_second": records[0].events / seconds}
+
+
+def _describe(protocol: Protocol, parts: Parts) -> dict:
+    return {
+        **{name: value for name, value in asdict(protocol).items() if name != "verbose"},
+        "ranks": "among all training items; 1 + higher + equal others / 2",
+        "intervals": "95 %, bootstrap by session, 1000 resamples",
+        "epochs_chosen_by": f"loss on the latest {VALIDATION_SHARE:g} of the training sessions, then refitted on all",
+        "validation_targets": parts.validation.num_targets,
+        "host": host.NAME,
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }

@@ -1,0 +1,138 @@
+"""From the user's choice of a log to a training and a test part, and what there is to say of them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from spotlight_asars.cross_validation import TimeSplit, align_test, filter_support, time_based_split
+from spotlight_asars.datasets import FORMATS, SupportFilters, presets
+from spotlight_asars.datasets.synthetic import generate_sessions
+from spotlight_asars.errors import InputError
+from spotlight_asars.sessions import SESSION_GAP, SessionInteractions
+
+
+@dataclass(frozen=True)
+class LogChoice:
+    """
+    Which log to use, as the command line asks for it: exactly one of `data`, `train` with `test`, or neither.
+
+    Attributes
+    ----------
+    data, train, test : Path or None
+        One log to be filtered and split by time, or two parts taken as split. With none of them the simulator
+        makes a log.
+    log_format : str or None
+        Name of a reader in ``FORMATS``; needed for a file.
+    read_options : dict
+        Further keywords of the reader.
+    filters : SupportFilters or None
+        None takes the format's preset.
+    test_share : float
+        Share of the sessions that are test, for a log that is split here.
+    session_gap : float
+        Seconds; used where the log has no sessions of its own.
+    seed : int
+        Of the simulator.
+    """
+
+    data: Path | None = None
+    train: Path | None = None
+    test: Path | None = None
+    log_format: str | None = None
+    read_options: dict | None = None
+    filters: SupportFilters | None = None
+    test_share: float = 0.2
+    session_gap: float = SESSION_GAP
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class PreparedLog:
+    """A log ready to train and test on, and its description for ``results.json``."""
+
+    split: TimeSplit
+    dataset: dict
+    protocol: dict
+
+
+def prepare_log(choice: LogChoice) -> PreparedLog:
+    """
+    Read or simulate, filter and split.
+
+    Raises
+    ------
+    InputError
+        If the choice or the log is wrong.
+    """
+    if choice.train is not None or choice.test is not None:
+        if choice.train is None or choice.test is None:
+            raise InputError("only one of --train and --test is given: give both, or one whole log with --data")
+        name, how = f"{choice.train.name} -> {choice.test.name}", "as given"
+        split = align_test(_read(choice.train, choice), _read(choice.test, choice))
+    else:
+        if choice.data is None:
+            name, preset = "synthetic", presets.PAPER
+            log = generate_sessions(random_state=choice.seed).log
+            whole = SessionInteractions.from_log(log, session_gap=choice.session_gap)
+        else:
+            name, preset = choice.data.name, _format(choice).filters
+            whole = _read(choice.data, choice)
+        filters = choice.filters or preset
+        whole = filter_support(whole, filters.item_support, filters.session_length, filters.user_sessions)
+        how = (
+            f"by time, {choice.test_share:g} of the sessions are test; at least {filters.item_support} events an "
+            f"item, {filters.session_length} a session, {filters.user_sessions} sessions a user"
+        )
+        split = time_based_split(whole, choice.test_share)
+    return PreparedLog(split, {"name": name, **_describe(split)}, {"split": how, **_describe_loss(split)})
+
+
+def _format(choice: LogChoice):
+    if choice.log_format is None:
+        raise InputError(f"the format of the log is not said: give --format {'|'.join(FORMATS)}")
+    if choice.log_format not in FORMATS:
+        raise InputError(f"the format {choice.log_format!r} is not known: choose one of {', '.join(FORMATS)}")
+    return FORMATS[choice.log_format]
+
+
+def _read(path: Path, choice: LogChoice) -> SessionInteractions:
+    log = _format(choice).read(path, **(choice.read_options or {}))
+    try:
+        return SessionInteractions.from_log(log, session_gap=choice.session_gap)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _describe(split: TimeSplit) -> dict:
+    """Counts as in the paper's Table 1, for both parts together and each."""
+    parts = {"train": split.train, "test": split.test}
+    counts = {
+        name: {
+            "events": len(part),
+            "users": len(np.unique(part.user_ids[part.user_ids > 0])),
+            "items": len(np.unique(part.item_ids)),
+            "sessions": part.num_sessions,
+        }
+        for name, part in parts.items()
+    }
+    both = {key: counts["train"][key] + counts["test"][key] for key in ("events", "sessions")}
+    # The test part holds no user and no item that the training part lacks.
+    same = {key: counts["train"][key] for key in ("users", "items")}
+    return {**both, **same, **counts}
+
+
+def _describe_loss(split: TimeSplit) -> dict:
+    return {
+        "boundary": split.boundary,
+        "dropped_test_events": split.dropped_test_events,
+        "dropped_test_sessions": split.dropped_test_sessions,
+        "tied_timestamps": tied_share(split.train),
+    }
+
+
+def tied_share(interactions: SessionInteractions) -> float:
+    """Share of the events that have the same time as another one of their session."""
+    same = (np.diff(interactions.timestamps) == 0) & (np.diff(interactions.session_ids) == 0)
+    tied = np.append(same, False) | np.insert(same, 0, False)
+    return float(tied.mean())

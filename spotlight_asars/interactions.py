@@ -1,0 +1,373 @@
+"""Session-aware sequences: user-grouped, dwell-binned rows that models train on, made from Interactions."""
+
+from functools import cached_property
+
+import numpy as np
+
+from spotlight_asars.binning import PADDING_BIN, UNKNOWN_BIN, ScottBinning
+from spotlight_asars.errors import InputError
+from spotlight_asars.host import Interactions, SequenceInteractions
+from spotlight_asars.sessions import (
+    ANONYMOUS_USER,
+    PADDING_ITEM,
+    SESSION_GAP,
+    SessionInteractions,
+    as_session_interactions,
+    changes,
+    dwell_times,
+    session_gap_times,
+    session_starts,
+)
+from spotlight_asars.vocabulary import Vocabulary
+
+# The channels of an event as it travels through the host's `fit`: (batch, time, channel).
+ITEM, DWELL, TARGET, SESSION_START, SESSION_GAP_BIN, USER = range(6)
+NUM_CHANNELS = 6
+
+
+class SessionSequences(SequenceInteractions):
+    """
+    Sequence rows with users, sessions and binned dwell: the host's SequenceInteractions and what it drops.
+
+    A row holds consecutive sessions of one user (the paper's user-parallel mini-batch, section 2.2), or one session
+    of an anonymous log. Inside, events lie flat, without padding; the padded matrices are made when asked for.
+
+    Parameters
+    ----------
+    sequences : int array of shape (rows, time)
+        Item ids, 0 is padding.
+    user_ids : int array of shape (rows,), optional
+        0 is anonymous, the default.
+    num_items : int, optional
+        Number of item ids, 0 included, as in the host.
+    dwell, session_gaps : int arrays of shape (rows, time), optional
+        Bins; unknown by default.
+    session_starts, targets : bool arrays of shape (rows, time), optional
+        By default one session a row, and all its events but the first are targets.
+    binning, gap_binning : ScottBinning, optional
+        What made the bins of `dwell` and `session_gaps`.
+    num_users : int, optional
+        Number of user ids, 0 included.
+    item_vocabulary, user_vocabulary : Vocabulary, optional
+        Raw ids of the numbers.
+    """
+
+    def __init__(
+        self,
+        sequences: np.ndarray,
+        user_ids: np.ndarray | None = None,
+        num_items: int | None = None,
+        dwell: np.ndarray | None = None,
+        session_starts: np.ndarray | None = None,
+        session_gaps: np.ndarray | None = None,
+        targets: np.ndarray | None = None,
+        binning: ScottBinning | None = None,
+        gap_binning: ScottBinning | None = None,
+        num_users: int | None = None,
+        item_vocabulary: Vocabulary | None = None,
+        user_vocabulary: Vocabulary | None = None,
+    ) -> None:
+        sequences = np.asarray(sequences)
+        if sequences.ndim != 2:
+            raise InputError(f"sequences have shape {sequences.shape}: give (rows, time)")
+        present = sequences != PADDING_ITEM
+        first = present & (np.cumsum(present, axis=1) == 1)
+        starts = first if session_starts is None else np.asarray(session_starts, dtype=bool) | first
+        channels = np.zeros((*sequences.shape, USER), dtype=np.int32)  # (rows, time, channel)
+        channels[..., ITEM] = sequences
+        channels[..., DWELL] = UNKNOWN_BIN if dwell is None else dwell
+        channels[..., SESSION_START] = starts
+        channels[..., SESSION_GAP_BIN] = np.where(starts, UNKNOWN_BIN, 0) if session_gaps is None else session_gaps
+        channels[..., TARGET] = present & ~starts if targets is None else targets
+
+        self.max_sequence_length = sequences.shape[1]
+        self.events = channels[present]  # (events, channel)
+        self.offsets = np.concatenate([[0], np.cumsum(present.sum(axis=1))])
+        self.session_ids = np.cumsum(starts[present]) - 1
+        rows = len(sequences)
+        self.user_ids = np.zeros(rows, np.int32) if user_ids is None else np.asarray(user_ids, np.int32)
+        self.num_items = int(sequences.max(initial=0)) + 1 if num_items is None else int(num_items)
+        self.num_users = int(self.user_ids.max(initial=0)) + 1 if num_users is None else int(num_users)
+        self.binning = ScottBinning() if binning is None else binning
+        self.gap_binning = ScottBinning() if gap_binning is None else gap_binning
+        self.item_vocabulary, self.user_vocabulary = item_vocabulary, user_vocabulary
+
+    @classmethod
+    def from_flat(
+        cls,
+        offsets: np.ndarray,
+        events: np.ndarray,
+        session_ids: np.ndarray,
+        user_ids: np.ndarray,
+        max_sequence_length: int,
+        like: "SessionSequences | SessionInteractions",
+        binning: ScottBinning,
+        gap_binning: ScottBinning,
+    ) -> "SessionSequences":
+        """
+        Rows from flat arrays, without ever making the padded ones.
+
+        Parameters
+        ----------
+        offsets : int array of shape (rows + 1,)
+            Row r holds events ``offsets[r]:offsets[r + 1]``.
+        events : int32 array of shape (events, 5)
+            Channels ITEM, DWELL, TARGET, SESSION_START, SESSION_GAP_BIN.
+        session_ids : int array of shape (events,)
+            Which session an event belongs to, the same in overlapping rows.
+        user_ids : int array of shape (rows,)
+        like :
+            Where the vocabularies and the numbers of ids come from.
+        """
+        rows = cls.__new__(cls)
+        rows.offsets, rows.events, rows.session_ids = offsets, events, session_ids
+        rows.user_ids, rows.max_sequence_length = user_ids, int(max_sequence_length)
+        rows.binning, rows.gap_binning = binning, gap_binning
+        for name in ("num_items", "num_users", "item_vocabulary", "user_vocabulary"):
+            setattr(rows, name, getattr(like, name))
+        return rows
+
+    def __len__(self) -> int:
+        return len(self.user_ids)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Events a row, shape (rows,)."""
+        return np.diff(self.offsets)
+
+    @property
+    def targets_a_row(self) -> np.ndarray:
+        """Events to be predicted a row, shape (rows,)."""
+        before = np.concatenate([[0], np.cumsum(self.events[:, TARGET], dtype=np.int64)])
+        return np.diff(before[self.offsets])
+
+    @property
+    def num_targets(self) -> int:
+        """How many events are to be predicted."""
+        return int(self.events[:, TARGET].sum())
+
+    @cached_property
+    def sequences(self) -> np.ndarray:
+        """Item ids, left-padded; int32, shape (rows, max_sequence_length)."""
+        return self._padded(ITEM).astype(np.int32)
+
+    @cached_property
+    def dwell(self) -> np.ndarray:
+        """Dwell bins: 0 padding, 1 unknown; int32, shape (rows, max_sequence_length)."""
+        return self._padded(DWELL).astype(np.int32)
+
+    @cached_property
+    def session_starts(self) -> np.ndarray:
+        """True at the first event of each session; shape (rows, max_sequence_length)."""
+        return self._padded(SESSION_START).astype(bool)
+
+    @cached_property
+    def session_gaps(self) -> np.ndarray:
+        """Bins of the gap before a session, at its first event, else 0; shape (rows, max_sequence_length)."""
+        return self._padded(SESSION_GAP_BIN).astype(np.int32)
+
+    @cached_property
+    def targets(self) -> np.ndarray:
+        """True where an event is to be predicted from those before it; shape (rows, max_sequence_length)."""
+        return self._padded(TARGET).astype(bool)
+
+    def _padded(self, channel: int) -> np.ndarray:
+        return self.padded_events(np.arange(len(self)), self.max_sequence_length)[..., channel]
+
+    def padded_events(self, rows: np.ndarray, width: int | None = None) -> np.ndarray:
+        """
+        Events of some rows with all channels, left-padded to the longest of them or to `width`.
+
+        Returns
+        -------
+        int64 array of shape (batch, time, channel)
+        """
+        lengths = self.lengths[rows]
+        width = int(lengths.max(initial=0)) if width is None else width
+        event, row, position = _flat_positions(self.offsets[rows], lengths)
+        column = position + (width - lengths)[row]
+        padded = np.zeros((len(rows), width, NUM_CHANNELS), dtype=np.int64)
+        padded[row, column, :USER] = self.events[event]
+        padded[row, column, USER] = self.user_ids[rows][row]
+        return padded
+
+    def rows(self, chosen: np.ndarray) -> "SessionSequences":
+        """Only the chosen rows (bool or indices), in that order."""
+        chosen = np.arange(len(self))[chosen]
+        lengths = self.lengths[chosen]
+        event, _, _ = _flat_positions(self.offsets[chosen], lengths)
+        return SessionSequences.from_flat(
+            np.concatenate([[0], np.cumsum(lengths)]),
+            self.events[event],
+            self.session_ids[event],
+            self.user_ids[chosen],
+            self.max_sequence_length,
+            like=self,
+            binning=self.binning,
+            gap_binning=self.gap_binning,
+        )
+
+
+def to_session_sequences(
+    interactions: Interactions,
+    max_sequence_length: int = 200,
+    step_size: int | None = None,
+    history: Interactions | None = None,
+    binning: ScottBinning | None = None,
+    gap_binning: ScottBinning | None = None,
+    drop_last_event: bool = False,
+    session_gap: float = SESSION_GAP,
+    timestamp_unit: str = "s",
+) -> SessionSequences:
+    """
+    Turn interactions with timestamps into user-grouped, dwell-binned rows (paper section 2.2, Eq. 13).
+
+    Parameters
+    ----------
+    interactions : the host's Interactions or SessionInteractions
+        What is to be predicted: each event but the first of its session is a target, once.
+    max_sequence_length : int, optional
+        Most events in a row; a longer history becomes several rows.
+    step_size : int, optional
+        How far those rows lie apart: each target then has at least ``max_sequence_length - step_size`` events
+        before it, where the user has them. Half of `max_sequence_length` by default.
+    history : the host's Interactions or SessionInteractions, optional
+        The training part: a known user's events before his first event in `interactions` become context, never
+        targets.
+    binning, gap_binning : ScottBinning, optional
+        Fitted bins of dwell and session gaps. By default they are fitted on `history`, else on `interactions`; give
+        the training rows' own for test rows.
+    drop_last_event : bool, optional
+        Leave out the last event of each session, whose dwell is unknown, as the paper does.
+    session_gap, timestamp_unit :
+        As for SessionInteractions; used where sessions are not yet cut.
+
+    Returns
+    -------
+    SessionSequences
+        Rows by user, the latest part of a long history first.
+    """
+    if max_sequence_length < 2:
+        raise InputError(f"max_sequence_length is {max_sequence_length}: give at least 2")
+    step_size = max(max_sequence_length // 2, 1) if step_size is None else step_size
+    if not 1 <= step_size <= max_sequence_length:
+        raise InputError(f"step_size is {step_size}: give 1 to max_sequence_length, {max_sequence_length}")
+    interactions = as_session_interactions(interactions, session_gap, timestamp_unit)
+    if history is not None:
+        history = as_session_interactions(history, session_gap, timestamp_unit)
+        _check_same_numbering(interactions, history)
+    fitted_on = interactions if history is None else history
+    if binning is None:
+        binning = ScottBinning().fit(fitted_on.dwell_times)
+    if gap_binning is None:
+        gap_binning = ScottBinning(scale="log").fit(fitted_on.session_gap_times)
+
+    users, items, times, sessions, is_context = _with_history(interactions, history)
+    starts = session_starts(sessions)
+    events = np.empty((len(users), USER), dtype=np.int32)  # (events, channel)
+    events[:, ITEM] = items
+    events[:, DWELL] = binning.transform(dwell_times(times, sessions))
+    events[:, SESSION_START] = starts
+    gaps = gap_binning.transform(session_gap_times(times, sessions, users))
+    events[:, SESSION_GAP_BIN] = np.where(starts, gaps, PADDING_BIN)
+    events[:, TARGET] = ~starts & ~is_context
+    if drop_last_event:
+        kept = np.append(sessions[1:] == sessions[:-1], False)
+        users, events, sessions = users[kept], events[kept], sessions[kept]
+
+    begin, target_begin, stop = _windows(users, sessions, max_sequence_length, step_size)
+    if history is not None:
+        targets_before = np.concatenate([[0], np.cumsum(events[:, TARGET])])
+        wanted = targets_before[stop] > targets_before[target_begin]
+        begin, target_begin, stop = begin[wanted], target_begin[wanted], stop[wanted]
+    event, row, _ = _flat_positions(begin, stop - begin)
+    flat = events[event]
+    flat[:, TARGET] &= event >= target_begin[row]
+    return SessionSequences.from_flat(
+        np.concatenate([[0], np.cumsum(stop - begin)]),
+        flat,
+        sessions[event],
+        users[begin],
+        max_sequence_length,
+        like=interactions,
+        binning=binning,
+        gap_binning=gap_binning,
+    )
+
+
+def _check_same_numbering(interactions: SessionInteractions, history: SessionInteractions) -> None:
+    for name in ("item_vocabulary", "user_vocabulary"):
+        ours, theirs = getattr(interactions, name), getattr(history, name)
+        if ours is not None and theirs is not None and ours != theirs:
+            raise InputError(f"interactions and history differ in their {name}: align the test part first")
+    if interactions.num_items != history.num_items:
+        raise InputError(
+            f"interactions have {interactions.num_items} item ids and history has {history.num_items}: "
+            f"give both the same num_items"
+        )
+
+
+def _with_history(
+    interactions: SessionInteractions, history: SessionInteractions | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Users, items, times, sessions and whether an event is only context, each of shape (events,)."""
+    parts = (interactions.user_ids, interactions.item_ids, interactions.timestamps, interactions.session_ids)
+    if history is None:
+        return *parts, np.zeros(len(interactions), dtype=bool)
+    num_users = max(interactions.num_users, history.num_users)
+    first_time = np.full(num_users, -np.inf)  # (users,); nobody's past is wanted unless he is in `interactions`
+    first_of_user = np.flatnonzero(changes(interactions.user_ids))
+    # Sessions of a known user are in order of time, so his first event is his earliest.
+    first_time[interactions.user_ids[first_of_user]] = interactions.timestamps[first_of_user]
+    first_time[ANONYMOUS_USER] = -np.inf
+    past = history.select(history.timestamps < first_time[history.user_ids])
+    users = np.concatenate([past.user_ids, interactions.user_ids])
+    order = np.argsort(users, kind="stable")  # each user's past before his present
+    joined = (
+        np.concatenate([before, now])[order]
+        for before, now in (
+            (past.item_ids, interactions.item_ids),
+            (past.timestamps, interactions.timestamps),
+            (past.session_ids, interactions.session_ids + past.num_sessions),
+            (np.ones(len(past), dtype=bool), np.zeros(len(interactions), dtype=bool)),
+        )
+    )
+    return users[order], *joined
+
+
+def _windows(
+    users: np.ndarray, sessions: np.ndarray, max_sequence_length: int, step_size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """First event, first event that is this row's own to predict, and end of each row; shape (rows,) each."""
+    if not len(users):
+        raise InputError("no events are left: loosen the filters, or keep the last events")
+    starts = changes(users) | ((users == ANONYMOUS_USER) & session_starts(sessions))
+    group_begin = np.flatnonzero(starts)  # (groups,)
+    length = np.diff(np.append(group_begin, len(users)))
+    more = np.maximum(length - max_sequence_length, 0)
+    num_windows = 1 + -(-more // step_size)
+    group = np.repeat(np.arange(len(length)), num_windows)  # (rows,)
+    from_end = np.arange(len(group)) - np.repeat(np.cumsum(num_windows) - num_windows, num_windows)
+    stop = length[group] - from_end * step_size
+    begin = np.maximum(stop - max_sequence_length, 0)
+    target_begin = np.where(begin == 0, 0, stop - step_size)
+    base = group_begin[group]
+    return base + begin, base + target_begin, base + stop
+
+
+def _flat_positions(begin: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For rows ``begin[r] : begin[r] + lengths[r]``: each event's index, its row and its place in the row."""
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    position = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return begin[row] + position, row, position
+
+
+def as_session_sequences(sequences: SequenceInteractions) -> SessionSequences:
+    """The host's SequenceInteractions with dwell unknown; SessionSequences are returned as they are."""
+    if isinstance(sequences, SessionSequences):
+        return sequences
+    if not hasattr(sequences, "sequences"):
+        raise InputError(
+            f"{type(sequences).__name__} holds no sequences: make them with to_session_sequences(interactions)"
+        )
+    return SessionSequences(sequences.sequences, user_ids=sequences.user_ids, num_items=int(sequences.num_items))

@@ -1,0 +1,246 @@
+"""Triangle attention (paper section 2.3), the recurrent layer over events, and the padding taken out of a batch."""
+
+import torch
+from torch import Tensor, nn
+
+# Any real score lies far above _MASKED; _FLOOR lies between, so that exp(_MASKED - maximum) is 0 even where all
+# is masked and the maximum itself would be _MASKED.
+_MASKED = -1e30
+_FLOOR = -1e20
+
+
+def triangle_attention(
+    scores: Tensor,
+    values: Tensor,
+    present: Tensor,
+    current_scores: Tensor | None = None,
+    segments: Tensor | None = None,
+    form: str = "linear",
+    chunk_size: int = 64,
+) -> Tensor:
+    """
+    Attend at every step to all events up to it: all rows of the paper's triangle at once (Eq. 16-18).
+
+    Step t gets ``sum_k w_tk values_k`` over k <= t, with w_t the softmax of the scores of those k. Masked positions
+    get zero weight; the zeros of Eq. 18 inside a softmax would not.
+
+    Parameters
+    ----------
+    scores : tensor of shape (batch, time)
+        Score of each event once it is past.
+    values : tensor of shape (batch, time, dim)
+        What is mixed.
+    present : bool tensor of shape (batch, time)
+        False at padding.
+    current_scores : tensor of shape (batch, time), optional
+        Score of each event while it is the newest one and its dwell is not yet known; `scores` by default.
+    segments : int tensor of shape (batch, time), optional
+        Sessions, non-decreasing: a step attends within its own segment only.
+    form : {'linear', 'dense'}, optional
+        'linear' carries a running sum from chunk to chunk, O(time) work and memory; 'dense' makes the whole
+        triangle, O(time ** 2), as the reference.
+    chunk_size : int, optional
+        Steps a chunk of the linear form.
+
+    Returns
+    -------
+    tensor of shape (batch, time, dim)
+        Zero where nothing is to attend to.
+    """
+    current_scores = scores if current_scores is None else current_scores
+    segments = torch.zeros_like(present, dtype=torch.long) if segments is None else segments
+    if form == "dense":
+        weights = triangle_weights(scores, present, current_scores, segments)
+        return weights @ values  # (batch, time, dim)
+    if form != "linear":
+        raise ValueError(f"form is {form!r}: choose 'linear' or 'dense'")
+
+    carry = _Carry.empty(values)
+    mixed = []
+    for begin in range(0, values.shape[1], chunk_size):
+        chunk = slice(begin, begin + chunk_size)
+        score, value, segment = scores[:, chunk], values[:, chunk], segments[:, chunk]
+        here = present[:, chunk]
+        logits = _triangle_logits(score, here, current_scores[:, chunk], segment)  # (batch, chunk, chunk)
+        mixed.append(carry.attend(logits, value, segment))  # (batch, chunk, dim)
+        carry = carry.advance(score, value, here, segment)
+    return torch.cat(mixed, dim=1) if mixed else torch.zeros_like(values)  # (batch, time, dim)
+
+
+def triangle_weights(
+    scores: Tensor, present: Tensor, current_scores: Tensor | None = None, segments: Tensor | None = None
+) -> Tensor:
+    """
+    The whole triangle of attention weights, as :func:`triangle_attention` uses them.
+
+    Returns
+    -------
+    tensor of shape (batch, time, time)
+        Entry (b, t, k) is the weight of event k at step t; rows sum to 1, or to 0 where nothing is present.
+    """
+    current_scores = scores if current_scores is None else current_scores
+    segments = torch.zeros_like(present, dtype=torch.long) if segments is None else segments
+    logits = _triangle_logits(scores, present, current_scores, segments)  # (batch, time, time)
+    return logits.softmax(dim=2).masked_fill(logits <= _MASKED, 0.0)
+
+
+def _triangle_logits(scores: Tensor, present: Tensor, current_scores: Tensor, segments: Tensor) -> Tensor:
+    steps = scores.shape[1]
+    allowed = torch.ones(steps, steps, dtype=torch.bool, device=scores.device).tril()  # (time, time)
+    allowed = allowed & present[:, None, :] & (segments[:, None, :] == segments[:, :, None])
+    logits = scores[:, None, :].expand(-1, steps, -1)  # (batch, time, time)
+    if current_scores is not scores:
+        newest = torch.eye(steps, dtype=torch.bool, device=scores.device)  # (time, time)
+        logits = torch.where(newest, current_scores[:, :, None], logits)
+    return logits.masked_fill(~allowed, _MASKED)
+
+
+class _Carry:
+    """
+    The running sums of the latest segment: ``sum exp(score - top) * value`` and ``sum exp(score - top)``.
+
+    `top` is their largest score; it cancels in the quotient, so no gradient has to pass through it.
+    """
+
+    def __init__(self, top: Tensor, weighted: Tensor, weight: Tensor, segment: Tensor | None) -> None:
+        self.top = top  # (batch,)
+        self.weighted = weighted  # (batch, dim)
+        self.weight = weight  # (batch,)
+        self.segment = segment  # (batch,)
+
+    @classmethod
+    def empty(cls, values: Tensor) -> "_Carry":
+        nothing = values.new_zeros(values.shape[0])  # (batch,)
+        return cls(nothing + _MASKED, values.new_zeros(values.shape[0], values.shape[2]), nothing, None)
+
+    def _top_for(self, segment: Tensor) -> Tensor:
+        """`top` where a later step is of the carried segment, else masked; the shape of `segment`."""
+        if self.segment is None:
+            return torch.full_like(segment, _MASKED, dtype=self.top.dtype)
+        shape = (-1,) + (1,) * (segment.dim() - 1)
+        same = segment == self.segment.view(shape)
+        return torch.where(same, self.top.view(shape), _MASKED)
+
+    def attend(self, logits: Tensor, values: Tensor, segments: Tensor) -> Tensor:
+        carried = self._top_for(segments)  # (batch, chunk)
+        top = torch.maximum(logits.detach().amax(dim=2), carried).clamp(min=_FLOOR)  # (batch, chunk)
+        weights = (logits - top[:, :, None]).exp()  # (batch, chunk, chunk)
+        share = (carried - top).exp()  # (batch, chunk)
+        weighted = weights @ values + share[:, :, None] * self.weighted[:, None, :]  # (batch, chunk, dim)
+        weight = weights.sum(dim=2) + share * self.weight[:, None]  # (batch, chunk)
+        return weighted / weight.clamp(min=torch.finfo(weight.dtype).tiny)[:, :, None]
+
+    def advance(self, scores: Tensor, values: Tensor, present: Tensor, segments: Tensor) -> "_Carry":
+        latest = segments[:, -1]  # (batch,)
+        stays = present & (segments == latest[:, None])
+        logits = scores.masked_fill(~stays, _MASKED)
+        carried = self._top_for(latest)  # (batch,)
+        top = torch.maximum(logits.detach().amax(dim=1), carried).clamp(min=_FLOOR)  # (batch,)
+        weights = (logits - top[:, None]).exp()  # (batch, chunk)
+        share = (carried - top).exp()  # (batch,)
+        weighted = torch.einsum("bk,bkd->bd", weights, values) + share[:, None] * self.weighted  # (batch, dim)
+        return _Carry(top, weighted, weights.sum(dim=1) + share * self.weight, latest)
+
+
+class EventLSTM(nn.LSTM):
+    """
+    A one-layer LSTM over events, batch first, that can also say what its state would be for another last input.
+
+    Under ``dwell='known'`` the newest event has an unknown dwell; a moment later the same event has a known one. The
+    state for the first must not enter the states that follow, so each step is taken twice from the same past.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size, batch_first=True)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """States after each step: (batch, time, input) to (batch, time, hidden)."""
+        return super().forward(inputs)[0]
+
+    def with_newest(self, inputs: Tensor, newest: Tensor) -> tuple[Tensor, Tensor]:
+        """
+        States after each step, and the states had that step's input been the one of `newest`.
+
+        Parameters
+        ----------
+        inputs : tensor of shape (batch, time, input)
+        newest : tensor of shape (batch, time, input)
+            Or one that broadcasts to it.
+
+        Returns
+        -------
+        (states, newest_states) : two tensors of shape (batch, time, hidden)
+        """
+        bias = self.bias_ih_l0 + self.bias_hh_l0
+        wanted = inputs @ self.weight_ih_l0.T + bias  # (batch, time, 4 * hidden)
+        wanted_newest = (newest @ self.weight_ih_l0.T + bias).expand_as(wanted)
+        recurrent = self.weight_hh_l0.T
+        hidden = inputs.new_zeros(inputs.shape[0], self.hidden_size)  # (batch, hidden)
+        cell = hidden
+        states, newest_states = [], []
+        for gates, newest_gates in zip(wanted.unbind(1), wanted_newest.unbind(1), strict=True):
+            past = hidden @ recurrent  # (batch, 4 * hidden)
+            newest_states.append(_lstm_step(newest_gates + past, cell)[0])
+            hidden, cell = _lstm_step(gates + past, cell)
+            states.append(hidden)
+        return torch.stack(states, dim=1), torch.stack(newest_states, dim=1)  # (batch, time, hidden)
+
+
+def _lstm_step(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    entry, forget, candidate, output = gates.chunk(4, dim=1)  # (batch, hidden) each
+    cell = torch.sigmoid(forget) * cell + torch.sigmoid(entry) * torch.tanh(candidate)
+    return torch.sigmoid(output) * torch.tanh(cell), cell
+
+
+class EventGRU(nn.GRU):
+    """A one-layer GRU over events, batch first."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size, batch_first=True)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """States after each step: (batch, time, input) to (batch, time, hidden)."""
+        return super().forward(inputs)[0]
+
+
+def without_padding(events: Tensor) -> tuple[Tensor, Tensor]:
+    """
+    Move the events of each row to its front, in order, and cut off what is padding in every row.
+
+    Recurrent layers then start at the first event, so no state depends on how much padding stands before it.
+
+    Parameters
+    ----------
+    events : int tensor of shape (batch, length, channel)
+        Channel 0 holds items; 0 is padding, wherever in the row it stands.
+
+    Returns
+    -------
+    (events, seen) : tensors of shape (batch, time, channel) and (batch, length + 1)
+        `seen` counts the events before each position, and at its end all of them.
+    """
+    present = events[:, :, 0] != 0
+    seen = nn.functional.pad(present.long().cumsum(dim=1), (1, 0))  # (batch, length + 1)
+    time = int(seen[:, -1].max()) if seen.numel() else 0
+    row, column = present.nonzero(as_tuple=True)  # (events,)
+    front = events.new_zeros(events.shape[0], time, events.shape[2])  # (batch, time, channel)
+    front[row, seen[row, column]] = events[row, column]
+    return front, seen
+
+
+def at_positions(states: Tensor, seen: Tensor) -> Tensor:
+    """
+    Put states back to the positions of the row they came from.
+
+    Parameters
+    ----------
+    states : tensor of shape (batch, time + 1, dim)
+        After 0, 1, ... events.
+    seen : int tensor of shape (batch, length + 1)
+        As from :func:`without_padding`.
+
+    Returns
+    -------
+    tensor of shape (batch, length + 1, dim)
+    """
+    return states.gather(1, seen[:, :, None].expand(-1, -1, states.shape[2]))

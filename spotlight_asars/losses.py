@@ -1,0 +1,115 @@
+"""
+Ranking losses, ``f(positive, negative, mask=None)`` as in the host, and their registry by name.
+
+Positive predictions have any shape, such as (batch, time). Negative ones have the same shape, or one axis more in
+front, (negatives, batch, time), as in the host's adaptive hinge loss. The mask has the shape of the positive ones;
+False entries count nothing, and the mean is over the others. Where the mask leaves nothing, the loss is 0.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spotlight_asars.host import losses as host_losses
+
+
+def bpr_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Bayesian personalised ranking, ``-log sigmoid(r+ - r-)``, the mean over negatives (paper Eq. 21)."""
+    return _mean(-F.logsigmoid(positive - _stacked(positive, negative)).mean(dim=0), mask)
+
+
+def top1_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
+    """
+    TOP1, ``sigmoid(r- - r+) + sigmoid(r- ** 2)``, the mean over negatives.
+
+    Hidasi et al. 2016; paper Eq. 22 has the sign of the difference turned round and the positive in the square.
+    """
+    negative = _stacked(positive, negative)
+    return _mean((torch.sigmoid(negative - positive) + torch.sigmoid(negative**2)).mean(dim=0), mask)
+
+
+def hinge_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Hinge, ``max(0, 1 + r- - r+)``, the mean over negatives (paper Eq. 23 has the sign turned round)."""
+    return _mean(F.relu(1.0 + _stacked(positive, negative) - positive).mean(dim=0), mask)
+
+
+def cross_entropy_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
+    """
+    Cross-entropy of the positive item against itself and the negatives.
+
+    ``-r+ + log(exp(r+) + sum exp(r-))``. It is the full softmax where the negatives are all other items.
+    """
+    negative = _stacked(positive, negative)
+    everything = torch.cat([positive[None], negative])  # (1 + negatives, ...)
+    return _mean(everything.logsumexp(dim=0) - positive, mask)
+
+
+def sampled_cross_entropy_loss(
+    positive: Tensor,
+    negative: Tensor,
+    mask: Tensor | None = None,
+    positive_log_q: Tensor | None = None,
+    negative_log_q: Tensor | None = None,
+) -> Tensor:
+    """
+    Cross-entropy against a sample of negatives, corrected for how often each item is drawn.
+
+    The logarithm of an item's sampling probability is taken off its score, the positive's and the negatives' alike
+    (Bengio and Senecal 2008), so that popular items, drawn more often, do not weigh more.
+
+    Parameters
+    ----------
+    positive, negative, mask :
+        As for every loss here.
+    positive_log_q, negative_log_q : tensors of the shapes of `positive` and `negative`, optional
+        Log probabilities of drawing these items; without them nothing is corrected.
+    """
+    if (positive_log_q is None) != (negative_log_q is None):
+        raise ValueError("only one of positive_log_q and negative_log_q is given: give both or none")
+    if positive_log_q is not None:
+        positive, negative = positive - positive_log_q, negative - negative_log_q
+    return cross_entropy_loss(positive, negative, mask)
+
+
+def bpr_max_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None, regularization: float = 1.0) -> Tensor:
+    """
+    BPR-max (Hidasi and Karatzoglou 2018, Eq. 12).
+
+    ``-log sum_j s_j sigmoid(r+ - r_j) + regularization * sum_j s_j r_j ** 2``, s the softmax over the negatives only.
+    """
+    negative = _stacked(positive, negative)
+    log_share = negative.log_softmax(dim=0)  # (negatives, ...)
+    ranking = -torch.logsumexp(log_share + F.logsigmoid(positive - negative), dim=0)
+    penalty = (log_share.exp() * negative**2).sum(dim=0)
+    return _mean(ranking + regularization * penalty, mask)
+
+
+LOSSES = {
+    "pointwise": host_losses.pointwise_loss,
+    "bpr": bpr_loss,
+    "top1": top1_loss,
+    "hinge": hinge_loss,
+    "adaptive_hinge": host_losses.adaptive_hinge_loss,
+    "cross_entropy": cross_entropy_loss,
+    "sampled_cross_entropy": sampled_cross_entropy_loss,
+    "bpr_max": bpr_max_loss,
+}
+
+
+def _stacked(positive: Tensor, negative: Tensor) -> Tensor:
+    """Negatives with their axis in front, (negatives, ...)."""
+    if negative.dim() == positive.dim():
+        negative = negative[None]
+    if negative.shape[1:] != positive.shape:
+        raise ValueError(
+            f"negative predictions have shape {tuple(negative.shape)} and positive ones {tuple(positive.shape)}: "
+            "give the same shape, or one more axis in front"
+        )
+    return negative
+
+
+def _mean(loss: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is None:
+        return loss.mean() if loss.numel() else loss.sum()
+    # where(), not a product: an infinite loss at a masked entry must not become NaN.
+    return torch.where(mask.bool(), loss, 0.0).sum() / mask.sum().clamp(min=1)

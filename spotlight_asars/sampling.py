@@ -1,0 +1,144 @@
+"""Local negative sampling: by popularity inside the mini-batch, never from a user's own history (paper section 2.4)."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spotlight_asars.errors import InputError
+
+PADDING_ITEM = 0
+
+
+class SeenItems:
+    """
+    Which items each known user has, and how popular every item is.
+
+    Parameters
+    ----------
+    user_ids, item_ids : int arrays of shape (events,)
+        The training log; user 0 is anonymous and has no history beyond his row.
+    num_users, num_items : int
+        Numbers of ids, 0 included.
+    device : torch device or str, optional
+    """
+
+    def __init__(
+        self,
+        user_ids: np.ndarray,
+        item_ids: np.ndarray,
+        num_users: int,
+        num_items: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        known = user_ids > 0
+        pairs = np.unique(user_ids[known].astype(np.int64) * num_items + item_ids[known])
+        offsets = np.searchsorted(pairs, np.arange(num_users + 1, dtype=np.int64) * num_items)
+        self.items = torch.from_numpy(pairs % num_items).to(device)  # (distinct pairs,)
+        self.offsets = torch.from_numpy(offsets).to(device)  # (num_users + 1,)
+        popularity = np.bincount(item_ids, minlength=num_items).astype(np.float32)
+        popularity[PADDING_ITEM] = 0.0
+        self.popularity = torch.from_numpy(popularity).to(device)  # (num_items,)
+
+    def of(self, user_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """
+        The histories of a batch of users, flat.
+
+        Returns
+        -------
+        (rows, items) : int64 tensors of equal length
+            Row r of `user_ids` has item i.
+        """
+        begin = self.offsets[user_ids]
+        lengths = self.offsets[user_ids + 1] - begin  # (batch,)
+        rows = torch.repeat_interleave(torch.arange(len(user_ids), device=lengths.device), lengths)
+        position = torch.arange(len(rows), device=rows.device) - (lengths.cumsum(0) - lengths)[rows]
+        return rows, self.items[begin[rows] + position]
+
+
+def sample_local_items(
+    items: Tensor,
+    user_ids: Tensor,
+    seen: SeenItems,
+    num_negative_samples: int,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, int]:
+    """
+    Negatives for every position of a mini-batch, in proportion to popularity inside that mini-batch.
+
+    Never padding, never the target, never an item of the row or of its user's history. A row whose user has every
+    item of the mini-batch draws by global popularity instead; where he has every item there is, uniformly from all
+    but the items of the row's own position (the target alone is ruled out).
+
+    Parameters
+    ----------
+    items : int64 tensor of shape (batch, time)
+        0 is padding.
+    user_ids : int64 tensor of shape (batch,)
+        0 is anonymous.
+    seen : SeenItems
+        On the same device.
+    num_negative_samples : int
+    generator : torch.Generator, optional
+        Where the draws come from; the global one by default.
+
+    Returns
+    -------
+    (negatives, fallbacks) : an int64 tensor of shape (num_negative_samples, batch, time), and how many rows had to
+        fall back.
+
+    Notes
+    -----
+    Exact, without rejection: one weight a row and distinct item of the batch. Nothing is dense in the catalogue,
+    save for the rows that fall back.
+    """
+    batch, time = items.shape
+    draws = num_negative_samples * time
+    candidates, counts = items[items != PADDING_ITEM].unique(return_counts=True)  # (distinct,)
+    if not len(candidates):
+        raise InputError("a mini-batch holds only padding: there is nothing to sample from")
+    weights = counts.to(torch.float32).repeat(batch, 1)  # (batch, distinct)
+    rows, history = _excluded(items, user_ids, seen)
+    place = torch.searchsorted(candidates, history).clamp(max=len(candidates) - 1)
+    inside = candidates[place] == history
+    weights[rows[inside], place[inside]] = 0.0
+
+    empty = weights.sum(dim=1) == 0  # (batch,)
+    weights[empty] = 1.0  # any draw will do: it is replaced below
+    drawn = candidates[torch.multinomial(weights, draws, replacement=True, generator=generator)]
+    negatives = drawn.view(batch, num_negative_samples, time).transpose(0, 1)  # (negatives, batch, time)
+    fallbacks = int(empty.sum())
+    if fallbacks:
+        negatives = negatives.contiguous()
+        for row in empty.nonzero().flatten().tolist():
+            negatives[:, row] = _sample_globally(
+                items[row], history[rows == row], seen, num_negative_samples, generator
+            )
+    return negatives, fallbacks
+
+
+def _excluded(items: Tensor, user_ids: Tensor, seen: SeenItems) -> tuple[Tensor, Tensor]:
+    """Rows and the items they must not draw: the user's history and what stands in the row itself; flat."""
+    row, column = (items != PADDING_ITEM).nonzero(as_tuple=True)
+    rows, history = seen.of(user_ids)
+    return torch.cat([rows, row]), torch.cat([history, items[row, column]])
+
+
+def _sample_globally(
+    items: Tensor,
+    excluded: Tensor,
+    seen: SeenItems,
+    num_negative_samples: int,
+    generator: torch.Generator | None,
+) -> Tensor:
+    """Negatives for one row by global popularity, shape (num_negative_samples, time)."""
+    time = len(items)
+    weights = seen.popularity.clone()  # (num_items,)
+    weights[excluded] = 0.0
+    if weights.sum() > 0:
+        drawn = torch.multinomial(weights, num_negative_samples * time, replacement=True, generator=generator)
+        return drawn.view(num_negative_samples, time)
+    others = len(weights) - 2  # without padding and the target
+    if others < 1:
+        raise InputError("the log has only one item: there is no negative to sample")
+    drawn = torch.randint(others, (num_negative_samples, time), generator=generator, device=items.device) + 1
+    return drawn + (drawn >= items.clamp(min=1)).long()  # skips the target

@@ -1,0 +1,1 @@
+"""Session-aware sequence models, their nets, and the baselines they are compared with."""

@@ -1,0 +1,258 @@
+"""How the session-aware model fits: epoch by epoch through the host's own `fit`, with validation and best weights."""
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spotlight_asars.errors import InputError
+from spotlight_asars.host import ImplicitSequenceModel, SequenceInteractions
+from spotlight_asars.interactions import ITEM, TARGET, SessionSequences, as_session_sequences
+from spotlight_asars.losses import LOSSES
+from spotlight_asars.progress import progress
+from spotlight_asars.sampling import SeenItems, sample_local_items
+from spotlight_asars.sequence.batches import like_length_batches
+from spotlight_asars.sequence.host_step import EventRows, HostStep, TargetStates
+from spotlight_asars.sequence.scoring import score_all_items, score_items
+
+ALL_ITEMS_LOSS = "cross_entropy"
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """
+    What one epoch of `fit` did.
+
+    Attributes
+    ----------
+    epoch : int
+        Counted from 0 over all calls of `fit`.
+    loss : float
+        Mean training loss a target.
+    validation_loss : float or None
+    seconds : float
+        Training only, without validation.
+    events : int
+        Real events that went through the net.
+    """
+
+    epoch: int
+    loss: float
+    validation_loss: float | None
+    seconds: float
+    events: int
+
+
+Callback = Callable[["SessionFitting", EpochRecord], object]
+
+
+class SessionFitting(ImplicitSequenceModel):
+    """
+    The fitting half of ``ASARSSequenceModel``: what the host's loop asks of a subclass, and the epochs around it.
+
+    A mini-batch of rows goes through the host's `fit` at a time, so that rows of like length train together.
+    """
+
+    def _get_negative_prediction(self, shape: torch.Size, user_representation: TargetStates) -> Tensor:
+        """Scores of the negatives, (negatives, targets); for the loss over all items those of all, (targets, items)."""
+        targets, net = user_representation, self._net.net
+        if self._loss == ALL_ITEMS_LOSS:
+            return score_all_items(net, targets.states, self._num_items)
+        negatives, fallbacks = sample_local_items(
+            targets.events[:, :, ITEM], targets.users, self._net.seen, self._num_negative_samples
+        )
+        if fallbacks and not self._fallback_said:
+            self._fallback_said = True
+            warnings.warn(
+                "a user has every item of his mini-batch, so his negatives are drawn from all items by popularity; "
+                "a larger batch_size makes this rarer (said once)",
+                stacklevel=2,
+            )
+        return score_items(net, targets.states, negatives[:, targets.is_target])  # (negatives, targets)
+
+    _get_multiple_negative_predictions = _get_negative_prediction
+
+    def _mean_loss(self, positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
+        if self._loss == ALL_ITEMS_LOSS:
+            return (negative.logsumexp(dim=1) - positive).mean()
+        function = self._loss if callable(self._loss) else LOSSES[self._loss]
+        return function(positive, negative, **self._loss_options)
+
+    def fit(
+        self,
+        interactions: SequenceInteractions,
+        verbose: bool = False,
+        validation: SequenceInteractions | None = None,
+        callbacks: Iterable[Callback] = (),
+    ) -> "SessionFitting":
+        """
+        Fit the model; called again, it goes on from where it was.
+
+        Parameters
+        ----------
+        interactions : SessionSequences or the host's SequenceInteractions
+            Rows to learn from.
+        verbose : bool, optional
+            Show progress, a step an epoch.
+        validation : SessionSequences or the host's SequenceInteractions, optional
+            Rows whose loss is measured after each epoch. With it, fitting stops early, and the weights of the epoch
+            with the smallest validation loss are kept.
+        callbacks : iterable of callables, optional
+            Each is called with the model and the epoch's :class:`EpochRecord`; one that returns True ends fitting.
+
+        Returns
+        -------
+        The model.
+
+        Raises
+        ------
+        InputError
+            If no row has an event to predict, or ids lie outside what the model was first fitted on.
+        ValueError
+            If the loss is no longer a number; the weights are then those of the last epoch that was well.
+        """
+        sequences = self._as_rows(interactions)
+        validation = None if validation is None else self._as_rows(validation)
+        with torch.random.fork_rng(devices=self._cuda_devices):
+            torch.manual_seed(int(self._random_state.randint(2**31 - 1)))
+            if not self._initialized:
+                self._initialize(sequences)
+            self._check_ids(sequences)
+            if validation is not None:
+                self._check_ids(validation)
+            self._fit_epochs(sequences, validation, verbose, tuple(callbacks))
+        self._net.train(False)
+        return self
+
+    def _as_rows(self, interactions: SequenceInteractions) -> SessionSequences:
+        sequences = as_session_sequences(interactions)
+        if not sequences.num_targets:
+            raise InputError("no row has an event to predict: sessions need at least two events")
+        return sequences
+
+    def _check_ids(self, sequences: SessionSequences) -> None:
+        for kind in ("items", "users"):
+            there, known = getattr(sequences, f"num_{kind}"), getattr(self, f"_num_{kind}")
+            if there > known:
+                raise InputError(
+                    f"the rows have {there} ids of {kind} and the model was made for {known}: "
+                    f"number them alike, with the vocabularies of the rows it was first fitted on"
+                )
+        if sequences.binning.num_bins > self.binning.num_bins:
+            raise InputError("the rows have more dwell bins than the model: make them with binning=model.binning")
+
+    def _fit_epochs(
+        self,
+        sequences: SessionSequences,
+        validation: SessionSequences | None,
+        verbose: bool,
+        callbacks: tuple[Callback, ...],
+    ) -> None:
+        seen = self._seen_items(sequences)
+        kept_loss, kept_weights, kept_epoch = np.inf, deepcopy(self._net.state_dict()), 0
+        bar = progress(range(self._n_iter), verbose, "epochs")
+        for epoch in bar:
+            record = self._fit_epoch(sequences, validation, seen)
+            if not np.isfinite(record.loss):
+                self._net.load_state_dict(kept_weights)
+                raise ValueError(
+                    f"the loss is {record.loss} in epoch {record.epoch}: lower learning_rate "
+                    f"(now {self._learning_rate}); the weights are those before that epoch"
+                )
+            self.epoch_records.append(record)
+            bar.describe(loss=record.loss, validation_loss=record.validation_loss)
+            if validation is None or record.validation_loss < kept_loss:
+                kept_loss, kept_epoch = record.validation_loss, epoch
+                kept_weights = deepcopy(self._net.state_dict())
+            asked_to_stop = [callback(self, record) is True for callback in callbacks]
+            if any(asked_to_stop) or epoch - kept_epoch >= self._early_stopping:
+                break
+        bar.close()
+        self._net.load_state_dict(kept_weights)
+
+    def _fit_epoch(
+        self, sequences: SessionSequences, validation: SessionSequences | None, seen: SeenItems
+    ) -> EpochRecord:
+        """One pass over the rows through the host's `fit`, a mini-batch a call."""
+        self._net.train()  # the host leaves it in evaluation mode after predict
+        rows = np.flatnonzero(sequences.targets_a_row)
+        batches = like_length_batches(sequences.lengths[rows], self._batch_size, self._random_state)
+        total, begin = 0.0, perf_counter()
+        with self._host_loop(seen) as step:
+            for batch in batches:
+                events = sequences.padded_events(rows[batch])  # (batch, time, channel)
+                loss = self._fit_batch(step, events)
+                total += loss * int(events[:, :, TARGET].sum())
+                if not np.isfinite(loss):
+                    break
+        seconds = perf_counter() - begin
+        return EpochRecord(
+            len(self.epoch_records),
+            total / sequences.num_targets,
+            None if validation is None or not np.isfinite(total) else self._mean_loss_of(validation, seen),
+            seconds,
+            int(sequences.lengths[rows].sum()),
+        )
+
+    def _fit_batch(self, step: HostStep, events: np.ndarray) -> float:
+        try:
+            super().fit(EventRows(events, self._num_items))
+        except ValueError:
+            loss = step.take_loss()
+            # The host stops at a loss of 0, which in a single mini-batch is no fault, and at NaN, which `fit` tells.
+            if loss is None or (np.isfinite(loss) and loss != 0.0):
+                raise
+            return loss
+        return step.take_loss()
+
+    @contextmanager
+    def _host_loop(self, seen: SeenItems) -> Iterator[HostStep]:
+        """While it is open, the host's `fit` takes one step on the target events of what it is given."""
+        net, n_iter, loss_func = self._net, self._n_iter, self._loss_func
+        step = HostStep(net, seen, loss_func)
+        self._net, self._n_iter, self._loss_func = step, 1, step.measure
+        try:
+            yield step
+        finally:
+            self._net, self._n_iter, self._loss_func = net, n_iter, loss_func
+
+    def _mean_loss_of(self, sequences: SessionSequences, seen: SeenItems) -> float:
+        """Mean loss a target, without dropout; the negatives, where any are drawn, are the same at each call."""
+        self._net.eval()
+        total = 0.0
+        with (
+            torch.no_grad(),
+            torch.random.fork_rng(devices=self._cuda_devices),
+            self._host_loop(seen) as step,
+        ):
+            torch.manual_seed(0)
+            for rows in like_length_batches(sequences.lengths, self._batch_size):
+                events = self._tensor(sequences.padded_events(rows))  # (batch, time, channel)
+                targets, _ = step.user_representation(events)
+                if len(targets.items):
+                    negative = self._get_negative_prediction(events.shape, targets)
+                    total += float(step.measure(step(targets, events), negative)) * len(targets.items)
+        return total / sequences.num_targets
+
+    def _seen_items(self, sequences: SessionSequences) -> SeenItems | None:
+        if self._loss == ALL_ITEMS_LOSS:
+            return None
+        event_users = np.repeat(sequences.user_ids, sequences.lengths)
+        return SeenItems(event_users, sequences.events[:, ITEM], self._num_users, self._num_items, self._device)
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self._net.parameters()).device
+
+    @property
+    def _cuda_devices(self) -> list[int]:
+        return [torch.cuda.current_device()] if self._use_cuda else []
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self._device)

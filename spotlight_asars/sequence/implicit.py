@@ -1,0 +1,330 @@
+"""The session-aware sequence model: Spotlight's ImplicitSequenceModel with users, sessions and dwell."""
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spotlight_asars.binning import UNKNOWN_BIN, ScottBinning
+from spotlight_asars.errors import InputError
+from spotlight_asars.interactions import (
+    DWELL,
+    ITEM,
+    NUM_CHANNELS,
+    PADDING_ITEM,
+    SESSION_START,
+    USER,
+    SessionSequences,
+)
+from spotlight_asars.losses import LOSSES
+from spotlight_asars.sequence.fitting import ALL_ITEMS_LOSS, EpochRecord, SessionFitting
+from spotlight_asars.sequence.registry import representation_factory
+from spotlight_asars.sequence.representations import DWELL_RULES
+from spotlight_asars.sequence.requests import request_rows
+from spotlight_asars.sequence.scoring import (
+    score_all_items,
+    score_items,
+    scores_by_dot_product,
+    states_after,
+    target_states,
+)
+
+HOST_REPRESENTATIONS = ("pooling", "cnn", "lstm", "mixture")
+PADDING_SCORE = float(np.finfo(np.float32).min)
+
+
+class ASARSSequenceModel(SessionFitting):
+    """
+    A next-item model over sessions, with users and dwell times.
+
+    Parameters
+    ----------
+    loss : str or callable, optional
+        'cross_entropy' over all items, or, with local negative samples, 'sampled_cross_entropy', 'bpr', 'bpr_max',
+        'top1', 'hinge', 'adaptive_hinge', 'pointwise'; or a function ``f(positive, negative)`` of scores of shapes
+        (targets,) and (negatives, targets).
+    representation : str, module or callable, optional
+        A registered name ('asars_time_user', 'asars_time_att', 'asars_user_cat', 'gru4rec', ...), one of the host's
+        ('pooling', 'cnn', 'lstm', 'mixture'), a module with the host's interface, or a factory as for
+        ``register_representation``.
+    embedding_dim, n_iter, batch_size, l2, learning_rate, optimizer_func, use_cuda, sparse, random_state :
+        As in the host; `batch_size` counts rows, `random_state` may be an int. With `sparse`, and without an
+        `optimizer_func`, Adagrad takes the place of Adam, which cannot use sparse gradients.
+    num_negative_samples : int, optional
+        Negatives a target, for every loss that samples.
+    dwell : {'known', 'observed'}, optional
+        'known' uses only dwell times that had ended before the prediction, as a server has them; 'observed' is the
+        paper's protocol, where the time up to the next event counts.
+    representation_options, loss_options : dict, optional
+        Further keywords of the net (see ``NetOptions``) and of the loss function.
+    early_stopping : int, optional
+        Epochs without a smaller validation loss after which `fit` stops; needs `validation`.
+
+    Attributes
+    ----------
+    epoch_records : list of EpochRecord
+        One an epoch, over all calls of `fit`.
+
+    Notes
+    -----
+    `fit`, from :class:`SessionFitting`, drives the host's own `fit`, so that rows of like length train together.
+    """
+
+    def __init__(
+        self,
+        loss: str | Callable[..., Tensor] = ALL_ITEMS_LOSS,
+        representation: str | nn.Module | Callable[..., nn.Module] = "asars_time_user",
+        embedding_dim: int = 32,
+        n_iter: int = 10,
+        batch_size: int = 256,
+        l2: float = 0.0,
+        learning_rate: float = 1e-2,
+        optimizer_func: Callable[[Iterable], torch.optim.Optimizer] | None = None,
+        use_cuda: bool = False,
+        sparse: bool = False,
+        random_state: np.random.RandomState | int | None = None,
+        num_negative_samples: int = 5,
+        dwell: str = "known",
+        representation_options: dict | None = None,
+        loss_options: dict | None = None,
+        early_stopping: int = 10,
+    ) -> None:
+        if isinstance(loss, str) and loss not in LOSSES:
+            raise ValueError(f"loss is {loss!r}: choose one of {', '.join(LOSSES)}")
+        if isinstance(representation, str) and representation not in HOST_REPRESENTATIONS:
+            representation_factory(representation)
+        if dwell not in DWELL_RULES:
+            raise ValueError(f"dwell is {dwell!r}: choose one of {', '.join(DWELL_RULES)}")
+        if not isinstance(random_state, np.random.RandomState):
+            random_state = np.random.RandomState(random_state)
+        # The host knows its own losses and nets only: it gets two of them, and ours in their place.
+        super().__init__(
+            "pointwise",
+            "pooling",
+            embedding_dim,
+            n_iter,
+            batch_size,
+            l2,
+            learning_rate,
+            optimizer_func,
+            use_cuda,
+            sparse,
+            random_state,
+            num_negative_samples,
+        )
+        self._loss, self._representation = loss, representation
+        self._dwell = dwell
+        self._representation_options = dict(representation_options or {})
+        self._loss_options = dict(loss_options or {})
+        self._early_stopping = early_stopping
+        self._num_users: int | None = None
+        self.binning: ScottBinning | None = None
+        self.item_vocabulary = self.user_vocabulary = None
+        self.epoch_records: list[EpochRecord] = []
+        self._fallback_said = False
+
+    def _initialize(self, interactions: SessionSequences) -> None:
+        self._num_users = interactions.num_users
+        self.binning = interactions.binning
+        self.item_vocabulary, self.user_vocabulary = (
+            interactions.item_vocabulary,
+            interactions.user_vocabulary,
+        )
+        asked, self._representation = self._representation, self._new_net(interactions)
+        try:
+            super()._initialize(interactions)
+        finally:
+            self._representation = asked
+        if self._sparse and self._optimizer_func is None:
+            self._optimizer = torch.optim.Adagrad(self._net.parameters(), lr=self._learning_rate)
+        if self._loss == ALL_ITEMS_LOSS and not scores_by_dot_product(self._net):
+            raise ValueError(
+                f"the loss 'cross_entropy' scores all items at once, which {type(self._net).__name__} cannot: "
+                "choose 'sampled_cross_entropy', 'bpr_max' or another loss with negative samples"
+            )
+        self._loss_func = self._mean_loss
+
+    def _new_net(self, interactions: SessionSequences) -> str | nn.Module:
+        representation = self._representation
+        if isinstance(representation, nn.Module) or representation in HOST_REPRESENTATIONS:
+            return representation
+        factory = representation_factory(representation) if isinstance(representation, str) else representation
+        return factory(
+            num_items=interactions.num_items,
+            embedding_dim=self._embedding_dim,
+            num_users=interactions.num_users,
+            num_dwell_bins=interactions.binning.num_bins,
+            dwell=self._dwell,
+            sparse=self._sparse,
+            **self._representation_options,
+        )
+
+    def _check_input(self, item_ids: np.ndarray | int) -> None:
+        item_ids = np.asarray(item_ids)
+        items = item_ids[..., ITEM] if item_ids.ndim == 3 else item_ids
+        if items.size and items.max() >= self._num_items:
+            raise ValueError(f"item id {items.max()} is not below the {self._num_items} item ids the model knows")
+        if items.size and items.min() < 0:
+            raise ValueError(f"item id {items.min()} is negative")
+
+    def _check_fitted(self) -> None:
+        if not self._initialized:
+            raise ValueError("the model is not fitted yet: call fit first")
+
+    def predict(
+        self,
+        sequences: np.ndarray,
+        item_ids: np.ndarray | None = None,
+        user_ids: np.ndarray | int | None = None,
+        dwell: np.ndarray | None = None,
+        session_starts: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """
+        Scores of the next item after one sequence or after each of a batch.
+
+        Parameters
+        ----------
+        sequences : int array of shape (time,), (1, time) or (batch, time)
+            Item ids, 0 is padding.
+        item_ids : int array of shape (items,) or (items, 1), optional
+            Items to score; all ids by default, where the padding gets the smallest float.
+        user_ids : int or int array of shape (batch,), optional
+            0, the default, is anonymous.
+        dwell, session_starts : arrays of the shape of `sequences`, optional
+            Dwell bins, as in ``SessionSequences.dwell``, and where sessions begin. Under ``dwell='known'`` the newest
+            event's bin is not looked at.
+
+        Returns
+        -------
+        float32 array of shape (items,) for one sequence, (batch, items) for more
+        """
+        self._check_fitted()
+        sequences = np.atleast_2d(np.asarray(sequences))
+        self._check_input(sequences)
+        wanted = np.arange(self._num_items) if item_ids is None else np.asarray(item_ids).reshape(-1)
+        self._check_input(wanted)
+        events = self._events_of(sequences, user_ids, dwell, session_starts)
+        self._net.train(False)
+        with torch.no_grad():
+            states = states_after(self._net, self._tensor(events))[:, -1]  # (batch, *state)
+            if item_ids is None:
+                scores = score_all_items(self._net, states, self._num_items)  # (batch, items - 1)
+                scores = nn.functional.pad(scores, (1, 0), value=PADDING_SCORE)  # (batch, items)
+            else:
+                items = self._tensor(wanted.astype(np.int64))[:, None].expand(-1, len(states))  # (items, batch)
+                scores = score_items(self._net, states, items).T  # (batch, items)
+                scores = scores.masked_fill(items.T == PADDING_ITEM, PADDING_SCORE)
+        scores = scores.cpu().numpy()
+        return scores[0] if len(scores) == 1 else scores
+
+    def _events_of(
+        self,
+        sequences: np.ndarray,
+        user_ids: np.ndarray | int | None,
+        dwell: np.ndarray | None,
+        session_starts: np.ndarray | None,
+    ) -> np.ndarray:
+        events = np.zeros((*sequences.shape, NUM_CHANNELS), dtype=np.int64)  # (batch, time, channel)
+        events[..., ITEM] = sequences
+        for channel, values in ((DWELL, dwell), (SESSION_START, session_starts)):
+            if values is not None:
+                values = np.atleast_2d(values)
+                if values.shape != sequences.shape:
+                    name = "dwell" if channel == DWELL else "session_starts"
+                    raise ValueError(f"{name} has shape {values.shape} and sequences {sequences.shape}")
+                events[..., channel] = values
+        if dwell is None:
+            events[..., DWELL] = UNKNOWN_BIN
+        elif events[..., DWELL].max(initial=0) >= self.binning.num_bins:
+            raise ValueError(f"a dwell bin is not below the {self.binning.num_bins} the model knows")
+        if user_ids is not None:
+            users = np.broadcast_to(np.asarray(user_ids), len(sequences))
+            if users.max(initial=0) >= self._num_users or users.min(initial=0) < 0:
+                raise ValueError(f"a user id is not one of the {self._num_users} the model knows")
+            events[..., USER] = users[:, None]
+        events[sequences == PADDING_ITEM] = 0
+        return events
+
+    def recommend(
+        self,
+        items: Sequence[Hashable] | Sequence[Sequence[Hashable]],
+        timestamps: Sequence[float] | Sequence[Sequence[float]] | None = None,
+        user: Hashable | Sequence[Hashable] | None = None,
+        k: int = 20,
+        now: float | Sequence[float] | None = None,
+        exclude_seen: bool = False,
+        return_scores: bool = False,
+    ) -> list:
+        """
+        The k best next items, raw ids in and out, for one history or a list of them.
+
+        Parameters
+        ----------
+        items : list of raw ids, or list of such lists
+            What was clicked, oldest first. Ids the model does not know are left out.
+        timestamps : list of seconds, or list of such lists, optional
+            One for each item; without them dwell is unknown. An hour's pause begins a new session.
+        user : raw id, or list of them, optional
+            None or an unknown one is anonymous.
+        k : int, optional
+        now : seconds, optional
+            The moment of asking; under ``dwell='observed'`` the newest event has been dwelt on since its time.
+        exclude_seen : bool, optional
+            Leave out the items given.
+        return_scores : bool, optional
+            Give (raw id, score) pairs.
+
+        Returns
+        -------
+        list of raw ids, best first, or a list of such lists for a list of histories
+        """
+        self._check_fitted()
+        if self.item_vocabulary is None:
+            raise InputError("the model was fitted on rows without raw ids: use predict, or fit on rows from a log")
+        if k < 1:
+            raise InputError(f"k is {k}: give at least 1")
+        single = len(items) == 0 or isinstance(items[0], Hashable)
+        if single:
+            items, user = [items], [user]
+            timestamps = None if timestamps is None else [timestamps]
+            now = None if now is None else [now]
+        rows = request_rows(self, items, timestamps, user, now)
+        states = self._final_states(rows)
+        with torch.no_grad():
+            scores = score_all_items(self._net, states, self._num_items)  # (requests, items - 1)
+        if exclude_seen:
+            seen_row = np.repeat(np.arange(len(rows)), rows.lengths)
+            scores[self._tensor(seen_row), self._tensor(rows.events[:, ITEM].astype(np.int64)) - 1] = -torch.inf
+        best = scores.topk(min(k, scores.shape[1]), dim=1)  # (requests, k)
+        answers = []
+        for numbers, values in zip(best.indices.cpu().numpy() + 1, best.values.cpu().numpy(), strict=True):
+            raw, values = self.item_vocabulary.inverse(numbers), values[: np.isfinite(values).sum()]
+            raw = raw[: len(values)].tolist()
+            answers.append(list(zip(raw, values.tolist(), strict=True)) if return_scores else raw)
+        return answers[0] if single else answers
+
+    def _final_states(self, rows: SessionSequences) -> Tensor:
+        """States after the last event of each row, (rows, *state)."""
+        self._net.train(False)
+        events = self._tensor(rows.padded_events(np.arange(len(rows))))  # (rows, time, channel)
+        with torch.no_grad():
+            return states_after(self._net, events)[:, -1]
+
+    def target_states(self, sequences: SessionSequences) -> Tensor:
+        """
+        States from which the targets of some rows are predicted, in the order of rows, then of time.
+
+        Returns
+        -------
+        tensor of shape (targets, *state)
+        """
+        self._check_fitted()
+        self._check_ids(sequences)
+        self._net.train(False)
+        return target_states(self._net, sequences, self._batch_size)
+
+    def item_scores(self, states: Tensor) -> Tensor:
+        """Scores of items 1, 2, ... from states of :meth:`target_states`: (targets, items)."""
+        with torch.no_grad():
+            return score_all_items(self._net, states, self._num_items)

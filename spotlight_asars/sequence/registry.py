@@ -1,0 +1,50 @@
+"""Nets by name: those of this package, and those that users add."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from spotlight_asars.sequence.baselines import GRU4RecNet
+from spotlight_asars.sequence.representations import AsarsTimeAttNet, AsarsTimeUserNet, AsarsUserCatNet
+
+Factory = Callable[..., nn.Module]
+
+_REPRESENTATIONS: dict[str, Factory] = {
+    "gru4rec": GRU4RecNet,
+    "asars_user_cat": AsarsUserCatNet,
+    "asars_time_att": AsarsTimeAttNet,
+    "asars_time_user": AsarsTimeUserNet,
+}
+
+
+def register_representation(name: str, factory: Factory) -> None:
+    """
+    Make a net known by name, for ``ASARSSequenceModel(representation=name)`` and the command line.
+
+    Parameters
+    ----------
+    name : str
+    factory : callable
+        Called with the keywords num_items, embedding_dim, num_users, num_dwell_bins, dwell, sparse and the model's
+        representation options; returns a module with ``user_representation`` and ``forward`` as the host's nets.
+    """
+    _REPRESENTATIONS[name] = factory
+
+
+def representation_names() -> tuple[str, ...]:
+    """Names of the registered nets."""
+    return tuple(_REPRESENTATIONS)
+
+
+def representation_factory(name: str) -> Factory:
+    """
+    What makes the net of this name.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    if name not in _REPRESENTATIONS:
+        raise ValueError(f"representation is {name!r}: choose one of {', '.join(_REPRESENTATIONS)}")
+    return _REPRESENTATIONS[name]

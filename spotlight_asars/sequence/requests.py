@@ -1,0 +1,98 @@
+"""Requests with raw ids as rows that a model can score."""
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+
+from spotlight_asars.binning import UNKNOWN_BIN, ScottBinning
+from spotlight_asars.errors import InputError
+from spotlight_asars.interactions import DWELL, ITEM, SESSION_START, USER, SessionSequences
+from spotlight_asars.sessions import SESSION_GAP, dwell_times, session_starts, timestamps_in_seconds
+
+
+def request_rows(
+    model: "ASARSSequenceModel",  # noqa: F821 - the model imports this module
+    items: Sequence[Sequence[Hashable]],
+    timestamps: Sequence[Sequence[float]] | None,
+    users: Sequence[Hashable] | None,
+    now: Sequence[float] | None,
+) -> SessionSequences:
+    """
+    One row a request; see ``ASARSSequenceModel.recommend`` for the parameters.
+
+    Raises
+    ------
+    InputError
+        If the lists do not fit together, or times run backwards.
+    """
+    asked = len(items)
+    lengths = np.array([len(one) for one in items], dtype=np.int64)
+    _check_lengths(asked, lengths, timestamps, users, now)
+    row = np.repeat(np.arange(asked), lengths)  # (events,)
+    numbers = model.item_vocabulary.transform([raw for one in items for raw in one])
+    seconds = None
+    if timestamps is not None:
+        seconds = timestamps_in_seconds(np.array([t for one in timestamps for t in one], dtype=np.float64))
+        if (np.diff(seconds)[row[1:] == row[:-1]] < 0).any():
+            raise InputError("the timestamps of a request run backwards: give its events oldest first")
+
+    known = numbers > 0
+    row, numbers = row[known], numbers[known]
+    seconds = None if seconds is None else seconds[known]
+    events = np.zeros((len(row), USER), dtype=np.int32)  # (events, channel)
+    sessions = _sessions(row, seconds)
+    events[:, ITEM] = numbers
+    events[:, DWELL] = _dwell_bins(model.binning, row, sessions, seconds, now)
+    events[:, SESSION_START] = session_starts(sessions)
+    numbers_of_users = np.zeros(asked, dtype=np.int32)
+    if users is not None and model.user_vocabulary is not None:
+        numbers_of_users = model.user_vocabulary.transform([_NOBODY if user is None else user for user in users])
+    return SessionSequences.from_flat(
+        np.concatenate([[0], np.cumsum(np.bincount(row, minlength=asked))]),
+        events,
+        sessions,
+        numbers_of_users,
+        int(lengths.max(initial=1)),
+        like=model,
+        binning=model.binning,
+        gap_binning=ScottBinning(),
+    )
+
+
+_NOBODY = ("nobody",)  # a raw id that no log has
+
+
+def _check_lengths(asked: int, lengths: np.ndarray, timestamps, users, now) -> None:
+    for name, given in (("timestamps", timestamps), ("user", users), ("now", now)):
+        if given is not None and len(given) != asked:
+            raise InputError(f"there are {asked} requests and {len(given)} entries of {name}: give one for each")
+    if timestamps is not None:
+        for place, (one, length) in enumerate(zip(timestamps, lengths, strict=True)):
+            if len(one) != length:
+                raise InputError(f"request {place} has {length} items and {len(one)} timestamps: give one for each")
+
+
+def _sessions(row: np.ndarray, seconds: np.ndarray | None) -> np.ndarray:
+    starts = session_starts(row)
+    if seconds is not None and len(row):
+        starts[1:] |= np.diff(seconds) >= SESSION_GAP
+    return np.cumsum(starts) - 1
+
+
+def _dwell_bins(
+    binning: ScottBinning,
+    row: np.ndarray,
+    sessions: np.ndarray,
+    seconds: np.ndarray | None,
+    now: Sequence[float] | None,
+) -> np.ndarray:
+    if seconds is None or not len(row):
+        return np.full(len(row), UNKNOWN_BIN, dtype=np.int32)
+    dwell = dwell_times(seconds, sessions)
+    if now is not None:
+        newest = np.append(np.diff(row) != 0, True)
+        waited = timestamps_in_seconds(np.asarray(now, dtype=np.float64))[row[newest]] - seconds[newest]
+        if (waited < 0).any():
+            raise InputError("now lies before the newest event of a request")
+        dwell[newest] = np.where(waited < SESSION_GAP, waited, np.nan)
+    return binning.transform(dwell)

@@ -1,0 +1,136 @@
+"""
+States and scores of any net with the host's interface: ours, the host's own, or a user's module.
+
+Ours and the host's pooling, LSTM and CNN nets score by a dot product with item embeddings, so all items are scored in
+one matrix product. Any other module is asked through its ``forward``, an item at a time.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spotlight_asars.host import CNNNet, LSTMNet, PoolNet
+from spotlight_asars.interactions import ITEM, TARGET, SessionSequences
+from spotlight_asars.layers import without_padding
+from spotlight_asars.sequence.batches import like_length_batches
+from spotlight_asars.sequence.representations import SessionNet
+
+DOT_PRODUCT_NETS = (SessionNet, PoolNet, LSTMNet, CNNNet)
+
+
+def scores_by_dot_product(net: nn.Module) -> bool:
+    """Whether a score of this net is ``dot(state, item_embeddings(i)) + item_biases(i)``."""
+    return isinstance(net, DOT_PRODUCT_NETS)
+
+
+def states_after(net: nn.Module, events: Tensor) -> Tensor:
+    """
+    States after 0, 1, ... events of each row.
+
+    Parameters
+    ----------
+    net : module
+    events : int64 tensor of shape (batch, time, channel)
+
+    Returns
+    -------
+    tensor of shape (batch, time + 1, *state)
+        None depends on padding: a net that does not look after that itself gets rows that begin at their first event.
+    """
+    if isinstance(net, SessionNet):
+        return _joined(*net.user_representation(events))
+    front, seen = without_padding(events)  # (batch, short, channel), (batch, time + 1)
+    if not front.shape[1]:
+        front = events.new_zeros(len(events), 1, events.shape[2])  # (batch, 1, channel)
+    states = _joined(*net.user_representation(front[:, :, ITEM]))  # (batch, short + 1, *state)
+    rows = torch.arange(len(events), device=events.device)[:, None]  # (batch, 1)
+    return states[rows, seen]  # (batch, time + 1, *state)
+
+
+def _joined(before: Tensor, final: Tensor) -> Tensor:
+    """The host's (batch, *state, time) and its final state as (batch, time + 1, *state)."""
+    final = final.reshape(*before.shape[:-1], 1)
+    return torch.cat([before, final], dim=-1).movedim(-1, 1)
+
+
+def states_at_targets(net: nn.Module, events: Tensor) -> tuple[Tensor, Tensor]:
+    """
+    The states from which the target events of a batch are predicted.
+
+    Returns
+    -------
+    (states, items) : tensors of shape (targets, *state) and (targets,)
+        In the order of rows, then of time.
+    """
+    wanted = events[:, :, TARGET] != 0  # (batch, time)
+    return states_after(net, events)[:, :-1][wanted], events[:, :, ITEM][wanted]
+
+
+def target_states(net: nn.Module, sequences: SessionSequences, batch_size: int) -> Tensor:
+    """
+    The states from which all targets of some rows are predicted, without gradients.
+
+    Rows of like length go through the net together; what comes back is in the order of rows, then of time.
+
+    Returns
+    -------
+    tensor of shape (targets, *state)
+    """
+    device = next(net.parameters()).device
+    batches = like_length_batches(sequences.lengths, batch_size)
+    with torch.no_grad():
+        parts = [
+            states_at_targets(net, torch.from_numpy(sequences.padded_events(rows)).to(device))[0] for rows in batches
+        ]
+    order = np.concatenate(batches)  # (rows,)
+    counts = sequences.targets_a_row
+    begin = np.empty(len(order), dtype=np.int64)  # where each row's targets lie in the parts
+    begin[order] = np.cumsum(counts[order]) - counts[order]
+    place = np.repeat(begin - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())  # (targets,)
+    return torch.cat(parts)[torch.from_numpy(place).to(device)]
+
+
+def score_items(net: nn.Module, states: Tensor, items: Tensor) -> Tensor:
+    """
+    Scores of given items.
+
+    Parameters
+    ----------
+    states : tensor of shape (targets, *state)
+    items : int64 tensor of shape (..., targets)
+        One item, or one a negative, for each state.
+
+    Returns
+    -------
+    tensor of the shape of `items`
+    """
+    if scores_by_dot_product(net):
+        embedded = net.item_embeddings(items)  # (..., targets, dim)
+        return (embedded * states).sum(dim=-1) + net.item_biases(items)[..., 0]
+    flat = items.reshape(-1, items.shape[-1])  # (draws, targets)
+    return torch.stack([_forward(net, states, one) for one in flat]).reshape(items.shape)
+
+
+def score_all_items(net: nn.Module, states: Tensor, num_items: int) -> Tensor:
+    """
+    Scores of all items but the padding: entry (t, i) is that of item i + 1.
+
+    Returns
+    -------
+    tensor of shape (targets, num_items - 1)
+    """
+    if scores_by_dot_product(net) and hasattr(net.item_embeddings, "weight"):
+        return torch.addmm(net.item_biases.weight[1:, 0], states, net.item_embeddings.weight[1:].T)
+    items = torch.arange(1, num_items, device=states.device)  # (items,)
+    if scores_by_dot_product(net):  # an item embedding that is no plain table
+        embedded = net.item_embeddings(items[None])[0]  # (items, dim)
+        return torch.addmm(net.item_biases.weight[1:, 0], states, embedded.T)
+    scores = [_forward(net, state.expand(len(items), *state.shape), items) for state in states]
+    return torch.stack(scores) if scores else states.new_zeros(0, len(items))  # (targets, items)
+
+
+def _forward(net: nn.Module, states: Tensor, items: Tensor) -> Tensor:
+    """Scores of one item for each state through the net's own forward; both of shape (n, ...)."""
+    if states.dim() > 2:  # states with inner axes keep a time axis of one, as the host's mixture net
+        states = states[..., None]
+    return net(states, items[:, None]).reshape(-1)  # (n,)

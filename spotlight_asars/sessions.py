@@ -1,0 +1,301 @@
+"""A log cut into sessions: whose each one is, where it begins, and how long each event was dwelt on."""
+
+import numpy as np
+import pandas as pd
+
+from spotlight_asars.errors import InputError
+from spotlight_asars.host import Interactions
+from spotlight_asars.vocabulary import Vocabulary
+
+PADDING_ITEM = 0
+ANONYMOUS_USER = 0
+SESSION_GAP = 3600.0
+
+SECONDS_PER_UNIT = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+# Seconds pass 1e11 in the year 5138; milliseconds did so in 1973.
+_LARGEST_PLAUSIBLE_SECONDS = 1e11
+
+
+def timestamps_in_seconds(timestamps: np.ndarray, timestamp_unit: str = "s") -> np.ndarray:
+    """
+    Timestamps as float64 seconds, shape (events,).
+
+    Raises
+    ------
+    InputError
+        If they are no numbers, not finite, or look like a finer unit than `timestamp_unit` says.
+    """
+    if timestamp_unit not in SECONDS_PER_UNIT:
+        raise InputError(f"timestamp_unit is {timestamp_unit!r}: choose one of {', '.join(SECONDS_PER_UNIT)}")
+    timestamps = np.asarray(timestamps)
+    if timestamps.dtype.kind not in "iuf":
+        raise InputError(f"the timestamps are of type {timestamps.dtype}: give numbers, in seconds")
+    seconds = timestamps.astype(np.float64) * SECONDS_PER_UNIT[timestamp_unit]
+    if not np.isfinite(seconds).all():
+        event = int(np.argmin(np.isfinite(seconds)))
+        raise InputError(f"the timestamp of event {event} is {seconds[event]}: give every event a finite time")
+    if timestamp_unit == "s" and len(seconds):
+        median = float(np.median(np.abs(seconds)))
+        if median > _LARGEST_PLAUSIBLE_SECONDS:
+            finer = "ms" if median < 1e14 else "us" if median < 1e17 else "ns"
+            raise InputError(
+                f"the timestamps look like {finer}, not seconds (median {median:.6g}): say timestamp_unit='{finer}'"
+            )
+    return seconds
+
+
+def cut_sessions(
+    user_ids: np.ndarray,
+    timestamps: np.ndarray,
+    session_ids: np.ndarray | None = None,
+    session_gap: float = SESSION_GAP,
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Order events by user, session and time, and number the sessions.
+
+    Parameters
+    ----------
+    user_ids : int array of shape (events,)
+        0 for anonymous.
+    timestamps : float array of shape (events,)
+        Seconds.
+    session_ids : array of shape (events,), optional
+        The log's own sessions; without them a session begins after `session_gap` of inactivity.
+    session_gap : float, optional
+        Seconds; a pause at least this long ends a session (paper section 2.1).
+
+    Returns
+    -------
+    (order, sessions) : two int64 arrays of shape (events,): the events' stable order, and their session numbers
+        0, 1, ... in that order.
+
+    Notes
+    -----
+    Events of equal time keep the order of the log. Sessions of one known user that overlap in time (two devices)
+    are one session: taken one after the other, the second would be predicted from events that had not yet
+    happened.
+    """
+    if session_ids is None:
+        return _sessions_by_gap(user_ids, timestamps, session_gap)
+    return _sessions_by_id(user_ids, timestamps, session_ids)
+
+
+def _sessions_by_gap(user_ids: np.ndarray, timestamps: np.ndarray, session_gap: float) -> tuple[np.ndarray, np.ndarray]:
+    if not session_gap > 0:
+        raise InputError(f"session_gap is {session_gap}: give a positive number of seconds")
+    if len(user_ids) and (user_ids == ANONYMOUS_USER).all():
+        raise InputError("the log has neither users nor sessions: give user ids above 0, or session ids")
+    order = np.lexsort((timestamps, user_ids))
+    starts = changes(user_ids[order])
+    starts[1:] |= np.diff(timestamps[order]) >= session_gap
+    return order, np.cumsum(starts) - 1
+
+
+def _sessions_by_id(
+    user_ids: np.ndarray, timestamps: np.ndarray, session_ids: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    codes, _ = pd.factorize(session_ids)
+    if (codes < 0).any():
+        raise InputError(f"the session id of event {int(np.argmax(codes < 0))} is missing: give every event one")
+    codes, _ = pd.factorize(user_ids.astype(np.int64) * (codes.max(initial=0) + 1) + codes)
+
+    by_session = np.lexsort((timestamps, codes))
+    first = np.flatnonzero(changes(codes[by_session]))  # (sessions,)
+    last = np.append(first[1:], len(codes)) - 1
+    owner = user_ids[by_session[first]]
+    begin, end = timestamps[by_session[first]], timestamps[by_session[last]]
+
+    in_order = np.lexsort((begin, owner))  # (sessions,)
+    owner, begin, end = owner[in_order], begin[in_order], end[in_order]
+    latest_end = pd.Series(end).groupby(owner).cummax().to_numpy()
+    starts = changes(owner) | (owner == ANONYMOUS_USER)
+    starts[1:] |= begin[1:] >= latest_end[:-1]
+    number = np.empty(len(in_order), dtype=np.int64)
+    number[in_order] = np.cumsum(starts) - 1
+
+    sessions = number[codes]  # (events,)
+    order = np.lexsort((timestamps, sessions))
+    return order, sessions[order]
+
+
+def dwell_times(timestamps: np.ndarray, sessions: np.ndarray) -> np.ndarray:
+    """
+    Seconds from each event to the next of its session; NaN for the last one, whose dwell nobody saw.
+
+    Parameters
+    ----------
+    timestamps, sessions : arrays of shape (events,)
+        Ordered as by :func:`cut_sessions`.
+    """
+    dwell = np.full(len(timestamps), np.nan)
+    dwell[:-1] = np.where(sessions[1:] == sessions[:-1], np.diff(timestamps), np.nan)
+    return dwell
+
+
+def session_gap_times(timestamps: np.ndarray, sessions: np.ndarray, user_ids: np.ndarray) -> np.ndarray:
+    """
+    Seconds between the end of the user's previous session and the start of this one, shape (events,).
+
+    Known only at the first event of a known user's second and later sessions; NaN elsewhere.
+    """
+    gaps = np.full(len(timestamps), np.nan)
+    follows = (sessions[1:] != sessions[:-1]) & (user_ids[1:] == user_ids[:-1]) & (user_ids[1:] != ANONYMOUS_USER)
+    gaps[1:] = np.where(follows, np.diff(timestamps), np.nan)
+    return gaps
+
+
+def session_starts(sessions: np.ndarray) -> np.ndarray:
+    """True at the first event of each session, shape (events,)."""
+    return changes(sessions)
+
+
+def changes(values: np.ndarray) -> np.ndarray:
+    """True where a value differs from the one before; always at the first. Shape (n,)."""
+    changes = np.ones(len(values), dtype=bool)
+    changes[1:] = values[1:] != values[:-1]
+    return changes
+
+
+class SessionInteractions(Interactions):
+    """
+    The host's Interactions, ordered by user, session and time, with sessions and raw ids.
+
+    Parameters
+    ----------
+    user_ids, item_ids, ratings, timestamps, weights, num_users, num_items :
+        As for the host's Interactions, in any order of events. Item 0 is padding and not allowed; user 0 is
+        anonymous. Timestamps are needed.
+    session_ids : array of shape (events,), optional
+        The log's own sessions; without them a pause of `session_gap` cuts.
+    session_gap : float, optional
+        Seconds of inactivity that end a session.
+    timestamp_unit : {'s', 'ms', 'us', 'ns'}, optional
+        Unit of the timestamps.
+    item_vocabulary, user_vocabulary : Vocabulary, optional
+        Raw ids of the numbers, where the log has any.
+
+    Attributes
+    ----------
+    session_ids : int64 array of shape (events,)
+        Session numbers 0, 1, ..., non-decreasing.
+
+    Raises
+    ------
+    InputError
+        If there is no event, a time is missing or in another unit, or an item id is 0.
+    """
+
+    def __init__(
+        self,
+        user_ids: np.ndarray,
+        item_ids: np.ndarray,
+        ratings: np.ndarray | None = None,
+        timestamps: np.ndarray | None = None,
+        weights: np.ndarray | None = None,
+        num_users: int | None = None,
+        num_items: int | None = None,
+        session_ids: np.ndarray | None = None,
+        session_gap: float = SESSION_GAP,
+        timestamp_unit: str = "s",
+        item_vocabulary: Vocabulary | None = None,
+        user_vocabulary: Vocabulary | None = None,
+    ) -> None:
+        if timestamps is None:
+            raise InputError("the interactions have no timestamps: sessions and dwell need them")
+        if len(item_ids) == 0:
+            raise InputError("the log has no events")
+        if np.min(item_ids) <= PADDING_ITEM:
+            raise InputError("an item id is 0 or negative: number items from 1, 0 is the padding")
+        if np.min(user_ids) < ANONYMOUS_USER:
+            raise InputError("a user id is negative: number users from 1, 0 is anonymous")
+        super().__init__(user_ids, item_ids, ratings, timestamps, weights, num_users, num_items)
+        self.item_vocabulary = item_vocabulary
+        self.user_vocabulary = user_vocabulary
+
+        timestamps = timestamps_in_seconds(timestamps, timestamp_unit)
+        order, self.session_ids = cut_sessions(user_ids, timestamps, session_ids, session_gap)
+        self.timestamps = timestamps[order]
+        self.user_ids = np.asarray(user_ids, dtype=np.int32)[order]
+        self.item_ids = np.asarray(item_ids, dtype=np.int32)[order]
+        self.ratings, self.weights = (None if x is None else np.asarray(x)[order] for x in (ratings, weights))
+
+    @classmethod
+    def from_log(
+        cls, log: pd.DataFrame, session_gap: float = SESSION_GAP, timestamp_unit: str = "s"
+    ) -> "SessionInteractions":
+        """
+        Number the raw ids of a log and cut it into sessions.
+
+        Parameters
+        ----------
+        log : DataFrame
+            Columns `item`, `timestamp`, and `user` or `session` or both, as the readers of
+            ``spotlight_asars.datasets`` give it.
+        """
+        for column in ("item", "timestamp"):
+            if column not in log:
+                raise InputError(f"the log has no column {column!r}; it has {', '.join(map(str, log.columns))}")
+        if "user" not in log and "session" not in log:
+            raise InputError("the log has neither a column 'user' nor 'session': give one of them")
+        if not len(log):
+            raise InputError("the log has no events")
+        item_vocabulary, item_ids = Vocabulary.fit(log["item"])
+        user_vocabulary, user_ids = None, np.zeros(len(log), dtype=np.int32)
+        if "user" in log:
+            user_vocabulary, user_ids = Vocabulary.fit(log["user"])
+        return cls(
+            user_ids,
+            item_ids,
+            timestamps=log["timestamp"].to_numpy(),
+            num_users=1 if user_vocabulary is None else len(user_vocabulary) + 1,
+            num_items=len(item_vocabulary) + 1,
+            session_ids=log["session"].array if "session" in log else None,
+            session_gap=session_gap,
+            timestamp_unit=timestamp_unit,
+            item_vocabulary=item_vocabulary,
+            user_vocabulary=user_vocabulary,
+        )
+
+    def select(self, events: np.ndarray) -> "SessionInteractions":
+        """The chosen events (bool or indices, shape (events,)) with numbers, sessions and vocabularies kept."""
+        chosen = SessionInteractions.__new__(SessionInteractions)
+        chosen.__dict__.update(self.__dict__)
+        for name in ("user_ids", "item_ids", "timestamps", "session_ids", "ratings", "weights"):
+            values = getattr(self, name)
+            setattr(chosen, name, None if values is None else values[events])
+        chosen.session_ids = np.cumsum(session_starts(chosen.session_ids)) - 1
+        return chosen
+
+    @property
+    def num_sessions(self) -> int:
+        """How many sessions there are."""
+        return int(self.session_ids[-1]) + 1 if len(self) else 0
+
+    @property
+    def dwell_times(self) -> np.ndarray:
+        """Seconds to the next event of the session, NaN at its last; shape (events,)."""
+        return dwell_times(self.timestamps, self.session_ids)
+
+    @property
+    def session_gap_times(self) -> np.ndarray:
+        """Seconds since the user's previous session at the start of each later one, NaN elsewhere; (events,)."""
+        return session_gap_times(self.timestamps, self.session_ids, self.user_ids)
+
+
+def as_session_interactions(
+    interactions: Interactions, session_gap: float = SESSION_GAP, timestamp_unit: str = "s"
+) -> SessionInteractions:
+    """The host's Interactions cut into sessions; SessionInteractions are returned as they are."""
+    if isinstance(interactions, SessionInteractions):
+        return interactions
+    return SessionInteractions(
+        interactions.user_ids,
+        interactions.item_ids,
+        ratings=interactions.ratings,
+        timestamps=interactions.timestamps,
+        weights=interactions.weights,
+        num_users=interactions.num_users,
+        num_items=interactions.num_items,
+        session_gap=session_gap,
+        timestamp_unit=timestamp_unit,
+    )

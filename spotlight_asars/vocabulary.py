@@ -1,0 +1,121 @@
+"""Raw ids to consecutive numbers and back."""
+
+from collections.abc import Hashable, Iterable
+
+import numpy as np
+import pandas as pd
+
+from spotlight_asars.errors import InputError
+
+UNKNOWN_ID = 0
+
+
+class Vocabulary:
+    """
+    Raw ids of any hashable kind, numbered 1..n; 0 is padding and stands for whatever is not known.
+
+    Parameters
+    ----------
+    raw_ids : iterable of hashable
+        Distinct raw ids; the first gets number 1.
+
+    Notes
+    -----
+    Ids are compared as Python compares dictionary keys: 1 and '1' are two ids.
+    """
+
+    def __init__(self, raw_ids: Iterable[Hashable]) -> None:
+        self._index = raw_ids if isinstance(raw_ids, pd.Index) else _to_index(raw_ids)
+        if self._index.hasnans:
+            raise InputError("an id is missing (NaN or None): give every event an id, or leave it out")
+        if not self._index.is_unique:
+            twice = self._index[self._index.duplicated()][0]
+            raise InputError(f"id {twice!r} stands twice in a vocabulary: give every id once")
+
+    @classmethod
+    def fit(cls, raw_ids: Iterable[Hashable]) -> tuple["Vocabulary", np.ndarray]:
+        """
+        Number the ids of a log in order of first appearance.
+
+        Returns
+        -------
+        (vocabulary, numbers) : the vocabulary, and an int32 array of shape (n,), each between 1 and the
+            number of distinct ids.
+        """
+        codes, unique = pd.factorize(_to_index(raw_ids))
+        if (codes < 0).any():
+            row = int(np.argmax(codes < 0))
+            raise InputError(f"the id of event {row} is missing (NaN or None): give it one, or leave it out")
+        return cls(unique), (codes + 1).astype(np.int32)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __contains__(self, raw_id: Hashable) -> bool:
+        return raw_id in self._index
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Vocabulary) and self._index.equals(other._index)
+
+    __hash__ = None
+
+    def __repr__(self) -> str:
+        return f"<Vocabulary of {len(self)} ids>"
+
+    @property
+    def raw_ids(self) -> np.ndarray:
+        """The raw ids, shape (n,): the one at position k has number k + 1."""
+        return self._index.to_numpy()
+
+    def transform(self, raw_ids: Iterable[Hashable]) -> np.ndarray:
+        """Numbers of raw ids as int32, shape (n,); 0 for ids that are not known."""
+        wanted = _to_index(raw_ids)
+        return (self._index.get_indexer(wanted) + 1).astype(np.int32)
+
+    def inverse(self, numbers: np.ndarray) -> np.ndarray:
+        """
+        Raw ids of numbers, same shape.
+
+        Raises
+        ------
+        InputError
+            If a number is 0 (unknown has no raw id) or past the last one.
+        """
+        numbers = np.asarray(numbers)
+        if numbers.size and (numbers.min() < 1 or numbers.max() > len(self)):
+            raise InputError(f"a number lies outside 1..{len(self)} and has no raw id")
+        return self.raw_ids[numbers - 1]
+
+    def keep(self, kept: np.ndarray) -> tuple["Vocabulary", np.ndarray]:
+        """
+        Keep only some numbers and close the gaps.
+
+        Parameters
+        ----------
+        kept : bool array of shape (n + 1,)
+            Which numbers stay; entry 0 is ignored.
+
+        Returns
+        -------
+        (vocabulary, renumbering) : the smaller vocabulary, and an int32 array of shape (n + 1,) that maps old
+            numbers to new ones, 0 for those dropped.
+        """
+        return Vocabulary(self._index[kept[1:]]), renumbering(kept)
+
+
+def renumbering(kept: np.ndarray) -> np.ndarray:
+    """Map old numbers to consecutive new ones; entry 0 and whatever is not kept become 0. Shape (n + 1,)."""
+    kept = kept.copy()
+    kept[0] = False
+    return np.where(kept, np.cumsum(kept), 0).astype(np.int32)
+
+
+def _to_index(raw_ids: Iterable[Hashable]) -> pd.Index:
+    if isinstance(raw_ids, pd.Series):
+        raw_ids = raw_ids.array
+    elif not isinstance(raw_ids, np.ndarray | pd.Index | pd.api.extensions.ExtensionArray):
+        values = list(raw_ids)
+        raw_ids = np.empty(len(values), dtype=object)  # keeps 1 and '1' apart, and tuples whole
+        raw_ids[:] = values
+        raw_ids = pd.Index(raw_ids, dtype=object, tupleize_cols=False).infer_objects()
+    return pd.Index(raw_ids, tupleize_cols=False)
