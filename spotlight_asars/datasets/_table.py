@@ -1,0 +1,237 @@
+"""
+Delimited text to a log: the part that every reader shares.
+
+A log is a `pandas.DataFrame` with the columns `user` (where there is one), `item`, `timestamp` (float64,
+seconds) and `session` (where there is one), one row an event, in the order of the file.
+"""
+
+import io
+import math
+import os
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from spotlight_asars.datasets._lines import (
+    check_shape,
+    complain,
+    read_bytes,
+    rows_with_lines,
+    separator_name,
+    shown,
+)
+from spotlight_asars.errors import InputError
+
+UNITS_PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
+ROLES = ("user", "item", "timestamp", "session")
+
+# Seconds since 1970 stay below 1e11 until the year 5138; milliseconds passed it in 1973.
+LARGEST_SECONDS = 1e11
+
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
+SHORTEST_INTEGER = r"(?:0|-?[1-9][0-9]*)\s*"
+
+
+def read_table(
+    path: str | os.PathLike,
+    columns: Mapping[str, str],
+    separator: str,
+    names: Sequence[str] | None = None,
+    timestamp_unit: str = "s",
+) -> pd.DataFrame:
+    """
+    Read a log from delimited utf-8 text.
+
+    Parameters
+    ----------
+    path: str or PathLike
+        The file; a name that ends in .gz is unpacked.
+    columns: mapping of str to str
+        The file's column for each of `user`, `item`, `timestamp` and `session` that the log has.
+    separator: str
+        The one character between fields.
+    names: sequence of str, optional
+        The names of all columns of a file without a header; by default the first line holds them.
+    timestamp_unit: str
+        What the file's times count: 's', 'ms', 'us' or 'ns'.
+
+    Returns
+    -------
+    DataFrame, (events,)
+        Ids are integers where the whole column is (in their shortest form, 64 bits), else strings as they
+        stand; `timestamp` is float64, in seconds.
+
+    Raises
+    ------
+    InputError
+        If the file or one of its values is not as described; the message names the first such line.
+    """
+    check_unit(timestamp_unit)
+    body = read_bytes(path)
+    first_line = 1
+    if names is None:
+        names, body, first_line = _take_header(path, body, separator)
+    positions = {
+        role: _position(path, names, columns[role], separator, first_line - 1) for role in ROLES if role in columns
+    }
+    if not body or body.isspace():
+        complain(path, "there is a header but no event below it; a log needs at least one event")
+    odd_starts = check_shape(path, body, separator, len(names), first_line)
+    table = _Table(path, body, separator, names, first_line)
+    table.parse(positions.values(), odd_starts)
+    log = {
+        role: table.timestamps(at, timestamp_unit) if role == "timestamp" else table.ids(at)
+        for role, at in positions.items()
+    }
+    return pd.DataFrame(log)
+
+
+def check_unit(timestamp_unit: str) -> None:
+    """Raise an InputError unless the unit of time is one we know."""
+    if timestamp_unit not in UNITS_PER_SECOND:
+        raise InputError(f"timestamp_unit is {timestamp_unit!r}; give one of {', '.join(UNITS_PER_SECOND)}")
+
+
+def _take_header(path: str | os.PathLike, body: bytes, separator: str) -> tuple[list[str], bytes, int]:
+    """Split the first row off: its names, the rest of the text, and the number of the rest's first line."""
+    text = body.lstrip(b"\n")
+    header_line = len(body) - len(text) + 1
+    header, _, rest = text.partition(b"\n")
+    for _, row in rows_with_lines(path, header, separator, header_line):
+        return [name.strip() for name in row], rest, header_line + 1
+    complain(path, "the header is blank; name the columns in the first line", header_line)
+
+
+def _position(path: str | os.PathLike, names: Sequence[str], name: str, separator: str, header_line: int) -> int:
+    """Where the one column of this name stands."""
+    found = [position for position, other in enumerate(names) if other == name]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        complain(path, f"{len(found)} columns are named {shown(name)}; rename all but one", header_line)
+    others = ", ".join(names)
+    others = others if len(others) <= 200 else others[:200] + " ..."
+    mend = "name one of them"
+    if len(names) == 1:
+        mend = f"fields were split by {separator_name(separator)}: is that the separator?"
+    complain(path, f"no column {shown(name)}; the first line has the columns: {others}; {mend}", header_line)
+
+
+class _Table:
+    """
+    The body of a file whose shape is known to be right, and its columns.
+
+    Parameters
+    ----------
+    path: str or PathLike
+        Named in messages.
+    body: bytes
+        Text with plain newlines and no header.
+    separator: str
+        One character.
+    names: sequence of str
+        The names of all columns.
+    first_line: int
+        The number of the body's first line in the file.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike, body: bytes, separator: str, names: Sequence[str], first_line: int
+    ) -> None:
+        self._path = path
+        self._body = body
+        self._separator = separator
+        self._names = names
+        self._first_line = first_line
+        self._odd_starts: np.ndarray | None = None
+        self._frame = pd.DataFrame()
+
+    def parse(self, positions: Collection[int], odd_starts: np.ndarray | None) -> None:
+        """Parse the columns that are needed; `odd_starts` is what `check_shape` found."""
+        self._odd_starts = odd_starts
+        self._frame = self._parse(positions)
+
+    def _parse(self, positions: Collection[int], **options: object) -> pd.DataFrame:
+        # skipping spaces slows every field down, so it is asked for only where there may be some
+        spaces = self._odd_starts is None or bool(self._odd_starts.any())
+        try:
+            return pd.read_csv(
+                io.BytesIO(self._body),
+                sep=self._separator,
+                header=None,
+                names=range(len(self._names)),
+                usecols=sorted(positions),
+                index_col=False,
+                na_filter=False,  # an empty id is a fault, and "NA" may be an id
+                low_memory=False,  # the type is that of the whole column, not of a chunk
+                skipinitialspace=spaces,
+                **options,
+            )
+        except pd.errors.ParserError as error:
+            complain(self._path, f"cannot be split into columns ({error}); check quotes and separator")
+
+    def ids(self, position: int) -> pd.Series:
+        """One column of ids: integers if all of them are, else strings as they stand in the file."""
+        column = self._frame[position]
+        is_integer = column.dtype.kind in "iu"
+        if is_integer and self._odd_starts is not None and not self._odd_starts[position]:
+            return column
+        if is_integer or not isinstance(column.iloc[0], str):
+            text = self._parse([position], dtype=str)[position]
+            if is_integer and text.str.fullmatch(SHORTEST_INTEGER).all():
+                return column
+            column = text
+        if (column == "").any():
+            line, _ = self._first_fault(position, lambda text: not text)
+            what = f"column {shown(self._names[position])} is empty"
+            complain(self._path, f"{what}; give the id or delete the line", line)
+        return column
+
+    def timestamps(self, position: int, unit: str) -> pd.Series:
+        """The column of times as float64 seconds, (events,)."""
+        column = self._frame[position]
+        if column.dtype.kind not in "iuf":
+            self._complain_about_time(position)
+            column = column.astype(np.float64)  # integers beyond 64 bits
+        if not np.isfinite(column).all():
+            self._complain_about_time(position)
+        raw = column.to_numpy()
+        seconds = raw / UNITS_PER_SECOND[unit]
+        if np.median(np.abs(seconds)) > LARGEST_SECONDS:
+            self._complain_about_unit(position, float(np.median(np.abs(raw))), unit)
+        return pd.Series(seconds, dtype=np.float64)
+
+    def _first_fault(self, position: int, is_fault: Callable[[str], bool]) -> tuple[int, str] | None:
+        """The line and the text of a column's first value that is a fault."""
+        rows = rows_with_lines(self._path, self._body, self._separator, self._first_line)
+        return next(((line, row[position]) for line, row in rows if is_fault(row[position])), None)
+
+    def _complain_about_time(self, position: int) -> None:
+        """Name the first line whose time is no finite number; return if there is none."""
+        fault = self._first_fault(position, lambda text: not _is_finite_number(text))
+        if fault is None:
+            return
+        line, text = fault
+        column = f"column {shown(self._names[position])}"
+        if not text.strip():
+            complain(self._path, f"{column} has no time; give it or delete the line", line)
+        if NOT_FINITE.fullmatch(text.strip()) or NUMBER.fullmatch(text.strip()):
+            complain(self._path, f"{column} has the time {shown(text)}; every time must be finite", line)
+        mend = "convert dates to seconds since 1970-01-01"
+        complain(self._path, f"{column} has {shown(text)}, which is text, where a time is expected; {mend}", line)
+
+    def _complain_about_unit(self, position: int, median: float, unit: str) -> None:
+        finer = [name for name, units in UNITS_PER_SECOND.items() if median / units <= LARGEST_SECONDS]
+        what = f"column {shown(self._names[position])} has times about {median:.3g}, too large for {unit!r}"
+        if not finer:
+            complain(self._path, f"{what} and for any unit; give seconds since 1970-01-01")
+        mend = f"they look like {finer[0]!r}: give --timestamp-unit {finer[0]} (timestamp_unit='{finer[0]}')"
+        complain(self._path, f"{what}; {mend}")
+
+
+def _is_finite_number(text: str) -> bool:
+    text = text.strip()
+    return NUMBER.fullmatch(text) is not None and math.isfinite(float(text))

@@ -1,0 +1,1 @@
+"""Models that predict items from a vector for each user."""

@@ -1,0 +1,27 @@
+"""Drawing of negative items."""
+
+import numpy as np
+
+from spotlight_asars.host.embedded._random import RandomStateLike, as_random_state
+
+
+def sample_items(num_items: int, shape: int | tuple[int, ...], random_state: RandomStateLike = None) -> np.ndarray:
+    """
+    Draw item ids uniformly and independently from 0 to ``num_items - 1``.
+
+    The padding id 0 is drawn like any other, as Spotlight does.
+
+    Parameters
+    ----------
+    num_items : int
+        One more than the greatest id that can be drawn.
+    shape : int or tuple of int
+        Shape of the result.
+    random_state : numpy.random.RandomState, int or None
+        Where the draws come from.
+
+    Returns
+    -------
+    numpy.ndarray of int64, of the given shape
+    """
+    return as_random_state(random_state).randint(0, num_items, shape, dtype=np.int64)

@@ -1,0 +1,223 @@
+"""
+Nets that turn the items of a sequence into a state of the user before and after each of them.
+
+A net has ``user_representation(sequences) -> (all, final)``, of shapes (batch, dim, time) for the states
+before each item and (batch, dim) after the last, and ``forward(user_representations, targets)``, which
+scores the targets (batch, time) against these states. A score is dot(state, item) + bias of the item.
+"""
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.backends import cudnn
+
+from spotlight_asars.host.embedded.layers import ScaledEmbedding, ZeroEmbedding
+
+PADDING_IDX = 0
+
+
+class _DotProductNet(nn.Module):
+    """Item embeddings and biases, and the score of an item in a state; subclasses compute the states."""
+
+    def __init__(
+        self,
+        num_items: int,
+        embedding_dim: int,
+        item_embedding_layer: nn.Module | None,
+        sparse: bool,
+    ) -> None:
+        super().__init__()
+        self.embedding_dim = embedding_dim
+        if item_embedding_layer is None:
+            item_embedding_layer = ScaledEmbedding(num_items, embedding_dim, padding_idx=PADDING_IDX, sparse=sparse)
+        self.item_embeddings = item_embedding_layer
+        self.item_biases = ZeroEmbedding(num_items, 1, padding_idx=PADDING_IDX, sparse=sparse)
+
+    def _channels(self, item_sequences: torch.Tensor) -> torch.Tensor:
+        """Embed (batch, time) ids as the (batch, dim, time, 1) images that a convolution takes."""
+        embeddings = self.item_embeddings(item_sequences)  # (batch, time, dim)
+        return embeddings.permute(0, 2, 1).unsqueeze(3)  # (batch, dim, time, 1)
+
+    def forward(self, user_representations: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """
+        Score targets in given states.
+
+        Parameters
+        ----------
+        user_representations : torch.Tensor, (batch, dim, time) or (batch, dim)
+            States of `user_representation`; without a time axis, one for all targets of a row.
+        targets : torch.Tensor of int64, (batch, time)
+            Item ids.
+
+        Returns
+        -------
+        torch.Tensor, (batch, time)
+            Or (batch,) where the states have no time axis and there is one target a row.
+        """
+        embeddings = self.item_embeddings(targets).permute(0, 2, 1)  # (batch, dim, time)
+        biases = self.item_biases(targets).squeeze(2)  # (batch, time)
+
+        if user_representations.dim() == 2:
+            if targets.size(1) == 1:
+                embeddings, biases = embeddings.squeeze(2), biases.squeeze(1)  # (batch, dim), (batch,)
+            else:
+                user_representations = user_representations.unsqueeze(2)  # (batch, dim, 1)
+
+        return biases + (user_representations * embeddings).sum(1)  # (batch, time)
+
+
+class PoolNet(_DotProductNet):
+    """
+    State: the sum of the items so far over their number plus one.
+
+    Parameters
+    ----------
+    num_items : int
+        Number of item ids, the padding among them.
+    embedding_dim : int
+        Size of the item vectors.
+    item_embedding_layer : torch.nn.Module, optional
+        Used instead of a new embedding.
+    sparse : bool
+        Give sparse gradients for embeddings.
+    """
+
+    def __init__(
+        self,
+        num_items: int,
+        embedding_dim: int = 32,
+        item_embedding_layer: nn.Module | None = None,
+        sparse: bool = False,
+    ) -> None:
+        super().__init__(num_items, embedding_dim, item_embedding_layer, sparse)
+
+    def user_representation(self, item_sequences: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Give the states before each item (batch, dim, time) and after the last (batch, dim)."""
+        embeddings = F.pad(self._channels(item_sequences), (0, 0, 1, 0))  # (batch, dim, time + 1, 1)
+        total = torch.cumsum(embeddings, 2)
+        # Counted for each component by its value, as Spotlight does; the padding's vector is all zero.
+        count = torch.cumsum((embeddings != 0.0).float(), 2)
+        states = (total / (count + 1)).squeeze(3)  # (batch, dim, time + 1)
+        return states[:, :, :-1], states[:, :, -1]
+
+
+class LSTMNet(_DotProductNet):
+    """
+    State: the output of an LSTM over a zero step and the items so far, padding included.
+
+    Parameters
+    ----------
+    num_items : int
+        Number of item ids, the padding among them.
+    embedding_dim : int
+        Size of the item vectors and of the state.
+    item_embedding_layer : torch.nn.Module, optional
+        Used instead of a new embedding.
+    sparse : bool
+        Give sparse gradients for embeddings.
+    """
+
+    def __init__(
+        self,
+        num_items: int,
+        embedding_dim: int = 32,
+        item_embedding_layer: nn.Module | None = None,
+        sparse: bool = False,
+    ) -> None:
+        super().__init__(num_items, embedding_dim, item_embedding_layer, sparse)
+        self.lstm = nn.LSTM(input_size=embedding_dim, hidden_size=embedding_dim, batch_first=True)
+
+    def user_representation(self, item_sequences: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Give the states before each item (batch, dim, time) and after the last (batch, dim)."""
+        embeddings = F.pad(self.item_embeddings(item_sequences), (0, 0, 1, 0))  # (batch, time + 1, dim)
+        states, _ = self.lstm(embeddings)
+        states = states.permute(0, 2, 1)  # (batch, dim, time + 1)
+        return states[:, :, :-1], states[:, :, -1]
+
+
+class CNNNet(_DotProductNet):
+    """
+    State: stacked causal dilated convolutions over the items so far.
+
+    Parameters
+    ----------
+    num_items : int
+        Number of item ids, the padding among them.
+    embedding_dim : int
+        Size of the item vectors and number of filters in each layer.
+    kernel_width, dilation : int or sequence of int
+        Of each layer; an int counts for all ``num_layers``. The shorter of two sequences decides the
+        number of layers.
+    num_layers : int
+        Number of layers, where the two above are ints.
+    nonlinearity : {'tanh', 'relu'}
+        Applied after each layer.
+    residual_connections : bool
+        Add each layer's input to its output.
+    sparse : bool
+        Give sparse gradients for embeddings.
+    benchmark : bool
+        Written to ``torch.backends.cudnn.benchmark``, for the whole process.
+    item_embedding_layer : torch.nn.Module, optional
+        Used instead of a new embedding.
+
+    Raises
+    ------
+    ValueError
+        If the nonlinearity is unknown.
+    """
+
+    def __init__(
+        self,
+        num_items: int,
+        embedding_dim: int = 32,
+        kernel_width: int | Iterable[int] = 3,
+        dilation: int | Iterable[int] = 1,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        residual_connections: bool = True,
+        sparse: bool = False,
+        benchmark: bool = True,
+        item_embedding_layer: nn.Module | None = None,
+    ) -> None:
+        functions = {"tanh": torch.tanh, "relu": torch.relu}
+        if nonlinearity not in functions:
+            raise ValueError("Nonlinearity must be one of (tanh, relu)")
+
+        super().__init__(num_items, embedding_dim, item_embedding_layer, sparse)
+        cudnn.benchmark = benchmark
+
+        self.kernel_width = _one_per_layer(kernel_width, num_layers)
+        self.dilation = _one_per_layer(dilation, num_layers)
+        self.nonlinearity = functions[nonlinearity]
+        self.residual_connections = residual_connections
+
+        widths = zip(self.kernel_width, self.dilation, strict=False)
+        self._num_layers = 0
+        for width, step in widths:
+            layer = nn.Conv2d(embedding_dim, embedding_dim, (width, 1), dilation=(step, 1))
+            self.add_module(f"cnn_{self._num_layers}", layer)
+            self._num_layers += 1
+
+    @property
+    def cnn_layers(self) -> list[nn.Conv2d]:
+        """The convolutions, first to last."""
+        return [getattr(self, f"cnn_{index}") for index in range(self._num_layers)]
+
+    def user_representation(self, item_sequences: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Give the states before each item (batch, dim, time) and after the last (batch, dim)."""
+        states = F.pad(self._channels(item_sequences), (0, 0, 1, 0))  # (batch, dim, time + 1, 1)
+        for layer in self.cnn_layers:
+            # What a kernel reaches back to: with this many zeros in front, no output sees its future.
+            reach = (layer.kernel_size[0] - 1) * layer.dilation[0]
+            outputs = self.nonlinearity(layer(F.pad(states, (0, 0, reach, 0))))  # (batch, dim, time + 1, 1)
+            states = outputs + states if self.residual_connections else outputs
+
+        states = states.squeeze(3)  # (batch, dim, time + 1)
+        return states[:, :, :-1], states[:, :, -1]
+
+
+def _one_per_layer(value: int | Iterable[int], num_layers: int) -> tuple[int, ...]:
+    return tuple(value) if isinstance(value, Iterable) else (value,) * num_layers
