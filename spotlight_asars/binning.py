@@ -76,9 +76,10 @@ class ScottBinning:
         self.low, self.width, self.num_known_bins = 0.0, 0.0, 1
         if len(values):
             self.low = float(values.min())
-            self.width = float(values.std() * np.cbrt(24.0 * np.sqrt(np.pi) / len(values)))
-        if self.width > 0.0:
             span = float(values.max()) - self.low
+            if span > 0.0:  # of equal values, the rounded deviation need not be 0
+                self.width = float(values.std() * np.cbrt(24.0 * np.sqrt(np.pi) / len(values)))
+        if self.width > 0.0:
             self.num_known_bins = int(min(self.max_bins, np.floor(span / self.width) + 1))
         return self
 
@@ -108,4 +109,6 @@ class ScottBinning:
         values = np.asarray(values, dtype=np.float64)
         if values.size and (values[~np.isnan(values)] < 0).any():
             raise InputError("a time to be binned is negative: sort the events by time first")
+        if np.isinf(values).any():
+            raise InputError("a time to be binned is infinite: give NaN where it is unknown")
         return np.log1p(values) if self.scale == "log" else values

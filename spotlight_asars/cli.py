@@ -13,7 +13,7 @@ from spotlight_asars.experiments.compare import Protocol, compare
 from spotlight_asars.experiments.logs import LogChoice, prepare_log
 from spotlight_asars.experiments.settings import DEFAULT_SYSTEMS, settings_of
 from spotlight_asars.experiments.table import format_table
-from spotlight_asars.files import writable_folder, write_whole
+from spotlight_asars.files import output_folder, write_whole
 from spotlight_asars.sequence.registry import representation_names
 from spotlight_asars.sequence.representations import DWELL_RULES
 from spotlight_asars.sessions import SECONDS_PER_UNIT, SESSION_GAP
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         0 when all is well, 2 for wrong input (told in one line on standard error), 130 when interrupted.
     """
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(_with_columns_joined(sys.argv[1:] if arguments is None else arguments))
     try:
         return options.run(options)
     except InputError as error:
@@ -54,8 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run_compare(options: argparse.Namespace) -> int:
     begin = time.perf_counter()
     systems = {name: _settings(name) for name in options.models}
-    folder = writable_folder(options.out)
-    log = prepare_log(_log_choice(options))
+    choice = _log_choice(options)
     protocol = Protocol(
         epochs=options.epochs,
         seed=options.seed,
@@ -64,12 +63,20 @@ def _run_compare(options: argparse.Namespace) -> int:
         use_cuda=options.use_cuda,
         verbose=not options.quiet,
     )
-    say = (lambda line: None) if options.quiet else (lambda line: print(line, file=sys.stderr, flush=True))
-    results = compare(log, systems, protocol, report=say)
-    write_whole(folder / "results.json", json.dumps(results, indent=2, allow_nan=False) + "\n")
+    with output_folder(options.out) as folder:
+        results = compare(prepare_log(choice), systems, protocol, report=_silence if options.quiet else _say)
+        write_whole(folder / "results.json", json.dumps(results, indent=2, allow_nan=False) + "\n")
     print(format_table(results))
     print(f"written to {folder / 'results.json'} after {time.perf_counter() - begin:.0f} s")
     return 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _silence(line: str) -> None:
+    """For --quiet."""
 
 
 def _settings(name: str):
@@ -112,8 +119,26 @@ def _log_choice(options: argparse.Namespace) -> LogChoice:
     )
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells wrong options in one line, without the whole usage."""
+
+    def error(self, message: str) -> None:
+        self.exit(BAD_INPUT, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def _with_columns_joined(arguments: Sequence[str]) -> list[str]:
+    """``--columns -,item,time`` as ``--columns=-,item,time``: argparse would take the value for an option."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1] == "--columns":
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="spotlight-asars",
         description="Session-aware recommendation with dwell times.",
         epilog=EXAMPLES,

@@ -72,15 +72,17 @@ def rank_targets(system: System, sequences: SessionSequences, memory_mib: float 
     Raises
     ------
     InputError
-        If there is no target.
+        If there is no target, or if a score is not finite.
     ValueError
-        If a score is not finite.
+        If the system gives scores for other than these targets.
     """
     is_target = sequences.events[:, TARGET] != 0
     items = sequences.events[is_target, ITEM].astype(np.int64)
     if not len(items):
         raise InputError("no event is to be predicted: the test part needs sessions of two or more events")
     states = system.target_states(sequences)
+    if len(states) != len(items):
+        raise ValueError(f"the system gives states for {len(states)} targets: there are {len(items)}")
     bytes_a_target = 3 * 4 * sequences.num_items  # scores, and two comparisons
     block = max(1, int(memory_mib * 2**20 / bytes_a_target))
     ranks = np.concatenate(
@@ -95,8 +97,10 @@ def rank_targets(system: System, sequences: SessionSequences, memory_mib: float 
 def _ranks_of(scores: Tensor, items: np.ndarray) -> np.ndarray:
     """Ranks of items (targets,) in scores (targets, items)."""
     scores = torch.as_tensor(scores)
+    if len(scores) != len(items):
+        raise ValueError(f"the system gives scores for {len(scores)} targets: it was asked for {len(items)}")
     if not torch.isfinite(scores).all():
-        raise ValueError("a score is not finite: the model is broken, and its ranks would mean nothing")
+        raise InputError("a score is not finite, the model has diverged: lower learning_rate and fit it anew")
     own = scores.gather(1, torch.from_numpy(items - 1).to(scores.device)[:, None])  # (targets, 1)
     higher = (scores > own).sum(dim=1)
     equal = (scores == own).sum(dim=1) - 1
@@ -193,6 +197,6 @@ def paired_test(
     means = bootstrap_means(difference, session_ids, resamples, seed)
     low, high = np.quantile(means, [0.025, 0.975])
     smaller = min((means <= 0).mean(), (means >= 0).mean())
-    # A resample count of 0 says only that the probability is below 1 in so many.
-    p_value = min(1.0, max(2.0 * smaller, 1.0 / resamples))
+    # No resample on the other side says only that fewer than one in so many is.
+    p_value = min(1.0, 2.0 * max(smaller, 1.0 / resamples))
     return PairedTest(float(difference.mean()), (float(low), float(high)), float(p_value))

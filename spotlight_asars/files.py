@@ -2,6 +2,9 @@
 
 import os
 import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from spotlight_asars.errors import InputError
@@ -27,7 +30,28 @@ def writable_folder(path: str | Path) -> Path:
     return path
 
 
-def write_whole(path: Path, text: str) -> None:
+@contextmanager
+def output_folder(path: str | Path) -> Iterator[Path]:
+    """
+    A folder to write results into; where the work in between fails, folders made for it and still empty go again.
+
+    Raises
+    ------
+    InputError
+        As for :func:`writable_folder`, before any work.
+    """
+    path = Path(path)
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        yield writable_folder(path)
+    except BaseException:
+        for folder in made:
+            with suppress(OSError):  # not empty, or never made
+                folder.rmdir()
+        raise
+
+
+def write_whole(path: str | Path, text: str) -> None:
     """
     Write a text file beside its place, then move it there: it is whole, or it is not there.
 
@@ -36,13 +60,17 @@ def write_whole(path: Path, text: str) -> None:
     InputError
         If it cannot be written; what stood there before is still there.
     """
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # tempfile's would be the owner's alone to read
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
+        try:
+            with beside.open("x", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)  # whatever went wrong, an interrupt included
     except OSError as error:
-        Path(beside).unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+        reason = error.strerror or str(error)
+        raise InputError(f"{path}: cannot be written ({reason}): choose another place") from error

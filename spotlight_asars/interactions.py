@@ -70,6 +70,10 @@ class SessionSequences(SequenceInteractions):
         sequences = np.asarray(sequences)
         if sequences.ndim != 2:
             raise InputError(f"sequences have shape {sequences.shape}: give (rows, time)")
+        given = {"dwell": dwell, "session_starts": session_starts, "session_gaps": session_gaps, "targets": targets}
+        for name, matrix in given.items():
+            if matrix is not None and np.shape(matrix) != sequences.shape:
+                raise InputError(f"{name} has shape {np.shape(matrix)}: give that of the sequences, {sequences.shape}")
         present = sequences != PADDING_ITEM
         first = present & (np.cumsum(present, axis=1) == 1)
         starts = first if session_starts is None else np.asarray(session_starts, dtype=bool) | first
@@ -91,6 +95,16 @@ class SessionSequences(SequenceInteractions):
         self.binning = ScottBinning() if binning is None else binning
         self.gap_binning = ScottBinning() if gap_binning is None else gap_binning
         self.item_vocabulary, self.user_vocabulary = item_vocabulary, user_vocabulary
+        if len(self.user_ids) != rows:
+            raise InputError(f"there are {rows} rows and {len(self.user_ids)} user ids: give every row one")
+        _check_range("item ids", sequences[present], 1, self.num_items, "number them from 1 to below num_items")
+        _check_range("user ids", self.user_ids, 0, self.num_users, "number them from 0 to below num_users")
+        if dwell is not None:
+            bins, mend = np.asarray(dwell)[present], "give their binning, and 1 where dwell is unknown"
+            _check_range("dwell bins", bins, UNKNOWN_BIN, self.binning.num_bins, mend)
+        if session_gaps is not None:
+            bins, mend = np.asarray(session_gaps)[present], "give their gap_binning"
+            _check_range("session gap bins", bins, PADDING_BIN, self.gap_binning.num_bins, mend)
 
     @classmethod
     def from_flat(
@@ -183,7 +197,10 @@ class SessionSequences(SequenceInteractions):
         int64 array of shape (batch, time, channel)
         """
         lengths = self.lengths[rows]
-        width = int(lengths.max(initial=0)) if width is None else width
+        longest = int(lengths.max(initial=0))
+        width = longest if width is None else width
+        if width < longest:
+            raise InputError(f"a row has {longest} events and width is {width}: give at least {longest}")
         event, row, position = _flat_positions(self.offsets[rows], lengths)
         column = position + (width - lengths)[row]
         padded = np.zeros((len(rows), width, NUM_CHANNELS), dtype=np.int64)
@@ -293,6 +310,13 @@ def to_session_sequences(
         binning=binning,
         gap_binning=gap_binning,
     )
+
+
+def _check_range(name: str, values: np.ndarray, low: int, stop: int, mend: str) -> None:
+    if values.size and values.dtype.kind not in "iu":
+        raise InputError(f"the {name} are of type {values.dtype}: give integers")
+    if values.size and not (low <= values.min() and values.max() < stop):
+        raise InputError(f"{name} run from {values.min()} to {values.max()}, not inside {low}..{stop - 1}: {mend}")
 
 
 def _check_same_numbering(interactions: SessionInteractions, history: SessionInteractions) -> None:

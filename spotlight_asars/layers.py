@@ -9,6 +9,22 @@ _MASKED = -1e30
 _FLOOR = -1e20
 
 
+class UnitEmbedding(nn.Embedding):
+    """
+    An embedding whose rows begin with about unit length, normal with deviation ``dim ** -0.5``.
+
+    The host's ScaledEmbedding begins with deviation ``1 / dim``: rows so short that a recurrent layer over them, and
+    a score that multiplies two of them, see next to nothing for the first epochs.
+    """
+
+    def reset_parameters(self) -> None:
+        """Draw the rows anew; the padding row is zero."""
+        with torch.no_grad():
+            self.weight.normal_(0.0, self.embedding_dim**-0.5)
+            if self.padding_idx is not None:
+                self.weight[self.padding_idx].zero_()
+
+
 def triangle_attention(
     scores: Tensor,
     values: Tensor,
@@ -54,6 +70,8 @@ def triangle_attention(
         return weights @ values  # (batch, time, dim)
     if form != "linear":
         raise ValueError(f"form is {form!r}: choose 'linear' or 'dense'")
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size is {chunk_size}: give at least 1")
 
     carry = _Carry.empty(values)
     mixed = []
@@ -128,7 +146,9 @@ class _Carry:
         share = (carried - top).exp()  # (batch, chunk)
         weighted = weights @ values + share[:, :, None] * self.weighted[:, None, :]  # (batch, chunk, dim)
         weight = weights.sum(dim=2) + share * self.weight[:, None]  # (batch, chunk)
-        return weighted / weight.clamp(min=torch.finfo(weight.dtype).tiny)[:, :, None]
+        # The largest score counts exp(0), so less than 1 means nothing at all; a tiny divisor there would make the
+        # gradients overflow.
+        return weighted / weight.clamp(min=1.0)[:, :, None]
 
     def advance(self, scores: Tensor, values: Tensor, present: Tensor, segments: Tensor) -> "_Carry":
         latest = segments[:, -1]  # (batch,)

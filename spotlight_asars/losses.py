@@ -15,7 +15,8 @@ from spotlight_asars.host import losses as host_losses
 
 def bpr_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
     """Bayesian personalised ranking, ``-log sigmoid(r+ - r-)``, the mean over negatives (paper Eq. 21)."""
-    return _mean(-F.logsigmoid(positive - _stacked(positive, negative)).mean(dim=0), mask)
+    positive, negative = _prepared(positive, negative, mask)
+    return _mean(-F.logsigmoid(positive - negative).mean(dim=0), mask)
 
 
 def top1_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -24,13 +25,14 @@ def top1_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) ->
 
     Hidasi et al. 2016; paper Eq. 22 has the sign of the difference turned round and the positive in the square.
     """
-    negative = _stacked(positive, negative)
+    positive, negative = _prepared(positive, negative, mask)
     return _mean((torch.sigmoid(negative - positive) + torch.sigmoid(negative**2)).mean(dim=0), mask)
 
 
 def hinge_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
     """Hinge, ``max(0, 1 + r- - r+)``, the mean over negatives (paper Eq. 23 has the sign turned round)."""
-    return _mean(F.relu(1.0 + _stacked(positive, negative) - positive).mean(dim=0), mask)
+    positive, negative = _prepared(positive, negative, mask)
+    return _mean(F.relu(1.0 + negative - positive).mean(dim=0), mask)
 
 
 def cross_entropy_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -39,7 +41,7 @@ def cross_entropy_loss(positive: Tensor, negative: Tensor, mask: Tensor | None =
 
     ``-r+ + log(exp(r+) + sum exp(r-))``. It is the full softmax where the negatives are all other items.
     """
-    negative = _stacked(positive, negative)
+    positive, negative = _prepared(positive, negative, mask)
     everything = torch.cat([positive[None], negative])  # (1 + negatives, ...)
     return _mean(everything.logsumexp(dim=0) - positive, mask)
 
@@ -77,7 +79,7 @@ def bpr_max_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None,
 
     ``-log sum_j s_j sigmoid(r+ - r_j) + regularization * sum_j s_j r_j ** 2``, s the softmax over the negatives only.
     """
-    negative = _stacked(positive, negative)
+    positive, negative = _prepared(positive, negative, mask)
     log_share = negative.log_softmax(dim=0)  # (negatives, ...)
     ranking = -torch.logsumexp(log_share + F.logsigmoid(positive - negative), dim=0)
     penalty = (log_share.exp() * negative**2).sum(dim=0)
@@ -96,8 +98,8 @@ LOSSES = {
 }
 
 
-def _stacked(positive: Tensor, negative: Tensor) -> Tensor:
-    """Negatives with their axis in front, (negatives, ...)."""
+def _prepared(positive: Tensor, negative: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Both with zero where masked out, and the negatives with their axis in front, (negatives, ...)."""
     if negative.dim() == positive.dim():
         negative = negative[None]
     if negative.shape[1:] != positive.shape:
@@ -105,11 +107,19 @@ def _stacked(positive: Tensor, negative: Tensor) -> Tensor:
             f"negative predictions have shape {tuple(negative.shape)} and positive ones {tuple(positive.shape)}: "
             "give the same shape, or one more axis in front"
         )
-    return negative
+    if not len(negative):
+        raise ValueError("there are no negative predictions: draw at least one for each positive")
+    if mask is None:
+        return positive, negative
+    if mask.shape != positive.shape:
+        raise ValueError(f"the mask has shape {tuple(mask.shape)} and positive predictions {tuple(positive.shape)}")
+    # Here and not only in the loss: there, an infinite score at a masked entry would still make its gradient NaN.
+    kept = mask.bool()
+    return torch.where(kept, positive, 0.0), torch.where(kept, negative, 0.0)
 
 
 def _mean(loss: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return loss.mean() if loss.numel() else loss.sum()
-    # where(), not a product: an infinite loss at a masked entry must not become NaN.
-    return torch.where(mask.bool(), loss, 0.0).sum() / mask.sum().clamp(min=1)
+    kept = mask.bool()
+    return torch.where(kept, loss, 0.0).sum() / kept.sum().clamp(min=1)

@@ -66,8 +66,8 @@ def sample_local_items(
     Negatives for every position of a mini-batch, in proportion to popularity inside that mini-batch.
 
     Never padding, never the target, never an item of the row or of its user's history. A row whose user has every
-    item of the mini-batch draws by global popularity instead; where he has every item there is, uniformly from all
-    but the items of the row's own position (the target alone is ruled out).
+    item of the mini-batch draws by global popularity instead, and where nobody has any other item, uniformly from the
+    items he has not; where he has every item there is, uniformly from all but the target of each position.
 
     Parameters
     ----------
@@ -132,12 +132,14 @@ def _sample_globally(
 ) -> Tensor:
     """Negatives for one row by global popularity, shape (num_negative_samples, time)."""
     time = len(items)
-    weights = seen.popularity.clone()  # (num_items,)
-    weights[excluded] = 0.0
-    if weights.sum() > 0:
-        drawn = torch.multinomial(weights, num_negative_samples * time, replacement=True, generator=generator)
-        return drawn.view(num_negative_samples, time)
-    others = len(weights) - 2  # without padding and the target
+    anything = torch.ones_like(seen.popularity)  # (num_items,)
+    anything[PADDING_ITEM] = 0.0
+    for wanted in (seen.popularity, anything):
+        weights = wanted.index_fill(0, excluded, 0.0)  # (num_items,)
+        if weights.sum() > 0:
+            drawn = torch.multinomial(weights, num_negative_samples * time, replacement=True, generator=generator)
+            return drawn.view(num_negative_samples, time)
+    others = len(anything) - 2  # without padding and the target
     if others < 1:
         raise InputError("the log has only one item: there is no negative to sample")
     drawn = torch.randint(others, (num_negative_samples, time), generator=generator, device=items.device) + 1

@@ -5,7 +5,7 @@ import pandas as pd
 
 from spotlight_asars.errors import InputError
 from spotlight_asars.host import Interactions
-from spotlight_asars.vocabulary import Vocabulary
+from spotlight_asars.vocabulary import Vocabulary, to_index
 
 PADDING_ITEM = 0
 ANONYMOUS_USER = 0
@@ -94,22 +94,25 @@ def _sessions_by_gap(user_ids: np.ndarray, timestamps: np.ndarray, session_gap: 
 def _sessions_by_id(
     user_ids: np.ndarray, timestamps: np.ndarray, session_ids: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    codes, _ = pd.factorize(session_ids)
+    codes, _ = pd.factorize(to_index(session_ids))
+    if len(codes) != len(user_ids):
+        raise InputError(f"there are {len(user_ids)} events and {len(codes)} session ids: give every event one")
     if (codes < 0).any():
         raise InputError(f"the session id of event {int(np.argmax(codes < 0))} is missing: give every event one")
     codes, _ = pd.factorize(user_ids.astype(np.int64) * (codes.max(initial=0) + 1) + codes)
 
-    by_session = np.lexsort((timestamps, codes))
+    # Places in the users' timelines stand for times here: events of equal time have the order of the log.
+    place = np.empty(len(codes), dtype=np.int64)
+    place[np.lexsort((timestamps, user_ids))] = np.arange(len(codes))
+    by_session = np.lexsort((place, codes))
     first = np.flatnonzero(changes(codes[by_session]))  # (sessions,)
     last = np.append(first[1:], len(codes)) - 1
-    owner = user_ids[by_session[first]]
-    begin, end = timestamps[by_session[first]], timestamps[by_session[last]]
+    begin, end = place[by_session[first]], place[by_session[last]]
 
-    in_order = np.lexsort((begin, owner))  # (sessions,)
-    owner, begin, end = owner[in_order], begin[in_order], end[in_order]
-    latest_end = pd.Series(end).groupby(owner).cummax().to_numpy()
-    starts = changes(owner) | (owner == ANONYMOUS_USER)
-    starts[1:] |= begin[1:] >= latest_end[:-1]
+    in_order = np.argsort(begin)  # (sessions,), by user, then by time
+    starts = user_ids[by_session[first]][in_order] == ANONYMOUS_USER
+    starts[0] = True
+    starts[1:] |= begin[in_order][1:] > np.maximum.accumulate(end[in_order])[:-1]
     number = np.empty(len(in_order), dtype=np.int64)
     number[in_order] = np.cumsum(starts) - 1
 
@@ -182,7 +185,8 @@ class SessionInteractions(Interactions):
     Raises
     ------
     InputError
-        If there is no event, a time is missing or in another unit, or an item id is 0.
+        If there is no event, a time is missing or in another unit, an item id is 0, or ids, sessions and
+        vocabularies do not fit together.
     """
 
     def __init__(
@@ -204,10 +208,13 @@ class SessionInteractions(Interactions):
             raise InputError("the interactions have no timestamps: sessions and dwell need them")
         if len(item_ids) == 0:
             raise InputError("the log has no events")
-        if np.min(item_ids) <= PADDING_ITEM:
+        user_ids, item_ids = _numbers("user", user_ids), _numbers("item", item_ids)
+        if item_ids.min() <= PADDING_ITEM:
             raise InputError("an item id is 0 or negative: number items from 1, 0 is the padding")
-        if np.min(user_ids) < ANONYMOUS_USER:
+        if user_ids.min(initial=ANONYMOUS_USER) < ANONYMOUS_USER:
             raise InputError("a user id is negative: number users from 1, 0 is anonymous")
+        num_users = _number_of_ids("user", num_users, user_vocabulary)
+        num_items = _number_of_ids("item", num_items, item_vocabulary)
         super().__init__(user_ids, item_ids, ratings, timestamps, weights, num_users, num_items)
         self.item_vocabulary = item_vocabulary
         self.user_vocabulary = user_vocabulary
@@ -215,8 +222,7 @@ class SessionInteractions(Interactions):
         timestamps = timestamps_in_seconds(timestamps, timestamp_unit)
         order, self.session_ids = cut_sessions(user_ids, timestamps, session_ids, session_gap)
         self.timestamps = timestamps[order]
-        self.user_ids = np.asarray(user_ids, dtype=np.int32)[order]
-        self.item_ids = np.asarray(item_ids, dtype=np.int32)[order]
+        self.user_ids, self.item_ids = user_ids[order], item_ids[order]
         self.ratings, self.weights = (None if x is None else np.asarray(x)[order] for x in (ratings, weights))
 
     @classmethod
@@ -280,6 +286,26 @@ class SessionInteractions(Interactions):
     def session_gap_times(self) -> np.ndarray:
         """Seconds since the user's previous session at the start of each later one, NaN elsewhere; (events,)."""
         return session_gap_times(self.timestamps, self.session_ids, self.user_ids)
+
+
+def _numbers(kind: str, ids: np.ndarray) -> np.ndarray:
+    """Ids as int32, of which none was rounded or wrapped round."""
+    ids = np.asarray(ids)
+    if ids.size and ids.dtype.kind not in "iu":
+        raise InputError(f"the {kind} ids are of type {ids.dtype}: give integers, or raw ids to from_log")
+    numbers = ids.astype(np.int32)
+    if (numbers != ids).any():
+        wrapped = ids[numbers != ids][0]
+        raise InputError(f"{kind} id {wrapped} is too large: number {kind}s 1, 2, ..., or give raw ids to from_log")
+    return numbers
+
+
+def _number_of_ids(kind: str, number: int | None, vocabulary: Vocabulary | None) -> int | None:
+    if vocabulary is None:
+        return number
+    if number not in (None, len(vocabulary) + 1):
+        raise InputError(f"num_{kind}s is {number}: {kind}_vocabulary makes it {len(vocabulary) + 1}, leave it out")
+    return len(vocabulary) + 1
 
 
 def as_session_interactions(

@@ -1,6 +1,7 @@
 """Raw ids to consecutive numbers and back."""
 
 from collections.abc import Hashable, Iterable
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,7 @@ class Vocabulary:
     """
 
     def __init__(self, raw_ids: Iterable[Hashable]) -> None:
-        self._index = raw_ids if isinstance(raw_ids, pd.Index) else _to_index(raw_ids)
+        self._index = raw_ids if isinstance(raw_ids, pd.Index) else to_index(raw_ids)
         if self._index.hasnans:
             raise InputError("an id is missing (NaN or None): give every event an id, or leave it out")
         if not self._index.is_unique:
@@ -42,7 +43,7 @@ class Vocabulary:
         (vocabulary, numbers) : the vocabulary, and an int32 array of shape (n,), each between 1 and the
             number of distinct ids.
         """
-        codes, unique = pd.factorize(_to_index(raw_ids))
+        codes, unique = pd.factorize(to_index(raw_ids))
         if (codes < 0).any():
             row = int(np.argmax(codes < 0))
             raise InputError(f"the id of event {row} is missing (NaN or None): give it one, or leave it out")
@@ -62,6 +63,10 @@ class Vocabulary:
     def __repr__(self) -> str:
         return f"<Vocabulary of {len(self)} ids>"
 
+    @cached_property
+    def _as_objects(self) -> pd.Index:
+        return self._index.astype(object)
+
     @property
     def raw_ids(self) -> np.ndarray:
         """The raw ids, shape (n,): the one at position k has number k + 1."""
@@ -69,8 +74,10 @@ class Vocabulary:
 
     def transform(self, raw_ids: Iterable[Hashable]) -> np.ndarray:
         """Numbers of raw ids as int32, shape (n,); 0 for ids that are not known."""
-        wanted = _to_index(raw_ids)
-        return (self._index.get_indexer(wanted) + 1).astype(np.int32)
+        known, wanted = self._index, to_index(raw_ids)
+        if known.dtype != wanted.dtype:  # a common type could make two ids one: 2**53 + 1 is no float
+            known, wanted = self._as_objects, wanted.astype(object)
+        return (known.get_indexer(wanted) + 1).astype(np.int32)
 
     def inverse(self, numbers: np.ndarray) -> np.ndarray:
         """
@@ -82,7 +89,11 @@ class Vocabulary:
             If a number is 0 (unknown has no raw id) or past the last one.
         """
         numbers = np.asarray(numbers)
-        if numbers.size and (numbers.min() < 1 or numbers.max() > len(self)):
+        if not numbers.size:
+            numbers = numbers.astype(np.int32)  # an empty list has no type of its own
+        elif numbers.dtype.kind not in "iu":
+            raise InputError(f"the numbers are of type {numbers.dtype}: give integers, as transform does")
+        elif numbers.min() < 1 or numbers.max() > len(self):
             raise InputError(f"a number lies outside 1..{len(self)} and has no raw id")
         return self.raw_ids[numbers - 1]
 
@@ -110,12 +121,15 @@ def renumbering(kept: np.ndarray) -> np.ndarray:
     return np.where(kept, np.cumsum(kept), 0).astype(np.int32)
 
 
-def _to_index(raw_ids: Iterable[Hashable]) -> pd.Index:
+def to_index(raw_ids: Iterable[Hashable]) -> pd.Index:
+    """Raw ids as an index in which ids are the same only where Python's dictionaries say so."""
     if isinstance(raw_ids, pd.Series):
         raw_ids = raw_ids.array
     elif not isinstance(raw_ids, np.ndarray | pd.Index | pd.api.extensions.ExtensionArray):
         values = list(raw_ids)
         raw_ids = np.empty(len(values), dtype=object)  # keeps 1 and '1' apart, and tuples whole
         raw_ids[:] = values
-        raw_ids = pd.Index(raw_ids, dtype=object, tupleize_cols=False).infer_objects()
+        raw_ids = pd.Index(raw_ids, dtype=object, tupleize_cols=False)
+        if len(set(map(type, values))) == 1:  # integers among floats would be rounded to floats
+            raw_ids = raw_ids.infer_objects()
     return pd.Index(raw_ids, tupleize_cols=False)

@@ -112,11 +112,16 @@ def _rows(split: TimeSplit, max_sequence_length: int) -> tuple[SessionSequences,
 
 
 def _run(name: str, settings: SystemSettings, parts: Parts, protocol: Protocol) -> dict:
+    validation_mrr = []
+
+    def measure(model: ASARSSequenceModel, record: EpochRecord) -> None:
+        validation_mrr.append(metrics(rank_targets(model, parts.validation), (20,))["mrr@20"])
+
     with PeakMemory(protocol.use_cuda) as memory:
         chosen = new_model(name, settings, protocol, protocol.epochs)
-        chosen.fit(parts.fitting, verbose=protocol.verbose, validation=parts.validation)
-        best = min(chosen.epoch_records, key=lambda record: record.validation_loss)
-        model = new_model(name, settings, protocol, best.epoch + 1)
+        chosen.fit(parts.fitting, verbose=protocol.verbose, validation=parts.validation, callbacks=[measure])
+        epochs = int(np.argmax(validation_mrr)) + 1
+        model = new_model(name, settings, protocol, epochs)
         model.fit(parts.train, verbose=protocol.verbose)
         begin = time.perf_counter()
         ranks = rank_targets(model, parts.test)
@@ -128,8 +133,8 @@ def _run(name: str, settings: SystemSettings, parts: Parts, protocol: Protocol) 
         **_speed(model.epoch_records),
         "evaluation_seconds": seconds,
         "peak_memory_mib": memory.mib,
-        "epochs": best.epoch + 1,
-        "validation_loss": best.validation_loss,
+        "epochs": epochs,
+        "validation_mrr@20": validation_mrr[epochs - 1],
         "parameters": sum(weight.numel() for weight in model._net.parameters()),
         "settings": asdict(settings),
     }
@@ -167,7 +172,7 @@ def _describe(protocol: Protocol, parts: Parts) -> dict:
         **{name: value for name, value in asdict(protocol).items() if name != "verbose"},
         "ranks": "among all training items; 1 + higher + equal others / 2",
         "intervals": "95 %, bootstrap by session, 1000 resamples",
-        "epochs_chosen_by": f"loss on the latest {VALIDATION_SHARE:g} of the training sessions, then refitted on all",
+        "epochs_chosen_by": f"MRR@20 on the latest {VALIDATION_SHARE:g} of the training sessions, then refitted on all",
         "validation_targets": parts.validation.num_targets,
         "host": host.NAME,
         "machine": platform.machine(),

@@ -76,7 +76,11 @@ class SessionFitting(ImplicitSequenceModel):
             )
         return score_items(net, targets.states, negatives[:, targets.is_target])  # (negatives, targets)
 
-    _get_multiple_negative_predictions = _get_negative_prediction
+    def _get_multiple_negative_predictions(
+        self, shape: torch.Size, user_representation: TargetStates, n: int = 5
+    ) -> Tensor:
+        """What the host calls for adaptive hinge; the number of negatives is the model's for every loss here."""
+        return self._get_negative_prediction(shape, user_representation)
 
     def _mean_loss(self, positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
         if self._loss == ALL_ITEMS_LOSS:
@@ -113,13 +117,14 @@ class SessionFitting(ImplicitSequenceModel):
         Raises
         ------
         InputError
-            If no row has an event to predict, or ids lie outside what the model was first fitted on.
-        ValueError
-            If the loss is no longer a number; the weights are then those of the last epoch that was well.
+            If no row has an event to predict, if ids lie outside what the model was first fitted on, or if the
+            loss is no longer a number; the weights are then those of the last epoch that was well.
         """
         sequences = self._as_rows(interactions)
         validation = None if validation is None else self._as_rows(validation)
-        with torch.random.fork_rng(devices=self._cuda_devices):
+        # torch asks users of sparse gradients to say whether it shall check them; the embeddings' are sound.
+        unchecked = torch.sparse.check_sparse_tensor_invariants(False)
+        with torch.random.fork_rng(devices=self._cuda_devices), unchecked:
             torch.manual_seed(int(self._random_state.randint(2**31 - 1)))
             if not self._initialized:
                 self._initialize(sequences)
@@ -161,7 +166,7 @@ class SessionFitting(ImplicitSequenceModel):
             record = self._fit_epoch(sequences, validation, seen)
             if not np.isfinite(record.loss):
                 self._net.load_state_dict(kept_weights)
-                raise ValueError(
+                raise InputError(
                     f"the loss is {record.loss} in epoch {record.epoch}: lower learning_rate "
                     f"(now {self._learning_rate}); the weights are those before that epoch"
                 )

@@ -124,6 +124,16 @@ class ASARSSequenceModel(SessionFitting):
         self.epoch_records: list[EpochRecord] = []
         self._fallback_said = False
 
+    @property
+    def num_items(self) -> int | None:
+        """Number of item ids, the padding included; None before the first fit."""
+        return self._num_items
+
+    @property
+    def num_users(self) -> int | None:
+        """Number of user ids, the anonymous one included; None before the first fit."""
+        return self._num_users
+
     def _initialize(self, interactions: SessionSequences) -> None:
         self._num_users = interactions.num_users
         self.binning = interactions.binning

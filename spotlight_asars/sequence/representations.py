@@ -12,9 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from spotlight_asars.binning import UNKNOWN_BIN
-from spotlight_asars.host import ScaledEmbedding, ZeroEmbedding
+from spotlight_asars.host import ZeroEmbedding
 from spotlight_asars.interactions import DWELL, ITEM, NUM_CHANNELS, PADDING_ITEM, SESSION_START, USER
-from spotlight_asars.layers import EventGRU, EventLSTM, at_positions, triangle_attention, without_padding
+from spotlight_asars.layers import (
+    EventGRU,
+    EventLSTM,
+    UnitEmbedding,
+    at_positions,
+    triangle_attention,
+    without_padding,
+)
 
 DWELL_RULES = ("observed", "known")
 SCOPES = ("sequence", "session")
@@ -122,16 +129,16 @@ class SessionNet(nn.Module):
         self.dwell = dwell
         self.options = NetOptions.of(options)
         self.num_items, self.embedding_dim = num_items, embedding_dim
-        self.item_embeddings = item_embedding_layer or ScaledEmbedding(
+        self.item_embeddings = item_embedding_layer or UnitEmbedding(
             num_items, embedding_dim, padding_idx=PADDING_ITEM, sparse=sparse
         )
         self.item_biases = ZeroEmbedding(num_items, 1, sparse=sparse, padding_idx=PADDING_ITEM)
         self.input_dropout = nn.Dropout(self.options.dropout)
         self.hidden_dropout = nn.Dropout(self.options.hidden_dropout)
         self.recurrent = RECURRENT_LAYERS[self.options.recurrent](embedding_dim, self.options.hidden_dim)
-        state_dim = self._build(num_dwell_bins, sparse)
+        self._mixed_dim = state_dim = self._build(num_dwell_bins, sparse)
         if self.has_users:
-            self.user_embeddings = ScaledEmbedding(num_users, self.options.user_dim, padding_idx=0, sparse=sparse)
+            self.user_embeddings = UnitEmbedding(num_users, self.options.user_dim, padding_idx=0, sparse=sparse)
             state_dim += self.options.user_dim
         self.projection = nn.Linear(state_dim, embedding_dim)
 
@@ -173,7 +180,7 @@ class SessionNet(nn.Module):
         if items.shape[1]:
             states = self.mix(self.recurrent(self.input_dropout(items)), events)  # (batch, short, state)
         else:
-            states = items.new_zeros(len(items), 0, self.projection.in_features - self._user_dim)
+            states = items.new_zeros(len(items), 0, self._mixed_dim)
         states = nn.functional.pad(states, (0, 0, 1, 0))  # (batch, short + 1, state): zeros before any event
         if self.has_users:
             # All of a row's events are the same user's; padding holds 0, so the largest is his.
@@ -182,10 +189,6 @@ class SessionNet(nn.Module):
         states = self.projection(self.hidden_dropout(states))  # (batch, short + 1, dim)
         states = at_positions(states, seen).permute(0, 2, 1)  # (batch, dim, time + 1)
         return states[:, :, :-1], states[:, :, -1]
-
-    @property
-    def _user_dim(self) -> int:
-        return self.options.user_dim if self.has_users else 0
 
     def _users(self, item_sequences: Tensor) -> Tensor:
         if item_sequences.dim() == 2 or not item_sequences.shape[1]:
@@ -231,7 +234,7 @@ class AsarsTimeAttNet(SessionNet):
 
     def _build(self, num_dwell_bins: int, sparse: bool) -> int:
         options = self.options
-        self.dwell_embeddings = ScaledEmbedding(num_dwell_bins, options.dwell_dim, padding_idx=0, sparse=sparse)
+        self.dwell_embeddings = UnitEmbedding(num_dwell_bins, options.dwell_dim, padding_idx=0, sparse=sparse)
         self.time_recurrent = EventLSTM(options.dwell_dim, options.hidden_dim)
         self.attention = nn.Linear(options.hidden_dim, options.hidden_dim)
         return options.hidden_dim * (2 if options.residual else 1)

@@ -1,0 +1,38 @@
+"""Packaging of spotlight_asars. Spotlight itself is never required: PyPI's ``spotlight`` is another project."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "spotlight_asars" / "__init__.py").read_text(), re.MULTILINE)
+
+PROGRESS = ["tqdm>=4.60"]
+PLOTS = ["matplotlib>=3.8"]
+TUNE = ["optuna>=3.5"]
+
+setup(
+    name="spotlight-asars",
+    version=VERSION.group(1),
+    description="Session-aware recommendation with dwell times: ASARS for Spotlight, and without it",
+    long_description=(HERE / "README.rst").read_text(encoding="utf-8"),
+    long_description_content_type="text/x-rst",
+    license="MIT",
+    packages=find_packages(include=["spotlight_asars", "spotlight_asars.*"]),
+    python_requires=">=3.10",
+    install_requires=["numpy>=1.26", "pandas>=2.1", "scipy>=1.11", "torch>=2.4"],
+    extras_require={
+        "progress": PROGRESS,
+        "plots": PLOTS,
+        "tune": TUNE,
+        "dev": [*PROGRESS, *PLOTS, *TUNE, "hypothesis>=6.90", "pytest>=8", "ruff>=0.6"],
+    },
+    entry_points={"console_scripts": ["spotlight-asars=spotlight_asars.cli:main"]},
+    classifiers=[
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

@@ -1,0 +1,44 @@
+"""Helpers shared by the tests: refusals, and small random logs full of ties."""
+
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from spotlight_asars.errors import InputError
+
+
+@pytest.fixture
+def refuses():
+    """Check that a call ends with an InputError of one line that holds every given part."""
+
+    def check(call, *parts):
+        with pytest.raises(InputError) as caught:
+            call()
+        message = str(caught.value)
+        assert "\n" not in message
+        for part in parts:
+            assert part in message, message
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def draw_log():
+    """
+    Draw the columns of a log; event k, as the log has it, is of item k + 1 unless `num_items` is given.
+
+    Times are few whole numbers, so that many are equal and any order of events comes up.
+    """
+
+    def draw(data, users=(1, 2, 3), sessions=0, max_events=24, latest=12, num_items=None):
+        whole = st.integers(0, latest)
+        event = st.tuples(st.sampled_from(users), whole, st.integers(1, num_items or 1), st.integers(0, sessions))
+        columns = np.array(data.draw(st.lists(event, min_size=1, max_size=max_events))).T  # (column, events)
+        log = {
+            "user_ids": columns[0],
+            "timestamps": columns[1].astype(np.float64),
+            "item_ids": columns[2] if num_items else np.arange(1, columns.shape[1] + 1),
+        }
+        return {**log, "session_ids": columns[3]} if sessions else log
+
+    return draw

@@ -1,0 +1,205 @@
+"""The command line: the main job end to end on a small log, and each kind of wrong input."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from spotlight_asars import cli
+
+COLUMNS = ["--format", "csv", "--columns", "user,item,time"]
+QUICK = ["--models", "gru4rec,asars_time_user", "--epochs", "2", "--quiet"]
+
+
+@pytest.fixture
+def log(tmp_path):
+    """30 users with 10 sessions of 4 of 25 items, 12 hours apart."""
+    random_state = np.random.RandomState(0)
+    sessions = 300
+    items = (random_state.randint(25, size=(sessions, 1)) + np.arange(4)) % 25
+    seconds = (
+        random_state.randint(5, 300, size=(sessions, 4)).cumsum(axis=1) + 43_200 * np.tile(np.arange(10), 30)[:, None]
+    )
+    frame = pd.DataFrame(
+        {"user": np.repeat(np.arange(30), 40), "item": items.ravel(), "time": seconds.ravel() + 1_400_000_000}
+    )
+    path = tmp_path / "log.csv"
+    frame.to_csv(path, index=False)
+    return path
+
+
+def run(capsys, *arguments):
+    """Exit code, standard output and standard error of a call."""
+    try:
+        code = cli.main([str(argument) for argument in arguments])
+    except SystemExit as stopped:  # argparse ends the process itself
+        code = stopped.code
+    return code, *capsys.readouterr()
+
+
+class TestCompare:
+    @pytest.fixture
+    def results(self, log, tmp_path, capsys):
+        code, out, err = run(capsys, "compare", "--data", log, *COLUMNS, *QUICK, "--out", tmp_path / "out")
+        assert (code, err) == (0, "")
+        return out, json.loads((tmp_path / "out" / "results.json").read_text())
+
+    def test_results_hold_what_the_design_names(self, results):
+        _, found = results
+        dataset, protocol, models = found["dataset"], found["protocol"], found["models"]
+        assert dataset["events"] == 1200 and dataset["users"] == 30
+        assert dataset["items"] == 25 and dataset["sessions"] == 300
+        assert dataset["train"]["sessions"] == 240 and dataset["test"]["sessions"] == 60
+        assert dataset["targets"] == 180
+        assert protocol["dwell"] == "known" and protocol["seed"] == 0 and protocol["dropped_test_events"] == 0.0
+        assert list(models) == ["gru4rec", "asars_time_user"]
+        for model in models.values():
+            assert model["targets"] == 180
+            for metric in ("mrr@20", "recall@20"):
+                low, high = model["ci95"][metric]
+                assert 0 <= low <= model[metric] <= high <= 1
+            assert model["mrr@10"] <= model["mrr@20"] <= model["mrr@30"] <= model["mrr@40"] <= model["mrr@all"]
+            assert model["seconds_per_epoch"] > 0 and model["events_per_second"] > 0
+            assert model["peak_memory_mib"] > 10 and model["epochs"] in (1, 2)
+
+    def test_the_table_tells_the_same(self, results):
+        out, found = results
+        for name, model in found["models"].items():
+            row = next(line for line in out.splitlines() if line.startswith(name))
+            assert f"{model['mrr@20']:.4f}" in row and f"{model['recall@20']:.4f}" in row
+
+    def test_same_seed_same_numbers(self, results, log, tmp_path, capsys):
+        run(capsys, "compare", "--data", log, *COLUMNS, *QUICK, "--out", tmp_path / "again")
+        again = json.loads((tmp_path / "again" / "results.json").read_text())
+        for name, model in results[1]["models"].items():
+            for key in ("mrr@20", "recall@20", "mrr@all", "ci95"):
+                assert again["models"][name][key] == model[key]
+
+    def test_two_parts_are_taken_as_split(self, log, tmp_path, capsys):
+        frame = pd.read_csv(log)
+        frame["session"] = frame.user * 100 + (frame.time - 1_400_000_000) // 43_200
+        late = frame.time >= 1_400_000_000 + 8 * 43_200
+        frame[~late].to_csv(tmp_path / "train.csv", index=False)
+        frame[late].to_csv(tmp_path / "test.csv", index=False)
+        parts = ["--train", tmp_path / "train.csv", "--test", tmp_path / "test.csv"]
+        columns = ["--format", "csv", "--columns", "-,item,time,session"]
+        code, _, err = run(capsys, "compare", *parts, *columns, *QUICK, "--dwell", "observed", "--out", tmp_path)
+        assert (code, err) == (0, "")
+        found = json.loads((tmp_path / "results.json").read_text())
+        assert found["dataset"]["users"] == 0 and found["dataset"]["test"]["sessions"] == 60
+        assert found["protocol"]["split"] == "as given" and found["protocol"]["dwell"] == "observed"
+
+    def test_progress_goes_to_standard_error(self, log, tmp_path, capsys):
+        arguments = ["--data", log, *COLUMNS, "--models", "gru4rec", "--epochs", "1", "--out", tmp_path]
+        code, out, err = run(capsys, "compare", *arguments)
+        assert code == 0 and "gru4rec (1 of 1)" in err and "epochs" in err and "epochs:" not in out
+
+    def test_the_simulator_is_the_default(self):
+        """What the README's first command runs; the run itself takes minutes."""
+        options = cli._parser().parse_args(["compare"])
+        choice = cli._log_choice(options)
+        assert (choice.data, choice.train, choice.test) == (None, None, None)
+        assert options.models == ("gru4rec", "asars_user_cat", "asars_time_att", "asars_time_user")
+
+    def test_as_a_module_in_a_process_of_its_own(self, log, tmp_path):
+        command = [sys.executable, "-m", "spotlight_asars", "compare", "--data", str(log), *COLUMNS]
+        command += ["--models", "gru4rec", "--epochs", "1", "--quiet", "--out", str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "gru4rec" in done.stdout and done.stderr == ""
+
+
+def write(path, text):
+    path.write_text(text)
+    return path
+
+
+class TestWrongInput:
+    """Exit code 2, one line, nothing left behind."""
+
+    @pytest.mark.parametrize(
+        ("text", "named"),
+        [
+            ("user,item,when\na,x,1\n", "no column 'time'"),
+            ("user,item,time\na,x,1\na,y,soon\n", "line 3: column 'time' has 'soon'"),
+            ("user,item,time\na,x,1500000000000\na,y,1500000005000\n", "--timestamp-unit ms"),
+            ("", "the file is empty"),
+            ("user,item,time\n", "no event below"),
+            ("user,item,time\na,x,1\na,y,5\n", "no event is left after the filters"),
+        ],
+    )
+    def test_a_wrong_log(self, text, named, tmp_path, capsys):
+        path = write(tmp_path / "log.csv", text)
+        out_folder = tmp_path / "out" / "deep"
+        code, out, err = run(capsys, "compare", "--data", path, *COLUMNS, *QUICK, "--out", out_folder)
+        assert code == 2 and out == ""
+        assert named in err and err.count("\n") == 1 and ("log.csv" in err or "filters" in err)
+        assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize(
+        ("arguments", "named"),
+        [
+            (["compare", "--data", "nowhere.csv", *COLUMNS], "no such file"),
+            (["compare", "--data", "log.csv"], "give --format"),
+            (["compare", "--data", "log.csv", "--format", "csv"], "needs --columns"),
+            (["compare", "--data", "log.csv", "--format", "movielens", "--columns", "a,b,c"], "layout is fixed"),
+            (["compare", "--train", "log.csv", *COLUMNS], "only one of --train and --test"),
+            (["compare", "--data", "log.csv", "--train", "log.csv", *COLUMNS], "goes without --train"),
+            (["compare", "--data", "log.csv", "--dataset", "synthetic", *COLUMNS], "goes without files"),
+            (["compare", "--models", "asars"], "asars_time_user"),
+            (["compare", "--models", ","], "at least one name"),
+            (["compare", "--epochs", "0"], "at least 1"),
+            (["compare", "--seed", "-1"], "whole number"),
+            (["compare", "--dwell", "sometimes"], "observed"),
+            (["compare", "--filters", "1,2"], "three numbers"),
+            (["compare", "--test-share", "1.5"], "between 0 and 1"),
+            (["compare", "--session-gap", "nan"], "positive number"),
+            (["compare", "--max-sequence-length", "1"], "at least 2"),
+            (["compare", "--columns"], "expected one argument"),
+            (["repare"], "repare"),
+            ([], "required"),
+        ],
+    )
+    def test_a_wrong_option(self, arguments, named, tmp_path, capsys, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        code, out, err = run(capsys, *arguments)
+        assert code == 2 and out == "" and named in err and err.count("\n") == 1
+        assert not list(tmp_path.iterdir())
+
+    def test_a_folder_that_cannot_be_written(self, log, tmp_path, capsys):
+        blocked = write(tmp_path / "a file", "kept")
+        for place in (blocked, blocked / "below"):
+            code, out, err = run(capsys, "compare", "--data", log, *COLUMNS, *QUICK, "--out", place)
+            assert code == 2 and out == "" and "cannot write there" in err and err.count("\n") == 1
+        assert blocked.read_text() == "kept"
+
+    def test_what_stood_there_before_stays_when_a_run_fails(self, tmp_path, capsys):
+        path = write(tmp_path / "log.csv", "user,item,time\na,x,1\na,y,5\n")
+        before = write(tmp_path / "results.json", "before")
+        code, _, _ = run(capsys, "compare", "--data", path, *COLUMNS, "--out", tmp_path)
+        assert (
+            code == 2 and before.read_text() == "before" and sorted(os.listdir(tmp_path)) == ["log.csv", "results.json"]
+        )
+
+    def test_an_interrupt_leaves_nothing(self, log, tmp_path, capsys, monkeypatch):
+        def interrupted(*arguments, **settings):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(cli, "compare", interrupted)
+        code, _, err = run(capsys, "compare", "--data", log, *COLUMNS, *QUICK, "--out", tmp_path / "out")
+        assert code == 130 and "interrupted" in err and not (tmp_path / "out").exists()
+
+    def test_a_run_that_diverges_is_one_line(self, log, tmp_path, capsys, monkeypatch):
+        monkeypatch.setattr(cli, "settings_of", lambda name: cli_settings(learning_rate=1e30))
+        code, _, err = run(capsys, "compare", "--data", log, *COLUMNS, *QUICK, "--out", tmp_path / "out")
+        assert code == 2 and "lower learning_rate" in err and err.count("\n") == 1
+
+
+def cli_settings(**settings):
+    from spotlight_asars.experiments.settings import SystemSettings
+
+    return SystemSettings(optimizer="adam", **settings)
