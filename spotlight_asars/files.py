@@ -41,7 +41,8 @@ def output_folder(path: str | Path) -> Iterator[Path]:
         As for :func:`writable_folder`, before any work.
     """
     path = Path(path)
-    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    # os.path's, since Path's raises where a name is too long or a folder closed
+    made = [folder for folder in (path, *path.parents) if not os.path.exists(folder)]
     try:
         yield writable_folder(path)
     except BaseException:

@@ -245,6 +245,10 @@ class SessionInteractions(Interactions):
             raise InputError("the log has neither a column 'user' nor 'session': give one of them")
         if not len(log):
             raise InputError("the log has no events")
+        for column in ("user", "item", "session"):
+            if column in log and log[column].isna().any():
+                event = int(np.argmax(log[column].isna()))
+                raise InputError(f"event {event} has no {column!r}: give it one, or leave the event out")
         item_vocabulary, item_ids = Vocabulary.fit(log["item"])
         user_vocabulary, user_ids = None, np.zeros(len(log), dtype=np.int32)
         if "user" in log:

@@ -28,7 +28,7 @@ class SystemSettings:
     learning_rate: float
     optimizer: str
     embedding_dim: int = 100
-    batch_size: int = 64
+    batch_size: int = 32
     loss: str = "cross_entropy"
     num_negative_samples: int = 5
     representation_options: dict = field(default_factory=dict)
@@ -43,7 +43,9 @@ class SystemSettings:
 _SETTINGS = {
     "gru4rec": SystemSettings(learning_rate=0.05, optimizer="adagrad", representation_options={"dropout": 0.5}),
 }
-_ASARS = SystemSettings(learning_rate=0.003, optimizer="adam", representation_options={"dropout": 0.5})
+_ASARS = SystemSettings(
+    learning_rate=0.003, optimizer="adam", representation_options={"dropout": 0.5, "user_dropout": 0.5}
+)
 
 DEFAULT_SYSTEMS = ("gru4rec", "asars_user_cat", "asars_time_att", "asars_time_user")
 

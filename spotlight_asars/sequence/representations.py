@@ -42,6 +42,8 @@ class NetOptions:
         Share of the recurrent layers' inputs dropped in training.
     hidden_dropout : float
         Share of the state dropped before the last linear layer.
+    user_dropout : float
+        Share of the rows whose user is taken for anonymous in training, so that the net learns to do without.
     residual : bool
         Keep the newest hidden state beside the attended one, ``[q_t ; h_t]``.
     scope : {'sequence', 'session'}
@@ -57,6 +59,7 @@ class NetOptions:
     dwell_dim: int = 16
     dropout: float = 0.5
     hidden_dropout: float = 0.0
+    user_dropout: float = 0.0
     residual: bool = True
     scope: str = "sequence"
     attention: str = "linear"
@@ -67,7 +70,7 @@ class NetOptions:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: choose one of {', '.join(allowed)}")
-        for name in ("dropout", "hidden_dropout"):
+        for name in ("dropout", "hidden_dropout", "user_dropout"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"{name} is {getattr(self, name)}: give at least 0 and less than 1")
         for name in ("hidden_dim", "user_dim", "dwell_dim"):
@@ -195,6 +198,9 @@ class SessionNet(nn.Module):
             user_ids = item_sequences.new_zeros(len(item_sequences), dtype=torch.long)
         else:
             user_ids = item_sequences[:, :, USER].amax(dim=1)  # (batch,)
+            if self.training and self.options.user_dropout:
+                stays = torch.rand(len(user_ids), device=user_ids.device) >= self.options.user_dropout
+                user_ids = user_ids * stays
         return self.user_embeddings(user_ids)  # (batch, user)
 
     def forward(self, user_representations: Tensor, targets: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ class ImplicitModel:
 
         set_seed(self._random_state.randint(-(10**8), 10**8), cuda=self._use_cuda)
 
-    def __repr__(self) -> str:
+    def __repr__(self):
         net = "[uninitialised]" if self._net is None else repr(self._net)
         return f"<{type(self).__name__}: {net}>"
 
@@ -81,7 +81,7 @@ class ImplicitModel:
         """Give a new net of the size of the data, or the one the user has supplied."""
         return self._representation
 
-    def _initialize(self, interactions: Any) -> None:
+    def _initialize(self, interactions):
         """Build net, optimizer and loss for the number of items in ``interactions``."""
         self._num_items = interactions.num_items
         self._net = gpu(self._build_net(), self._use_cuda)

@@ -4,8 +4,6 @@ from typing import Any
 
 import numpy as np
 
-from spotlight_asars.host.embedded.interactions import Interactions, SequenceInteractions
-
 # Stands for "ranked last" in place of the score of an item that does not take part.
 _EXCLUDED = -np.finfo(np.float32).max
 
@@ -29,7 +27,7 @@ def _mean_reciprocal_rank(scores: np.ndarray, targets: np.ndarray) -> np.floatin
     return (1.0 / (higher + (equal + 1) / 2)).mean()
 
 
-def mrr_score(model: Any, test: Interactions, train: Interactions | None = None) -> np.ndarray:
+def mrr_score(model, test, train=None):
     """
     Score a factorization model: for each user with test items, the mean reciprocal rank of these.
 
@@ -64,7 +62,7 @@ def _row(matrix: Any, index: int) -> np.ndarray:
     return matrix.indices[matrix.indptr[index] : matrix.indptr[index + 1]]
 
 
-def sequence_mrr_score(model: Any, test: SequenceInteractions, exclude_preceding: bool = False) -> np.ndarray:
+def sequence_mrr_score(model, test, exclude_preceding=False):
     """
     Score a sequence model: for each row, the reciprocal rank of its last item given those before it.
 

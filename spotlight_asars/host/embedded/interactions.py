@@ -26,14 +26,14 @@ class Interactions:
 
     def __init__(
         self,
-        user_ids: np.ndarray,
-        item_ids: np.ndarray,
-        ratings: np.ndarray | None = None,
-        timestamps: np.ndarray | None = None,
-        weights: np.ndarray | None = None,
-        num_users: int | None = None,
-        num_items: int | None = None,
-    ) -> None:
+        user_ids,
+        item_ids,
+        ratings=None,
+        timestamps=None,
+        weights=None,
+        num_users=None,
+        num_items=None,
+    ):
         self.user_ids = np.asarray(user_ids)
         self.item_ids = np.asarray(item_ids)
         self.ratings = None if ratings is None else np.asarray(ratings)
@@ -45,13 +45,13 @@ class Interactions:
 
         self._check()
 
-    def __repr__(self) -> str:
+    def __repr__(self):
         return f"<Interactions dataset ({self.num_users} users x {self.num_items} items x {len(self)} interactions)>"
 
-    def __len__(self) -> int:
+    def __len__(self):
         return len(self.user_ids)
 
-    def _check(self) -> None:
+    def _check(self):
         for kind, ids, limit in (
             ("user", self.user_ids, self.num_users),
             ("item", self.item_ids, self.num_items),
@@ -69,21 +69,21 @@ class Interactions:
             if column is not None and len(column) != len(self):
                 raise ValueError(f"Invalid {name} dimensions: length must be equal to number of interactions")
 
-    def tocoo(self) -> sp.coo_matrix:
+    def tocoo(self):
         """Give a (num_users, num_items) COO matrix of the ratings, or of ones where there are none."""
         values = np.ones(len(self)) if self.ratings is None else self.ratings
         return sp.coo_matrix((values, (self.user_ids, self.item_ids)), shape=(self.num_users, self.num_items))
 
-    def tocsr(self) -> sp.csr_matrix:
+    def tocsr(self):
         """Give the matrix of `tocoo` in CSR form; repeated pairs are added up."""
         return self.tocoo().tocsr()
 
     def to_sequence(
         self,
-        max_sequence_length: int = 10,
-        min_sequence_length: int | None = None,
-        step_size: int | None = None,
-    ) -> "SequenceInteractions":
+        max_sequence_length=10,
+        min_sequence_length=None,
+        step_size=None,
+    ):
         """
         Cut each user's items, ordered by time, into left-padded windows.
 
@@ -164,15 +164,15 @@ class SequenceInteractions:
 
     def __init__(
         self,
-        sequences: np.ndarray,
-        user_ids: np.ndarray | None = None,
-        num_items: int | None = None,
-    ) -> None:
+        sequences,
+        user_ids=None,
+        num_items=None,
+    ):
         self.sequences = sequences
         self.user_ids = user_ids
         self.max_sequence_length = sequences.shape[1]
         self.num_items = int(sequences.max()) + 1 if num_items is None else num_items
 
-    def __repr__(self) -> str:
+    def __repr__(self):
         num_sequences, sequence_length = self.sequences.shape[:2]
         return f"<Sequence interactions dataset ({num_sequences} sequences x {sequence_length} sequence length)>"

@@ -10,7 +10,7 @@ class _PaddedStart(nn.Embedding):
     def _fill(self) -> None:
         self.weight.zero_()
 
-    def reset_parameters(self) -> None:
+    def reset_parameters(self):
         """Draw the starting values anew."""
         with torch.no_grad():
             self._fill()

@@ -19,10 +19,10 @@ def _mean(loss: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
 
 
 def pointwise_loss(
-    positive_predictions: torch.Tensor,
-    negative_predictions: torch.Tensor,
-    mask: torch.Tensor | None = None,
-) -> torch.Tensor:
+    positive_predictions,
+    negative_predictions,
+    mask=None,
+):
     """
     Push each positive's probability to one and each negative's to zero: 1 - s(r+) + s(r-), s logistic.
 
@@ -39,10 +39,10 @@ def pointwise_loss(
 
 
 def bpr_loss(
-    positive_predictions: torch.Tensor,
-    negative_predictions: torch.Tensor,
-    mask: torch.Tensor | None = None,
-) -> torch.Tensor:
+    positive_predictions,
+    negative_predictions,
+    mask=None,
+):
     """
     Pairwise ranking loss 1 - s(r+ - r-), s logistic: Spotlight's BPR, without the usual logarithm.
 
@@ -57,10 +57,10 @@ def bpr_loss(
 
 
 def hinge_loss(
-    positive_predictions: torch.Tensor,
-    negative_predictions: torch.Tensor,
-    mask: torch.Tensor | None = None,
-) -> torch.Tensor:
+    positive_predictions,
+    negative_predictions,
+    mask=None,
+):
     """
     Pairwise margin loss max(0, 1 + r- - r+).
 
@@ -77,10 +77,10 @@ def hinge_loss(
 
 
 def adaptive_hinge_loss(
-    positive_predictions: torch.Tensor,
-    negative_predictions: torch.Tensor,
-    mask: torch.Tensor | None = None,
-) -> torch.Tensor:
+    positive_predictions,
+    negative_predictions,
+    mask=None,
+):
     """
     Hinge loss against the highest of several negatives.
 

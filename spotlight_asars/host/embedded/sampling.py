@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from spotlight_asars.host.embedded._random import RandomStateLike, as_random_state
+from spotlight_asars.host.embedded._random import as_random_state
 
 
-def sample_items(num_items: int, shape: int | tuple[int, ...], random_state: RandomStateLike = None) -> np.ndarray:
+def sample_items(num_items, shape, random_state=None):
     """
     Draw item ids uniformly and independently from 0 to ``num_items - 1``.
 

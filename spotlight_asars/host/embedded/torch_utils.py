@@ -1,25 +1,22 @@
 """Small helpers between numpy arrays, tensors and devices."""
 
-from collections.abc import Iterator
-from typing import Any
-
 import numpy as np
 import torch
 
 from spotlight_asars.host.embedded._random import as_random_state
 
 
-def gpu(tensor: Any, gpu: bool = False) -> Any:
+def gpu(tensor, gpu=False):
     """Move a tensor or module to the current CUDA device if ``gpu`` is true."""
     return tensor.cuda() if gpu else tensor
 
 
-def cpu(tensor: torch.Tensor) -> torch.Tensor:
+def cpu(tensor):
     """Give the tensor in main memory; one that is there already is returned itself."""
     return tensor.cpu() if tensor.is_cuda else tensor
 
 
-def minibatch(*tensors: Any, **kwargs: Any) -> Iterator[Any]:
+def minibatch(*tensors, **kwargs):
     """
     Cut tensors or arrays into consecutive slices of ``batch_size`` rows (default 128).
 
@@ -32,7 +29,7 @@ def minibatch(*tensors: Any, **kwargs: Any) -> Iterator[Any]:
         yield slices if len(slices) > 1 else slices[0]
 
 
-def shuffle(*arrays: np.ndarray, **kwargs: Any) -> Any:
+def shuffle(*arrays, **kwargs):
     """
     Put the rows of all arrays into one random order; the arrays given are left as they are.
 
@@ -63,13 +60,13 @@ def shuffle(*arrays: np.ndarray, **kwargs: Any) -> Any:
     return shuffled if len(shuffled) > 1 else shuffled[0]
 
 
-def assert_no_grad(variable: torch.Tensor) -> None:
+def assert_no_grad(variable):
     """Raise ValueError if ``variable``, a target of a loss, asks for gradients."""
     if variable.requires_grad:
         raise ValueError("The targets of a loss must not require gradients: detach them first.")
 
 
-def set_seed(seed: int, cuda: bool = False) -> None:
+def set_seed(seed, cuda=False):
     """Seed torch's own generator, and the current CUDA device's if ``cuda`` is true."""
     torch.manual_seed(seed)
     if cuda:

@@ -1,7 +1,6 @@
 """Matrix factorization of implicit feedback, trained with drawn negatives."""
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -9,7 +8,6 @@ from torch import nn
 
 from spotlight_asars.host.embedded._model import ImplicitModel, Predictions, check_ids
 from spotlight_asars.host.embedded.factorization.representations import BilinearNet
-from spotlight_asars.host.embedded.interactions import Interactions
 from spotlight_asars.host.embedded.sampling import sample_items
 from spotlight_asars.host.embedded.torch_utils import gpu, minibatch, shuffle
 
@@ -53,19 +51,19 @@ class ImplicitFactorizationModel(ImplicitModel):
 
     def __init__(
         self,
-        loss: str = "pointwise",
-        embedding_dim: int = 32,
-        n_iter: int = 10,
-        batch_size: int = 256,
-        l2: float = 0.0,
-        learning_rate: float = 1e-2,
-        optimizer_func: Callable[[Any], torch.optim.Optimizer] | None = None,
-        use_cuda: bool = False,
-        representation: nn.Module | None = None,
-        sparse: bool = False,
-        random_state: np.random.RandomState | int | None = None,
-        num_negative_samples: int = 5,
-    ) -> None:
+        loss="pointwise",
+        embedding_dim=32,
+        n_iter=10,
+        batch_size=256,
+        l2=0.0,
+        learning_rate=1e-2,
+        optimizer_func=None,
+        use_cuda=False,
+        representation=None,
+        sparse=False,
+        random_state=None,
+        num_negative_samples=5,
+    ):
         super().__init__(
             loss=loss,
             representation=representation,
@@ -82,7 +80,7 @@ class ImplicitFactorizationModel(ImplicitModel):
         )
         self._num_users: int | None = None
 
-    def _initialize(self, interactions: Interactions) -> None:
+    def _initialize(self, interactions):
         self._num_users = interactions.num_users
         super()._initialize(interactions)
 
@@ -93,16 +91,16 @@ class ImplicitFactorizationModel(ImplicitModel):
 
     def _check_input(
         self,
-        user_ids: int | np.ndarray,
-        item_ids: int | np.ndarray | None,
-        allow_items_none: bool = False,
-    ) -> None:
+        user_ids,
+        item_ids,
+        allow_items_none=False,
+    ):
         check_ids(user_ids, self._num_users, "user")
         if item_ids is None and allow_items_none:
             return
         check_ids(item_ids, self._num_items, "item")
 
-    def fit(self, interactions: Interactions, verbose: bool = False) -> None:
+    def fit(self, interactions, verbose=False):
         """
         Train for ``n_iter`` epochs; called again, go on from where training stopped.
 
@@ -146,12 +144,12 @@ class ImplicitFactorizationModel(ImplicitModel):
             negative = self._get_negative_prediction(user_ids)  # (batch,)
         return positive, negative, {}
 
-    def _get_negative_prediction(self, user_ids: torch.Tensor) -> torch.Tensor:
+    def _get_negative_prediction(self, user_ids):
         """Score one drawn item for each of the users (batch,)."""
         drawn = sample_items(self._num_items, len(user_ids), random_state=self._random_state)
         return self._net(user_ids, gpu(torch.from_numpy(drawn), self._use_cuda))
 
-    def _get_multiple_negative_predictions(self, user_ids: torch.Tensor, n: int = 5) -> torch.Tensor:
+    def _get_multiple_negative_predictions(self, user_ids, n=5):
         """
         Score ``n`` drawn items for each of the users (batch,), as (n, batch).
 
@@ -161,7 +159,7 @@ class ImplicitFactorizationModel(ImplicitModel):
         repeated = user_ids.repeat_interleave(n)  # (batch * n,)
         return self._get_negative_prediction(repeated).view(n, len(user_ids))  # (n, batch)
 
-    def predict(self, user_ids: int | np.ndarray, item_ids: np.ndarray | None = None) -> np.ndarray:
+    def predict(self, user_ids, item_ids=None):
         """
         Score items for a user, or pairs of users and items.
 

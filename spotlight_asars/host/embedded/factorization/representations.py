@@ -1,6 +1,5 @@
 """The net of matrix factorization."""
 
-import torch
 from torch import nn
 
 from spotlight_asars.host.embedded.layers import ScaledEmbedding, ZeroEmbedding
@@ -24,13 +23,13 @@ class BilinearNet(nn.Module):
 
     def __init__(
         self,
-        num_users: int,
-        num_items: int,
-        embedding_dim: int = 32,
-        user_embedding_layer: nn.Module | None = None,
-        item_embedding_layer: nn.Module | None = None,
-        sparse: bool = False,
-    ) -> None:
+        num_users,
+        num_items,
+        embedding_dim=32,
+        user_embedding_layer=None,
+        item_embedding_layer=None,
+        sparse=False,
+    ):
         super().__init__()
         self.embedding_dim = embedding_dim
         if user_embedding_layer is None:
@@ -42,7 +41,7 @@ class BilinearNet(nn.Module):
         self.user_biases = ZeroEmbedding(num_users, 1, sparse=sparse)
         self.item_biases = ZeroEmbedding(num_items, 1, sparse=sparse)
 
-    def forward(self, user_ids: torch.Tensor, item_ids: torch.Tensor) -> torch.Tensor:
+    def forward(self, user_ids, item_ids):
         """
         Score pairs.
 

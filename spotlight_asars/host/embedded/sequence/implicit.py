@@ -1,14 +1,12 @@
 """Next-item recommendation from sequences, trained with drawn negatives."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import nn
 
 from spotlight_asars.host.embedded._model import ImplicitModel, Predictions, check_ids
-from spotlight_asars.host.embedded.interactions import SequenceInteractions
 from spotlight_asars.host.embedded.sampling import sample_items
 from spotlight_asars.host.embedded.sequence.representations import PADDING_IDX, CNNNet, LSTMNet, PoolNet
 from spotlight_asars.host.embedded.torch_utils import gpu, minibatch, shuffle
@@ -57,19 +55,19 @@ class ImplicitSequenceModel(ImplicitModel):
 
     def __init__(
         self,
-        loss: str = "pointwise",
-        representation: str | nn.Module = "pooling",
-        embedding_dim: int = 32,
-        n_iter: int = 10,
-        batch_size: int = 256,
-        l2: float = 0.0,
-        learning_rate: float = 1e-2,
-        optimizer_func: Callable[[Any], torch.optim.Optimizer] | None = None,
-        use_cuda: bool = False,
-        sparse: bool = False,
-        random_state: np.random.RandomState | int | None = None,
-        num_negative_samples: int = 5,
-    ) -> None:
+        loss="pointwise",
+        representation="pooling",
+        embedding_dim=32,
+        n_iter=10,
+        batch_size=256,
+        l2=0.0,
+        learning_rate=1e-2,
+        optimizer_func=None,
+        use_cuda=False,
+        sparse=False,
+        random_state=None,
+        num_negative_samples=5,
+    ):
         if isinstance(representation, str) and representation not in _NETS:
             raise ValueError(
                 f"representation must be one of {', '.join(map(repr, _NETS))} or a module, not "
@@ -100,10 +98,10 @@ class ImplicitSequenceModel(ImplicitModel):
             )
         return self._representation
 
-    def _check_input(self, item_ids: int | np.ndarray) -> None:
+    def _check_input(self, item_ids):
         check_ids(item_ids, self._num_items, "item")
 
-    def fit(self, interactions: SequenceInteractions, verbose: bool = False) -> None:
+    def fit(self, interactions, verbose=False):
         """
         Train for ``n_iter`` epochs; called again, go on from where training stopped.
 
@@ -143,14 +141,12 @@ class ImplicitSequenceModel(ImplicitModel):
             negative = self._get_negative_prediction(batch.size(), states)  # (batch, time)
         return positive, negative, {"mask": batch != PADDING_IDX}
 
-    def _get_negative_prediction(self, shape: Sequence[int], user_representation: torch.Tensor) -> torch.Tensor:
+    def _get_negative_prediction(self, shape, user_representation):
         """Score one drawn item for each entry of ``shape``, (batch, time)."""
         drawn = sample_items(self._num_items, tuple(shape), random_state=self._random_state)
         return self._net(user_representation, gpu(torch.from_numpy(drawn), self._use_cuda))
 
-    def _get_multiple_negative_predictions(
-        self, shape: Sequence[int], user_representation: torch.Tensor, n: int = 5
-    ) -> torch.Tensor:
+    def _get_multiple_negative_predictions(self, shape, user_representation, n=5):
         """Score ``n`` drawn items for each entry of ``shape``, as (n, batch, time)."""
         batch_size, *rest = shape
         copies = (n,) + (1,) * (user_representation.dim() - 1)
@@ -158,7 +154,7 @@ class ImplicitSequenceModel(ImplicitModel):
         scores = self._get_negative_prediction((n * batch_size, *rest), states)  # (n * batch, time)
         return scores.view(n, batch_size, rest[0])  # (n, batch, time)
 
-    def predict(self, sequences: np.ndarray, item_ids: np.ndarray | None = None) -> np.ndarray:
+    def predict(self, sequences, item_ids=None):
         """
         Score items as the next one of one sequence.
 

@@ -40,7 +40,7 @@ class _DotProductNet(nn.Module):
         embeddings = self.item_embeddings(item_sequences)  # (batch, time, dim)
         return embeddings.permute(0, 2, 1).unsqueeze(3)  # (batch, dim, time, 1)
 
-    def forward(self, user_representations: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def forward(self, user_representations, targets):
         """
         Score targets in given states.
 
@@ -86,14 +86,14 @@ class PoolNet(_DotProductNet):
 
     def __init__(
         self,
-        num_items: int,
-        embedding_dim: int = 32,
-        item_embedding_layer: nn.Module | None = None,
-        sparse: bool = False,
-    ) -> None:
+        num_items,
+        embedding_dim=32,
+        item_embedding_layer=None,
+        sparse=False,
+    ):
         super().__init__(num_items, embedding_dim, item_embedding_layer, sparse)
 
-    def user_representation(self, item_sequences: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def user_representation(self, item_sequences):
         """Give the states before each item (batch, dim, time) and after the last (batch, dim)."""
         embeddings = F.pad(self._channels(item_sequences), (0, 0, 1, 0))  # (batch, dim, time + 1, 1)
         total = torch.cumsum(embeddings, 2)
@@ -121,15 +121,15 @@ class LSTMNet(_DotProductNet):
 
     def __init__(
         self,
-        num_items: int,
-        embedding_dim: int = 32,
-        item_embedding_layer: nn.Module | None = None,
-        sparse: bool = False,
-    ) -> None:
+        num_items,
+        embedding_dim=32,
+        item_embedding_layer=None,
+        sparse=False,
+    ):
         super().__init__(num_items, embedding_dim, item_embedding_layer, sparse)
         self.lstm = nn.LSTM(input_size=embedding_dim, hidden_size=embedding_dim, batch_first=True)
 
-    def user_representation(self, item_sequences: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def user_representation(self, item_sequences):
         """Give the states before each item (batch, dim, time) and after the last (batch, dim)."""
         embeddings = F.pad(self.item_embeddings(item_sequences), (0, 0, 1, 0))  # (batch, time + 1, dim)
         states, _ = self.lstm(embeddings)
@@ -171,17 +171,17 @@ class CNNNet(_DotProductNet):
 
     def __init__(
         self,
-        num_items: int,
-        embedding_dim: int = 32,
-        kernel_width: int | Iterable[int] = 3,
-        dilation: int | Iterable[int] = 1,
-        num_layers: int = 1,
-        nonlinearity: str = "tanh",
-        residual_connections: bool = True,
-        sparse: bool = False,
-        benchmark: bool = True,
-        item_embedding_layer: nn.Module | None = None,
-    ) -> None:
+        num_items,
+        embedding_dim=32,
+        kernel_width=3,
+        dilation=1,
+        num_layers=1,
+        nonlinearity="tanh",
+        residual_connections=True,
+        sparse=False,
+        benchmark=True,
+        item_embedding_layer=None,
+    ):
         functions = {"tanh": torch.tanh, "relu": torch.relu}
         if nonlinearity not in functions:
             raise ValueError("Nonlinearity must be one of (tanh, relu)")
@@ -206,7 +206,7 @@ class CNNNet(_DotProductNet):
         """The convolutions, first to last."""
         return [getattr(self, f"cnn_{index}") for index in range(self._num_layers)]
 
-    def user_representation(self, item_sequences: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def user_representation(self, item_sequences):
         """Give the states before each item (batch, dim, time) and after the last (batch, dim)."""
         states = F.pad(self._channels(item_sequences), (0, 0, 1, 0))  # (batch, dim, time + 1, 1)
         for layer in self.cnn_layers:
