@@ -35,6 +35,8 @@ class ScottBinning:
         Width of one bin, on the chosen scale; 0 where all training values are equal.
     num_known_bins : int
         How many bins hold known values.
+    fitted : bool
+        Whether `fit` was called.
     """
 
     def __init__(self, max_bins: int = 128, scale: str = "linear") -> None:
@@ -47,6 +49,7 @@ class ScottBinning:
         self.low = 0.0
         self.width = 0.0
         self.num_known_bins = 1
+        self.fitted = False
 
     def __repr__(self) -> str:
         return (
@@ -74,6 +77,7 @@ class ScottBinning:
         values = self._on_scale(values)
         values = values[~np.isnan(values)]
         self.low, self.width, self.num_known_bins = 0.0, 0.0, 1
+        self.fitted = True
         if len(values):
             self.low = float(values.min())
             span = float(values.max()) - self.low

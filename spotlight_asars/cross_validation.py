@@ -30,7 +30,8 @@ def filter_support(
     Returns
     -------
     SessionInteractions
-        What is left, with items and users numbered anew. The cut into sessions stays as it was.
+        What is left, with items and users numbered anew where there are vocabularies to tell their raw ids; without
+        them numbers stay as they are. The cut into sessions stays as it was.
 
     Raises
     ------

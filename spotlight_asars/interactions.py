@@ -252,8 +252,8 @@ def to_session_sequences(
         The training part: a known user's events before his first event in `interactions` become context, never
         targets.
     binning, gap_binning : ScottBinning, optional
-        Fitted bins of dwell and session gaps. By default they are fitted on `history`, else on `interactions`; give
-        the training rows' own for test rows.
+        Bins of dwell and session gaps. By default, and where they are not fitted, they are fitted on `history`, else
+        on `interactions`; give the training rows' own for test rows.
     drop_last_event : bool, optional
         Leave out the last event of each session, whose dwell is unknown, as the paper does.
     session_gap, timestamp_unit :
@@ -274,10 +274,8 @@ def to_session_sequences(
         history = as_session_interactions(history, session_gap, timestamp_unit)
         _check_same_numbering(interactions, history)
     fitted_on = interactions if history is None else history
-    if binning is None:
-        binning = ScottBinning().fit(fitted_on.dwell_times)
-    if gap_binning is None:
-        gap_binning = ScottBinning(scale="log").fit(fitted_on.session_gap_times)
+    binning = _fitted(binning or ScottBinning(), fitted_on.dwell_times)
+    gap_binning = _fitted(gap_binning or ScottBinning(scale="log"), fitted_on.session_gap_times)
 
     users, items, times, sessions, is_context = _with_history(interactions, history)
     starts = session_starts(sessions)
@@ -310,6 +308,11 @@ def to_session_sequences(
         binning=binning,
         gap_binning=gap_binning,
     )
+
+
+def _fitted(binning: ScottBinning, times: np.ndarray) -> ScottBinning:
+    """The binning itself where it is fitted, else one with its settings fitted on these times."""
+    return binning if binning.fitted else ScottBinning(binning.max_bins, binning.scale).fit(times)
 
 
 def _check_range(name: str, values: np.ndarray, low: int, stop: int, mend: str) -> None:

@@ -1,5 +1,7 @@
 """A log cut into sessions: whose each one is, where it begins, and how long each event was dwelt on."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 
@@ -34,14 +36,20 @@ def timestamps_in_seconds(timestamps: np.ndarray, timestamp_unit: str = "s") -> 
     if not np.isfinite(seconds).all():
         event = int(np.argmin(np.isfinite(seconds)))
         raise InputError(f"the timestamp of event {event} is {seconds[event]}: give every event a finite time")
-    if timestamp_unit == "s" and len(seconds):
-        median = float(np.median(np.abs(seconds)))
-        if median > _LARGEST_PLAUSIBLE_SECONDS:
-            finer = "ms" if median < 1e14 else "us" if median < 1e17 else "ns"
-            raise InputError(
-                f"the timestamps look like {finer}, not seconds (median {median:.6g}): say timestamp_unit='{finer}'"
-            )
+    if timestamp_unit == "s" and (np.abs(seconds) > _LARGEST_PLAUSIBLE_SECONDS).any():
+        _refuse_finer_unit(np.abs(seconds))
     return seconds
+
+
+def _refuse_finer_unit(seconds: np.ndarray) -> None:
+    median = float(np.median(seconds))
+    if median > _LARGEST_PLAUSIBLE_SECONDS:
+        finer = "ms" if median < 1e14 else "us" if median < 1e17 else "ns"
+        raise InputError(
+            f"the timestamps look like {finer}, not seconds (median {median:.6g}): say timestamp_unit='{finer}'"
+        )
+    event = int(np.argmax(seconds))
+    raise InputError(f"the timestamp of event {event} is {seconds[event]:.6g}, no time in seconds: mend it")
 
 
 def cut_sessions(
@@ -83,8 +91,15 @@ def cut_sessions(
 def _sessions_by_gap(user_ids: np.ndarray, timestamps: np.ndarray, session_gap: float) -> tuple[np.ndarray, np.ndarray]:
     if not session_gap > 0:
         raise InputError(f"session_gap is {session_gap}: give a positive number of seconds")
-    if len(user_ids) and (user_ids == ANONYMOUS_USER).all():
+    anonymous = user_ids == ANONYMOUS_USER
+    if len(user_ids) and anonymous.all():
         raise InputError("the log has neither users nor sessions: give user ids above 0, or session ids")
+    if anonymous.any():
+        warnings.warn(
+            f"the {anonymous.sum()} events of user 0 are taken as anonymous, a session for each pause: number users "
+            "from 1 to keep user 0 as one of them",
+            stacklevel=4,
+        )
     order = np.lexsort((timestamps, user_ids))
     starts = changes(user_ids[order])
     starts[1:] |= np.diff(timestamps[order]) >= session_gap

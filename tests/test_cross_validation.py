@@ -108,7 +108,7 @@ class TestFilterSupport:
 
     @pytest.mark.parametrize("own_sessions, anonymous", [(False, False), (True, False), (True, True)])
     @given(data=st.data())
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=120, deadline=None)
     def test_fixed_point_and_nothing_more(self, draw_sessions, own_sessions, anonymous, data):
         log = draw_sessions(data, own_sessions, anonymous)
         before = snapshot(log)
@@ -175,7 +175,7 @@ class TestTimeBasedSplit:
 
     @pytest.mark.parametrize("own_sessions, anonymous", [(False, False), (True, False), (True, True)])
     @given(data=st.data())
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=150, deadline=None)
     def test_against_loops(self, draw_sessions, own_sessions, anonymous, data):
         log = draw_sessions(data, own_sessions, anonymous)
         boundary = float(data.draw(st.integers(0, 40)))

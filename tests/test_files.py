@@ -93,6 +93,13 @@ class TestWriteWhole:
         write_whole(str(path), "new")
         assert path.read_text() == "new"
 
+    def test_who_reads_the_old_file_reads_it_to_its_end(self, tmp_path):
+        path = tmp_path / "results.json"
+        path.write_text("old")
+        with path.open() as reader:
+            write_whole(path, "new")
+            assert reader.read() == "old"
+
     def test_may_be_read_by_whom_a_plain_file_may(self, tmp_path):
         (tmp_path / "plain").write_text("text")
         write_whole(tmp_path / "whole", "text")

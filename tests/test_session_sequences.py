@@ -40,7 +40,7 @@ def padded_again(rows):
 
 class TestPaddedAndFlat:
     @given(st.data())
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=150, deadline=None)
     def test_same_events(self, draw_log, data):
         log = SessionInteractions(**draw_log(data, users=(0, 1, 2), sessions=4))
         # Longer than any history: no row begins inside a session, which padded rows cannot tell from its start.
@@ -206,3 +206,13 @@ class TestRefusals:
         self.refuse(refuses, "from 0 to 11", "1 where dwell is unknown", dwell=dwell * [1, 1, 0], binning=binning)
         self.refuse(refuses, "dwell bins are of type float64", "integers", dwell=dwell + 0.5, binning=binning)
         self.refuse(refuses, "session gap bins run from 1 to 11", "0..2", "gap_binning", session_gaps=dwell)
+
+
+def test_binning_that_is_not_fitted_is_fitted_on_the_training_part():
+    users, items = np.repeat([1, 2], 4), np.tile([1, 2, 3, 4], 2)
+    log = SessionInteractions(users, items, timestamps=np.tile([0.0, 3.0, 60.0, 900.0], 2))
+    asked = ScottBinning(max_bins=5, scale="log")
+    rows = to_session_sequences(log, binning=asked)
+    assert rows.binning.fitted and rows.binning.scale == "log" and rows.binning.max_bins == 5
+    assert rows.binning.width == ScottBinning(5, "log").fit(log.dwell_times).width
+    assert not asked.fitted, "what was given stays as it was"

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spotlight_asars import SessionInteractions, Vocabulary
+from spotlight_asars.errors import InputError
 from spotlight_asars.host import Interactions
 from spotlight_asars.sessions import as_session_interactions, cut_sessions, dwell_times, timestamps_in_seconds
 
@@ -128,7 +129,7 @@ class TestCut:
         assert as_lists(order, sessions) == cut_by_id(events)
 
     @given(st.data())
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=200, deadline=None)
     def test_whatever_cuts_them_sessions_are_in_order(self, draw_log, data):
         log = draw_log(data, users=(0, 1, 2), sessions=4)
         order, sessions = cut_sessions(log["user_ids"], log["timestamps"], log["session_ids"])
@@ -168,7 +169,7 @@ class TestTimes:
         np.testing.assert_array_equal(log.dwell_times, [NAN, NAN, 20.0, NAN, NAN, NAN])
 
     @given(st.data())
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=200, deadline=None)
     def test_dwell_and_gaps_against_loops(self, draw_log, data):
         log = SessionInteractions(**draw_log(data, users=(0, 1, 2), sessions=4))
         dwell, gaps = log.dwell_times, log.session_gap_times
@@ -218,7 +219,7 @@ class TestSessionInteractions:
         assert log.tocsr()[1, 8] == 0.8
 
     @given(st.data())
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=120, deadline=None)
     def test_no_event_is_lost_or_changed(self, draw_log, data):
         columns = draw_log(data, users=(0, 1, 2), sessions=3)
         given_columns = {name: column.copy() for name, column in columns.items()}
@@ -327,3 +328,15 @@ class TestSessionInteractions:
             refuses(
                 lambda gap=gap: SessionInteractions.from_log(gap), "event 1 has no", repr(column), "leave the event out"
             )
+
+
+class TestWhatWouldBeLostSilently:
+    def test_user_0_among_others_is_told(self):
+        """Spotlight's simulators number users from 0; here 0 is anonymous, and such a user would lose his history."""
+        with pytest.warns(UserWarning, match="2 events of user 0 are taken as anonymous"):
+            SessionInteractions(np.array([0, 0, 1, 1]), np.array([1, 2, 1, 2]), timestamps=np.array([1, 2, 3, 4]))
+
+    def test_a_single_time_in_another_unit_is_told(self):
+        times = np.array([1.5e9, 1.5e9 + 5, 1.5e12, 1.5e9 + 9])
+        with pytest.raises(InputError, match=r"event 2 is 1\.5e\+12"):
+            SessionInteractions(np.ones(4, dtype=int), np.arange(1, 5), timestamps=times)

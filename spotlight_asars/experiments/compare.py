@@ -19,6 +19,7 @@ from spotlight_asars.sequence.fitting import EpochRecord
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
 
 VALIDATION_SHARE = 0.1
+PATIENCE = 3  # epochs without a better validation MRR@20 after which the search for their number ends
 
 
 @dataclass(frozen=True)
@@ -114,14 +115,15 @@ def _rows(split: TimeSplit, max_sequence_length: int) -> tuple[SessionSequences,
 def _run(name: str, settings: SystemSettings, parts: Parts, protocol: Protocol) -> dict:
     validation_mrr = []
 
-    def measure(model: ASARSSequenceModel, record: EpochRecord) -> None:
+    def measure(model: ASARSSequenceModel, record: EpochRecord) -> bool:
         validation_mrr.append(metrics(rank_targets(model, parts.validation), (20,))["mrr@20"])
+        return bool(len(validation_mrr) - 1 - np.argmax(validation_mrr) >= PATIENCE)
 
     with PeakMemory(protocol.use_cuda) as memory:
-        chosen = new_model(name, settings, protocol, protocol.epochs)
+        chosen = new_model(name, settings, protocol, protocol.epochs, parts.fitting)
         chosen.fit(parts.fitting, verbose=protocol.verbose, validation=parts.validation, callbacks=[measure])
         epochs = int(np.argmax(validation_mrr)) + 1
-        model = new_model(name, settings, protocol, epochs)
+        model = new_model(name, settings, protocol, epochs, parts.train)
         model.fit(parts.train, verbose=protocol.verbose)
         begin = time.perf_counter()
         ranks = rank_targets(model, parts.test)
@@ -140,14 +142,16 @@ def _run(name: str, settings: SystemSettings, parts: Parts, protocol: Protocol) 
     }
 
 
-def new_model(name: str, settings: SystemSettings, protocol: Protocol, epochs: int) -> ASARSSequenceModel:
-    """A model of the named net, not yet fitted."""
+def new_model(
+    name: str, settings: SystemSettings, protocol: Protocol, epochs: int, rows: SessionSequences
+) -> ASARSSequenceModel:
+    """A model of the named net for these rows, not yet fitted."""
     return ASARSSequenceModel(
         loss=settings.loss,
         representation=name,
         embedding_dim=settings.embedding_dim,
         n_iter=epochs,
-        batch_size=settings.batch_size,
+        batch_size=settings.rows_a_batch(float(rows.lengths.mean())),
         optimizer_func=settings.optimizer_func,
         use_cuda=protocol.use_cuda,
         random_state=protocol.seed,
@@ -172,7 +176,8 @@ def _describe(protocol: Protocol, parts: Parts) -> dict:
         **{name: value for name, value in asdict(protocol).items() if name != "verbose"},
         "ranks": "among all training items; 1 + higher + equal others / 2",
         "intervals": "95 %, bootstrap by session, 1000 resamples",
-        "epochs_chosen_by": f"MRR@20 on the latest {VALIDATION_SHARE:g} of the training sessions, then refitted on all",
+        "epochs_chosen_by": f"MRR@20 on the latest {VALIDATION_SHARE:g} of the training sessions, patience {PATIENCE}",
+        "fitted_on": "the whole training part, for that number of epochs",
         "validation_targets": parts.validation.num_targets,
         "host": host.NAME,
         "machine": platform.machine(),

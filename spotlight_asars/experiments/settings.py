@@ -1,7 +1,7 @@
 """The settings that `compare` trains each system with."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -18,8 +18,10 @@ class SystemSettings:
 
     Attributes
     ----------
-    embedding_dim, batch_size, learning_rate, loss, num_negative_samples :
+    embedding_dim, learning_rate, loss, num_negative_samples :
         As for ``ASARSSequenceModel``.
+    batch_size, batch_events : int
+        A mini-batch has at least so many rows, and more where they are short, to have about so many events.
     optimizer : {'adagrad', 'adam'}
     representation_options : dict
         See ``NetOptions``.
@@ -29,9 +31,14 @@ class SystemSettings:
     optimizer: str
     embedding_dim: int = 100
     batch_size: int = 32
+    batch_events: int = 256
     loss: str = "cross_entropy"
     num_negative_samples: int = 5
     representation_options: dict = field(default_factory=dict)
+
+    def rows_a_batch(self, mean_length: float) -> int:
+        """Rows of a mini-batch, where a row has `mean_length` events."""
+        return max(self.batch_size, round(self.batch_events / mean_length))
 
     @property
     def optimizer_func(self) -> Callable[[Iterable], torch.optim.Optimizer]:
@@ -39,13 +46,10 @@ class SystemSettings:
         return partial(OPTIMIZERS[self.optimizer], lr=self.learning_rate)
 
 
-# Chosen by MRR@20 on the latest 15 % of the training sessions of a RecSys 2015 slice, see benchmarks/README.rst.
-_SETTINGS = {
-    "gru4rec": SystemSettings(learning_rate=0.05, optimizer="adagrad", representation_options={"dropout": 0.5}),
-}
-_ASARS = SystemSettings(
-    learning_rate=0.003, optimizer="adam", representation_options={"dropout": 0.5, "user_dropout": 0.5}
-)
+# Chosen by MRR@20 on the latest sessions of training logs, see benchmarks/README.rst.
+_GRU4REC = SystemSettings(learning_rate=0.05, optimizer="adagrad", representation_options={"dropout": 0.5})
+_ASARS = replace(_GRU4REC, representation_options={"dropout": 0.5, "user_dropout": 0.5, "recurrent": "gru"})
+_SETTINGS = {"gru4rec": _GRU4REC}
 
 DEFAULT_SYSTEMS = ("gru4rec", "asars_user_cat", "asars_time_att", "asars_time_user")
 
