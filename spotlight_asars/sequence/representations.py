@@ -114,6 +114,7 @@ class SessionNet(nn.Module):
     """
 
     has_users = False
+    _keeps_newest = True  # whether the newest hidden state is the last part of what `mix` returns
 
     def __init__(
         self,
@@ -144,6 +145,22 @@ class SessionNet(nn.Module):
             self.user_embeddings = UnitEmbedding(num_users, self.options.user_dim, padding_idx=0, sparse=sparse)
             state_dim += self.options.user_dim
         self.projection = nn.Linear(state_dim, embedding_dim)
+        self._start_as_recurrent_net()
+
+    def _start_as_recurrent_net(self) -> None:
+        """
+        Let the last layer begin by passing on the newest hidden state and nothing else, where the sizes agree.
+
+        The net is then at first the plain recurrent net in the item space, and adds what attention and users bring as
+        it learns to use them; a random start has to unlearn their noise.
+        """
+        hidden_dim, mixed_dim = self.options.hidden_dim, self._mixed_dim
+        if hidden_dim != self.embedding_dim or not self._keeps_newest:
+            return
+        with torch.no_grad():
+            self.projection.bias.zero_()
+            self.projection.weight.zero_()
+            self.projection.weight[:, mixed_dim - hidden_dim : mixed_dim].fill_diagonal_(1.0)
 
     def _build(self, num_dwell_bins: int, sparse: bool) -> int:
         """Add what the net has beyond the recurrent layer; returns the size of the state it mixes."""
@@ -243,6 +260,7 @@ class AsarsTimeAttNet(SessionNet):
         self.dwell_embeddings = UnitEmbedding(num_dwell_bins, options.dwell_dim, padding_idx=0, sparse=sparse)
         self.time_recurrent = EventLSTM(options.dwell_dim, options.hidden_dim)
         self.attention = nn.Linear(options.hidden_dim, options.hidden_dim)
+        self._keeps_newest = options.residual
         return options.hidden_dim * (2 if options.residual else 1)
 
     def mix(self, hidden: Tensor, events: Tensor) -> Tensor:

@@ -130,6 +130,21 @@ class TestSwitchedOff:
             expected = net.projection(lstm(net.item_embeddings(events[:, :, ITEM]))[0])  # (batch, time, dim)
         torch.testing.assert_close(states(net, events)[:, :, 1:], expected.permute(0, 2, 1))
 
+    @pytest.mark.parametrize("kind", [AsarsUserCatNet, AsarsTimeAttNet, AsarsTimeUserNet])
+    @pytest.mark.parametrize("recurrent", ["lstm", "gru"])
+    def test_every_net_begins_as_the_plain_recurrent_net(self, kind, recurrent):
+        """Before any step of the optimizer, attention and users add nothing to the newest hidden state."""
+        torch.manual_seed(0)
+        net = kind(20, 7, num_users=4, num_dwell_bins=9, hidden_dim=7, recurrent=recurrent).eval()
+        events = events_of()
+        with torch.no_grad():
+            expected = net.recurrent(net.item_embeddings(events[:, :, ITEM]))  # (batch, time, dim)
+        torch.testing.assert_close(states(net, events)[:, :, 1:], expected.permute(0, 2, 1))
+        without = kind(20, 7, num_users=4, num_dwell_bins=9, hidden_dim=7, residual=False)
+        assert isinstance(net.projection, torch.nn.Linear)
+        if kind is not AsarsUserCatNet:
+            assert (without.projection.weight != 0).all(), "there is no newest state to pass on"
+
     def test_gru4rec_has_no_layer_between_where_sizes_agree(self):
         torch.manual_seed(0)
         net = GRU4RecNet(20, 7).eval()
