@@ -20,8 +20,8 @@ setup(
     long_description_content_type="text/x-rst",
     license="MIT",
     packages=find_packages(include=["spotlight_asars", "spotlight_asars.*"]),
-    python_requires=">=3.10",
-    install_requires=["numpy>=1.26", "pandas>=2.1", "scipy>=1.11", "torch>=2.4"],
+    python_requires=">=3.11",
+    install_requires=["numpy>=2.0", "pandas>=3.0", "scipy>=1.13", "torch>=2.4"],
     extras_require={
         "progress": PROGRESS,
         "plots": PLOTS,

@@ -47,8 +47,13 @@ class SystemSettings:
 
 
 # Chosen by MRR@20 on the latest sessions of training logs, see benchmarks/README.rst.
-_GRU4REC = SystemSettings(learning_rate=0.05, optimizer="adagrad", representation_options={"dropout": 0.5})
-_ASARS = replace(_GRU4REC, representation_options={"dropout": 0.5, "user_dropout": 0.5, "recurrent": "gru"})
+_GRU4REC = SystemSettings(
+    learning_rate=0.05, optimizer="adagrad", representation_options={"dropout": 0.5, "hidden_dropout": 0.3}
+)
+_ASARS = replace(
+    _GRU4REC,
+    representation_options={"dropout": 0.5, "hidden_dropout": 0.5, "user_dropout": 0.8, "recurrent": "gru"},
+)
 _SETTINGS = {"gru4rec": _GRU4REC}
 
 DEFAULT_SYSTEMS = ("gru4rec", "asars_user_cat", "asars_time_att", "asars_time_user")
