@@ -149,6 +149,13 @@ class SessionFitting(ImplicitSequenceModel):
                     f"the rows have {there} ids of {kind} and the model was made for {known}: "
                     f"number them alike, with the vocabularies of the rows it was first fitted on"
                 )
+        for name in ("item_vocabulary", "user_vocabulary"):
+            theirs, ours = getattr(sequences, name), getattr(self, name)
+            if theirs is not ours and theirs is not None and ours is not None and theirs != ours:
+                raise InputError(
+                    f"the rows have another {name} than the model, so their numbers mean other ids: split one log "
+                    "with time_based_split, or align the other part with align_test"
+                )
         if sequences.binning.num_bins > self.binning.num_bins:
             raise InputError("the rows have more dwell bins than the model: make them with binning=model.binning")
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from spotlight_asars.datasets import generate_sessions
-from spotlight_asars.errors import InputError
 
 
 @pytest.fixture
@@ -17,21 +16,6 @@ def write(tmp_path):
         return path
 
     return write_file
-
-
-@pytest.fixture
-def refuses():
-    """Check that a call ends with an InputError of one line that holds every given part."""
-
-    def check(call, *parts):
-        with pytest.raises(InputError) as caught:
-            call()
-        message = str(caught.value)
-        assert "\n" not in message
-        for part in parts:
-            assert part in message, message
-
-    return check
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from spotlight_asars import ASARSSequenceModel, SessionSequences, host, register_representation
+from spotlight_asars import ASARSSequenceModel, SessionSequences, Vocabulary, host, register_representation
 from spotlight_asars.errors import InputError
 from spotlight_asars.losses import LOSSES, bpr_loss
 from spotlight_asars.sequence import registry
@@ -319,3 +319,17 @@ class TestWrongInput:
         model = model_of().fit(SessionSequences(np.array([[1, 2, 3]]), num_items=4))
         with pytest.raises(InputError, match="25 ids of items"):
             model.fit(chain_rows())
+
+    def test_rows_numbered_by_another_vocabulary(self):
+        """The same numbers would mean other items, and nothing would show it."""
+        items = np.array([[1, 2, 3], [2, 3, 1]])
+        rows, other = (SessionSequences(items, item_vocabulary=Vocabulary(ids)) for ids in ("abc", "bca"))
+        model = model_of().fit(rows)
+        model.fit(SessionSequences(items, item_vocabulary=Vocabulary("abc")))
+        for call in (
+            lambda: model.fit(other),
+            lambda: model.fit(rows, validation=other),
+            lambda: model.target_states(other),
+        ):
+            with pytest.raises(InputError, match="another item_vocabulary"):
+                call()
