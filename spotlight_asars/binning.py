@@ -56,6 +56,11 @@ class ScottBinning:
             f"<ScottBinning ({self.num_known_bins} bins of {self.width:.6g} from {self.low:.6g}, {self.scale} scale)>"
         )
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ScottBinning) and vars(self) == vars(other)
+
+    __hash__ = None
+
     @property
     def num_bins(self) -> int:
         """Number of bin ids, padding and unknown included: the size of an embedding table."""

@@ -7,6 +7,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from spotlight_asars.datasets import FORMATS, SupportFilters
 from spotlight_asars.errors import InputError
 from spotlight_asars.experiments.compare import Protocol, compare
@@ -55,6 +57,8 @@ def _run_compare(options: argparse.Namespace) -> int:
     begin = time.perf_counter()
     systems = {name: _settings(name) for name in options.models}
     choice = _log_choice(options)
+    if options.use_cuda and not torch.cuda.is_available():
+        raise InputError("--use-cuda: this machine, or the torch installed on it, has no GPU: leave it out")
     protocol = Protocol(
         epochs=options.epochs,
         seed=options.seed,
@@ -106,6 +110,10 @@ def _log_choice(options: argparse.Namespace) -> LogChoice:
     files = [path for path in (options.data, options.train, options.test) if path is not None]
     if files and options.dataset is not None:
         raise InputError("--dataset goes without files: give either")
+    if not files and options.log_format is not None:
+        raise InputError("--format is given, but no file: give --data FILE, or --train FILE and --test FILE")
+    if options.data is None and files and (options.filters is not None or options.test_share is not None):
+        raise InputError("--filters and --test-share do not go with --train and --test, which are taken as they are")
     return LogChoice(
         data=options.data,
         train=options.train,
@@ -113,7 +121,7 @@ def _log_choice(options: argparse.Namespace) -> LogChoice:
         log_format=options.log_format,
         read_options=read_options,
         filters=options.filters,
-        test_share=options.test_share,
+        test_share=LogChoice.test_share if options.test_share is None else options.test_share,
         session_gap=options.session_gap,
         seed=options.seed,
     )
@@ -170,7 +178,8 @@ def _add_log_options(group: argparse._ArgumentGroup) -> None:
                        help="pause that ends a session where the log has none (%(default)g)")  # fmt: skip
     group.add_argument("--filters", type=_filters, metavar="ITEM,SESSION,USER",
                        help="fewest events an item, events a session, sessions a user, for --data")  # fmt: skip
-    group.add_argument("--test-share", type=_share, default=0.2, help="test share of the sessions (%(default)g)")
+    group.add_argument("--test-share", type=_share, metavar="SHARE",
+                       help=f"test share of the sessions, for --data ({LogChoice.test_share:g})")  # fmt: skip
 
 
 def _add_protocol_options(group: argparse._ArgumentGroup) -> None:
@@ -181,7 +190,8 @@ def _add_protocol_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--dwell", choices=DWELL_RULES, default="known",
                        help="whether the newest event's dwell counts (%(default)s)")  # fmt: skip
     group.add_argument("--max-sequence-length", type=_length, default=200, help="events a row (%(default)s)")
-    group.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="where results.json goes")
+    group.add_argument("--out", type=Path, default=Path("results"), metavar="DIR",
+                       help="where results.json goes (%(default)s)")  # fmt: skip
     group.add_argument("--use-cuda", action="store_true", help="train on the GPU")
     group.add_argument("--quiet", action="store_true", help="no progress on standard error")
 

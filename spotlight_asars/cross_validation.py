@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from spotlight_asars.errors import InputError
-from spotlight_asars.sessions import ANONYMOUS_USER, SessionInteractions
+from spotlight_asars.sessions import ANONYMOUS_USER, SessionInteractions, as_session_interactions
 
 
 def filter_support(
@@ -38,6 +38,7 @@ def filter_support(
     InputError
         If nothing is left.
     """
+    interactions = as_session_interactions(interactions)
     users, items, sessions = interactions.user_ids, interactions.item_ids, interactions.session_ids
     kept = np.ones(len(interactions), dtype=bool)
     while True:
@@ -101,6 +102,7 @@ def time_based_split(
     InputError
         If a part would be empty.
     """
+    interactions = as_session_interactions(interactions)
     last = np.append(np.diff(interactions.session_ids) != 0, True)
     end = interactions.timestamps[last]  # (sessions,)
     if boundary is None:
@@ -126,7 +128,7 @@ def align_test(train: SessionInteractions, test: SessionInteractions, boundary: 
     InputError
         If nothing of the test part is left, or one part has raw ids and the other none.
     """
-    train = _renumbered(train)
+    train, test = _renumbered(as_session_interactions(train)), as_session_interactions(test)
     items = _numbers_in(train, test, "item")
     users = _numbers_in(train, test, "user")
     seen = (items > 0) & ((users > 0) | (test.user_ids == ANONYMOUS_USER))

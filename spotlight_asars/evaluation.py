@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from spotlight_asars.errors import InputError
-from spotlight_asars.interactions import ITEM, TARGET, SessionSequences
+from spotlight_asars.interactions import ITEM, TARGET, SessionSequences, as_session_sequences
 
 CUTOFFS = (10, 20, 30, 40, None)
 
@@ -76,6 +76,7 @@ def rank_targets(system: System, sequences: SessionSequences, memory_mib: float 
     ValueError
         If the system gives scores for other than these targets.
     """
+    sequences = as_session_sequences(sequences)
     is_target = sequences.events[:, TARGET] != 0
     items = sequences.events[is_target, ITEM].astype(np.int64)
     if not len(items):

@@ -116,6 +116,27 @@ def sample_local_items(
     return negatives, fallbacks
 
 
+def log_popularity(items: Tensor, wanted: Tensor) -> Tensor:
+    """
+    Logarithm of each item's share of a mini-batch: how likely :func:`sample_local_items` is to draw it.
+
+    Parameters
+    ----------
+    items : int64 tensor of shape (batch, time)
+        The mini-batch; 0 is padding.
+    wanted : int64 tensor of any shape
+        An item that is not in the mini-batch counts as if it stood there once.
+
+    Returns
+    -------
+    float tensor of the shape of `wanted`
+    """
+    candidates, counts = items[items != PADDING_ITEM].unique(return_counts=True)  # (distinct,)
+    place = torch.searchsorted(candidates, wanted.contiguous()).clamp(max=len(candidates) - 1)
+    count = torch.where(candidates[place] == wanted, counts[place], 1)
+    return (count / counts.sum()).log()
+
+
 def _excluded(items: Tensor, user_ids: Tensor, seen: SeenItems) -> tuple[Tensor, Tensor]:
     """Rows and the items they must not draw: the user's history and what stands in the row itself; flat."""
     row, column = (items != PADDING_ITEM).nonzero(as_tuple=True)

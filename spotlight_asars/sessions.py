@@ -20,7 +20,7 @@ _LARGEST_PLAUSIBLE_SECONDS = 1e11
 
 def timestamps_in_seconds(timestamps: np.ndarray, timestamp_unit: str = "s") -> np.ndarray:
     """
-    Timestamps as float64 seconds, shape (events,).
+    Timestamps, numbers or datetimes, as float64 seconds since 1970, shape (events,).
 
     Raises
     ------
@@ -29,10 +29,14 @@ def timestamps_in_seconds(timestamps: np.ndarray, timestamp_unit: str = "s") -> 
     """
     if timestamp_unit not in SECONDS_PER_UNIT:
         raise InputError(f"timestamp_unit is {timestamp_unit!r}: choose one of {', '.join(SECONDS_PER_UNIT)}")
-    timestamps = np.asarray(timestamps)
-    if timestamps.dtype.kind not in "iuf":
-        raise InputError(f"the timestamps are of type {timestamps.dtype}: give numbers, in seconds")
-    seconds = timestamps.astype(np.float64) * SECONDS_PER_UNIT[timestamp_unit]
+    if pd.api.types.is_datetime64_any_dtype(timestamps):
+        moments = pd.DatetimeIndex(timestamps)
+        seconds = ((moments - pd.Timestamp(0, tz=moments.tz)) / pd.Timedelta(seconds=1)).to_numpy()
+    else:
+        timestamps = np.asarray(timestamps)
+        if timestamps.dtype.kind not in "iuf":
+            raise InputError(f"the timestamps are of type {timestamps.dtype}: give numbers, in seconds, or datetimes")
+        seconds = timestamps.astype(np.float64) * SECONDS_PER_UNIT[timestamp_unit]
     if not np.isfinite(seconds).all():
         event = int(np.argmin(np.isfinite(seconds)))
         raise InputError(f"the timestamp of event {event} is {seconds[event]}: give every event a finite time")
@@ -271,7 +275,7 @@ class SessionInteractions(Interactions):
         return cls(
             user_ids,
             item_ids,
-            timestamps=log["timestamp"].to_numpy(),
+            timestamps=log["timestamp"].array,
             num_users=1 if user_vocabulary is None else len(user_vocabulary) + 1,
             num_items=len(item_vocabulary) + 1,
             session_ids=log["session"].array if "session" in log else None,

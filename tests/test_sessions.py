@@ -194,7 +194,6 @@ class TestTimes:
     def test_refusals(self, refuses):
         refuses(lambda: timestamps_in_seconds(np.array([1.0]), "minutes"), "'minutes'", "s, ms, us, ns")
         refuses(lambda: timestamps_in_seconds(np.array(["2020-01-01"])), "type <U10", "give numbers, in seconds")
-        refuses(lambda: timestamps_in_seconds(np.array(["2020-01-01"], dtype="M8[s]")), "datetime64", "in seconds")
         for bad in (NAN, math.inf, -math.inf):
             refuses(lambda bad=bad: timestamps_in_seconds(np.array([1.0, bad])), "event 1", str(bad), "finite time")
 
@@ -328,6 +327,24 @@ class TestSessionInteractions:
             refuses(
                 lambda gap=gap: SessionInteractions.from_log(gap), "event 1 has no", repr(column), "leave the event out"
             )
+
+
+class TestDatetimes:
+    @pytest.mark.parametrize("zone", [None, "Europe/Paris"])
+    @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+    def test_datetimes_are_times_too(self, unit, zone):
+        seconds = np.array([1.4e9, 1.4e9 + 5, 1.4e9 + 7200])
+        moments = pd.Series(pd.to_datetime(seconds, unit="s", utc=zone is not None).as_unit(unit))
+        moments = moments if zone is None else moments.dt.tz_convert(zone)
+        log = pd.DataFrame({"user": 1, "item": [1, 2, 3], "timestamp": moments})
+        read = SessionInteractions.from_log(log)
+        np.testing.assert_array_equal(read.timestamps, seconds)
+        assert read.session_ids.tolist() == [0, 0, 1]
+
+    def test_a_missing_datetime_is_told(self):
+        log = pd.DataFrame({"user": 1, "item": [1, 2], "timestamp": [pd.Timestamp(5, unit="s"), pd.NaT]})
+        with pytest.raises(InputError, match="event 1 is nan"):
+            SessionInteractions.from_log(log)
 
 
 class TestWhatWouldBeLostSilently:

@@ -10,7 +10,7 @@ import torch
 
 from spotlight_asars import host
 from spotlight_asars.cross_validation import TimeSplit, time_based_split
-from spotlight_asars.evaluation import Ranks, confidence_interval, metrics, rank_targets
+from spotlight_asars.evaluation import Ranks, confidence_interval, metrics, paired_test, rank_targets
 from spotlight_asars.experiments.logs import PreparedLog
 from spotlight_asars.experiments.memory import PeakMemory
 from spotlight_asars.experiments.settings import SystemSettings
@@ -82,10 +82,15 @@ def compare(
         What ``results.json`` holds: 'dataset', 'protocol' and 'models'.
     """
     parts = _parts(log.split, protocol.max_sequence_length)
-    models = {}
+    models, reciprocal_ranks = {}, {}
     for place, (name, settings) in enumerate(systems.items()):
         report(f"{name} ({place + 1} of {len(systems)})")
-        models[name] = _run(name, settings, parts, protocol)
+        models[name], ranks = _run(name, settings, parts, protocol)
+        reciprocal_ranks[name] = ranks.reciprocal(20)
+        first = next(iter(systems))
+        if name != first:
+            test = paired_test(reciprocal_ranks[name], reciprocal_ranks[first], ranks.session_ids, seed=protocol.seed)
+            models[name]["mrr@20_less_first"] = {"first": first, **asdict(test)}
     return {
         "dataset": {**log.dataset, "targets": parts.test.num_targets},
         "protocol": {**log.protocol, **_describe(protocol, parts)},
@@ -112,7 +117,7 @@ def _rows(split: TimeSplit, max_sequence_length: int) -> tuple[SessionSequences,
     return train, test
 
 
-def _run(name: str, settings: SystemSettings, parts: Parts, protocol: Protocol) -> dict:
+def _run(name: str, settings: SystemSettings, parts: Parts, protocol: Protocol) -> tuple[dict, Ranks]:
     validation_mrr = []
 
     def measure(model: ASARSSequenceModel, record: EpochRecord) -> bool:
@@ -128,7 +133,7 @@ def _run(name: str, settings: SystemSettings, parts: Parts, protocol: Protocol) 
         begin = time.perf_counter()
         ranks = rank_targets(model, parts.test)
         seconds = time.perf_counter() - begin
-    return {
+    result = {
         **metrics(ranks),
         "targets": len(ranks),
         "ci95": _intervals(ranks, protocol.seed),
@@ -140,6 +145,7 @@ def _run(name: str, settings: SystemSettings, parts: Parts, protocol: Protocol) 
         "parameters": sum(weight.numel() for weight in model._net.parameters()),
         "settings": asdict(settings),
     }
+    return result, ranks
 
 
 def new_model(
@@ -153,6 +159,7 @@ def new_model(
         n_iter=epochs,
         batch_size=settings.rows_a_batch(float(rows.lengths.mean())),
         optimizer_func=settings.optimizer_func,
+        early_stopping=protocol.epochs,
         use_cuda=protocol.use_cuda,
         random_state=protocol.seed,
         num_negative_samples=settings.num_negative_samples,

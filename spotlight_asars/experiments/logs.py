@@ -72,7 +72,8 @@ def prepare_log(choice: LogChoice) -> PreparedLog:
         if choice.train is None or choice.test is None:
             raise InputError("only one of --train and --test is given: give both, or one whole log with --data")
         name, how = f"{choice.train.name} -> {choice.test.name}", "as given"
-        split = align_test(_read(choice.train, choice), _read(choice.test, choice))
+        train, test = _read(choice.train, choice), _read(choice.test, choice)
+        split, events_read = align_test(train, test), len(train) + len(test)
     else:
         if choice.data is None:
             name, preset = "synthetic", presets.PAPER
@@ -81,14 +82,15 @@ def prepare_log(choice: LogChoice) -> PreparedLog:
         else:
             name, preset = choice.data.name, _format(choice).filters
             whole = _read(choice.data, choice)
-        filters = choice.filters or preset
+        events_read, filters = len(whole), choice.filters or preset
         whole = filter_support(whole, filters.item_support, filters.session_length, filters.user_sessions)
         how = (
             f"by time, {choice.test_share:g} of the sessions are test; at least {filters.item_support} events an "
             f"item, {filters.session_length} a session, {filters.user_sessions} sessions a user"
         )
         split = time_based_split(whole, choice.test_share)
-    return PreparedLog(split, {"name": name, **_describe(split)}, {"split": how, **_describe_loss(split)})
+    protocol = {"split": how, "events_read": events_read, **_describe_loss(split)}
+    return PreparedLog(split, {"name": name, **_describe(split)}, protocol)
 
 
 def _format(choice: LogChoice):
@@ -131,6 +133,7 @@ def _describe_loss(split: TimeSplit) -> dict:
         "dropped_test_events": split.dropped_test_events,
         "dropped_test_sessions": split.dropped_test_sessions,
         "tied_timestamps": tied_share(split.train),
+        "test_events_before_training_ends": float((split.test.timestamps <= split.train.timestamps.max()).mean()),
     }
 
 

@@ -19,13 +19,16 @@ def format_table(results: dict) -> str:
     rule = "-" * len(lines[0])
     about = (
         f"{dataset['name']}: {dataset['events']:,} events, {dataset['users']:,} users, {dataset['items']:,} items, "
-        f"{dataset['sessions']:,} sessions; {dataset['targets']:,} targets"
+        f"{dataset['sessions']:,} sessions, of {protocol['events_read']:,} events read; {dataset['targets']:,} targets"
     )
     how = (
         f"dwell {protocol['dwell']}, seed {protocol['seed']}, host {protocol['host']}; "
         f"{protocol['dropped_test_events']:.1%} of the test events dropped, "
         f"{protocol['tied_timestamps']:.1%} of the training events share their time with another"
     )
+    early = protocol["test_events_before_training_ends"]
+    if early > 0:
+        how += f"\n{early:.1%} of the test events lie before the last training event"
     return "\n".join([about, how, rule, lines[0], rule, *lines[1:], rule])
 
 

@@ -16,12 +16,13 @@ from spotlight_asars.host import ImplicitSequenceModel, SequenceInteractions
 from spotlight_asars.interactions import ITEM, TARGET, SessionSequences, as_session_sequences
 from spotlight_asars.losses import LOSSES
 from spotlight_asars.progress import progress
-from spotlight_asars.sampling import SeenItems, sample_local_items
+from spotlight_asars.sampling import SeenItems, log_popularity, sample_local_items
 from spotlight_asars.sequence.batches import like_length_batches
 from spotlight_asars.sequence.host_step import EventRows, HostStep, TargetStates
 from spotlight_asars.sequence.scoring import score_all_items, score_items
 
 ALL_ITEMS_LOSS = "cross_entropy"
+SAMPLED_LOSS = "sampled_cross_entropy"
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,13 @@ class SessionFitting(ImplicitSequenceModel):
                 "a larger batch_size makes this rarer (said once)",
                 stacklevel=2,
             )
-        return score_items(net, targets.states, negatives[:, targets.is_target])  # (negatives, targets)
+        negatives = negatives[:, targets.is_target]  # (negatives, targets)
+        scores = score_items(net, targets.states, negatives)
+        if self._loss == SAMPLED_LOSS:
+            # Only differences to the positive count, so its own correction may stand here, with the other sign.
+            items = targets.events[:, :, ITEM]
+            scores = scores - log_popularity(items, negatives) + log_popularity(items, targets.items)
+        return scores
 
     def _get_multiple_negative_predictions(
         self, shape: torch.Size, user_representation: TargetStates, n: int = 5
@@ -118,7 +125,7 @@ class SessionFitting(ImplicitSequenceModel):
         ------
         InputError
             If no row has an event to predict, if ids lie outside what the model was first fitted on, or if the
-            loss is no longer a number; the weights are then those of the last epoch that was well.
+            loss is no longer finite; the model is then as it was after the last epoch that was kept.
         """
         sequences = self._as_rows(interactions)
         validation = None if validation is None else self._as_rows(validation)
@@ -156,8 +163,11 @@ class SessionFitting(ImplicitSequenceModel):
                     f"the rows have another {name} than the model, so their numbers mean other ids: split one log "
                     "with time_based_split, or align the other part with align_test"
                 )
-        if sequences.binning.num_bins > self.binning.num_bins:
-            raise InputError("the rows have more dwell bins than the model: make them with binning=model.binning")
+        if sequences.binning.fitted and sequences.binning != self.binning:
+            raise InputError(
+                "the rows have other dwell bins than the model, so the same bin means another time: make them with "
+                "binning=model.binning, or with history= the training part"
+            )
 
     def _fit_epochs(
         self,
@@ -167,26 +177,35 @@ class SessionFitting(ImplicitSequenceModel):
         callbacks: tuple[Callback, ...],
     ) -> None:
         seen = self._seen_items(sequences)
-        kept_loss, kept_weights, kept_epoch = np.inf, deepcopy(self._net.state_dict()), 0
+        kept_loss, kept_state, kept_epoch = np.inf, self._state(), 0
         bar = progress(range(self._n_iter), verbose, "epochs")
         for epoch in bar:
             record = self._fit_epoch(sequences, validation, seen)
-            if not np.isfinite(record.loss):
-                self._net.load_state_dict(kept_weights)
+            if not np.isfinite([record.loss, record.validation_loss or 0.0]).all():
+                self._restore(kept_state)
                 raise InputError(
-                    f"the loss is {record.loss} in epoch {record.epoch}: lower learning_rate "
-                    f"(now {self._learning_rate}); the weights are those before that epoch"
+                    f"the loss is no longer finite in epoch {record.epoch}: fit a new model with a lower "
+                    "learning_rate; this one is as it was when last kept"
                 )
             self.epoch_records.append(record)
             bar.describe(loss=record.loss, validation_loss=record.validation_loss)
             if validation is None or record.validation_loss < kept_loss:
                 kept_loss, kept_epoch = record.validation_loss, epoch
-                kept_weights = deepcopy(self._net.state_dict())
+                kept_state = self._state()
             asked_to_stop = [callback(self, record) is True for callback in callbacks]
             if any(asked_to_stop) or epoch - kept_epoch >= self._early_stopping:
                 break
         bar.close()
-        self._net.load_state_dict(kept_weights)
+        self._restore(kept_state)
+
+    def _state(self) -> tuple[dict, dict]:
+        """Weights and the optimizer's state, which belong together when fitting goes on."""
+        return deepcopy(self._net.state_dict()), deepcopy(self._optimizer.state_dict())
+
+    def _restore(self, state: tuple[dict, dict]) -> None:
+        weights, optimizer = state
+        self._net.load_state_dict(weights)
+        self._optimizer.load_state_dict(optimizer)
 
     def _fit_epoch(
         self, sequences: SessionSequences, validation: SessionSequences | None, seen: SeenItems

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Hashable, Iterable, Sequence
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from spotlight_asars import host
 from spotlight_asars.binning import UNKNOWN_BIN, ScottBinning
 from spotlight_asars.errors import InputError
 from spotlight_asars.interactions import (
@@ -19,7 +21,7 @@ from spotlight_asars.interactions import (
 )
 from spotlight_asars.losses import LOSSES
 from spotlight_asars.sequence.fitting import ALL_ITEMS_LOSS, EpochRecord, SessionFitting
-from spotlight_asars.sequence.registry import representation_factory
+from spotlight_asars.sequence.registry import HOST_REPRESENTATIONS, representation_factory
 from spotlight_asars.sequence.representations import DWELL_RULES
 from spotlight_asars.sequence.requests import request_rows
 from spotlight_asars.sequence.scoring import (
@@ -29,8 +31,8 @@ from spotlight_asars.sequence.scoring import (
     states_after,
     target_states,
 )
+from spotlight_asars.vocabulary import Vocabulary
 
-HOST_REPRESENTATIONS = ("pooling", "cnn", "lstm", "mixture")
 PADDING_SCORE = float(np.finfo(np.float32).min)
 
 
@@ -94,6 +96,18 @@ class ASARSSequenceModel(SessionFitting):
             raise ValueError(f"loss is {loss!r}: choose one of {', '.join(LOSSES)}")
         if isinstance(representation, str) and representation not in HOST_REPRESENTATIONS:
             representation_factory(representation)
+        if representation == "mixture" and host.NAME == "embedded":
+            raise ValueError("representation 'mixture' is Spotlight's own and needs it installed: choose another")
+        if representation_options and (isinstance(representation, nn.Module) or representation in HOST_REPRESENTATIONS):
+            raise ValueError("representation_options go with our nets by name or a factory: this net takes none")
+        if loss_options and loss == ALL_ITEMS_LOSS:
+            raise ValueError("loss_options go with losses that have options: 'cross_entropy' has none")
+        if isinstance(representation, nn.Module) and getattr(representation, "dwell", dwell) != dwell:
+            raise ValueError(f"the net was made with dwell={representation.dwell!r} and the model with {dwell!r}")
+        if sparse and l2 and optimizer_func is None:
+            raise ValueError("l2 is dense and does not go with sparse gradients: leave one out")
+        if num_negative_samples < 1:
+            raise ValueError(f"num_negative_samples is {num_negative_samples}: give at least 1")
         if dwell not in DWELL_RULES:
             raise ValueError(f"dwell is {dwell!r}: choose one of {', '.join(DWELL_RULES)}")
         if not isinstance(random_state, np.random.RandomState):
@@ -130,6 +144,11 @@ class ASARSSequenceModel(SessionFitting):
         return self._num_items
 
     @property
+    def raw_items(self) -> Vocabulary:
+        """Raw ids of the items; the numbers themselves where the rows came without."""
+        return self.item_vocabulary or Vocabulary(np.arange(1, self._num_items))
+
+    @property
     def num_users(self) -> int | None:
         """Number of user ids, the anonymous one included; None before the first fit."""
         return self._num_users
@@ -141,18 +160,21 @@ class ASARSSequenceModel(SessionFitting):
             interactions.item_vocabulary,
             interactions.user_vocabulary,
         )
-        asked, self._representation = self._representation, self._new_net(interactions)
+        net = self._new_net(interactions)
+        one_by_one = net == "mixture" or (isinstance(net, nn.Module) and not scores_by_dot_product(net))
+        if self._loss == ALL_ITEMS_LOSS and one_by_one:
+            name = net if isinstance(net, str) else type(net).__name__
+            raise ValueError(
+                f"the loss 'cross_entropy' scores all items at once, which {name} cannot: "
+                "choose 'sampled_cross_entropy', 'bpr_max' or another loss with negative samples"
+            )
+        asked, self._representation = self._representation, net
         try:
             super()._initialize(interactions)
         finally:
             self._representation = asked
         if self._sparse and self._optimizer_func is None:
             self._optimizer = torch.optim.Adagrad(self._net.parameters(), lr=self._learning_rate)
-        if self._loss == ALL_ITEMS_LOSS and not scores_by_dot_product(self._net):
-            raise ValueError(
-                f"the loss 'cross_entropy' scores all items at once, which {type(self._net).__name__} cannot: "
-                "choose 'sampled_cross_entropy', 'bpr_max' or another loss with negative samples"
-            )
         self._loss_func = self._mean_loss
 
     def _new_net(self, interactions: SessionSequences) -> str | nn.Module:
@@ -211,6 +233,8 @@ class ASARSSequenceModel(SessionFitting):
         """
         self._check_fitted()
         sequences = np.atleast_2d(np.asarray(sequences))
+        if sequences.size and sequences.dtype.kind not in "iu":
+            raise ValueError(f"the sequences are of type {sequences.dtype}: give item numbers, or raw ids to recommend")
         self._check_input(sequences)
         wanted = np.arange(self._num_items) if item_ids is None else np.asarray(item_ids).reshape(-1)
         self._check_input(wanted)
@@ -246,10 +270,13 @@ class ASARSSequenceModel(SessionFitting):
                 events[..., channel] = values
         if dwell is None:
             events[..., DWELL] = UNKNOWN_BIN
-        elif events[..., DWELL].max(initial=0) >= self.binning.num_bins:
-            raise ValueError(f"a dwell bin is not below the {self.binning.num_bins} the model knows")
+        elif not 0 <= events[..., DWELL].min(initial=0) <= events[..., DWELL].max(initial=0) < self.binning.num_bins:
+            raise ValueError(f"a dwell bin is not one of the {self.binning.num_bins} the model knows")
         if user_ids is not None:
-            users = np.broadcast_to(np.asarray(user_ids), len(sequences))
+            users = np.asarray(user_ids)
+            if users.shape not in ((), (1,), (len(sequences),)):
+                raise ValueError(f"there are {len(sequences)} sequences and user_ids of shape {users.shape}")
+            users = np.broadcast_to(users, len(sequences))
             if users.max(initial=0) >= self._num_users or users.min(initial=0) < 0:
                 raise ValueError(f"a user id is not one of the {self._num_users} the model knows")
             events[..., USER] = users[:, None]
@@ -278,7 +305,7 @@ class ASARSSequenceModel(SessionFitting):
         user : raw id, or list of them, optional
             None or an unknown one is anonymous.
         k : int, optional
-        now : seconds, optional
+        now : seconds, or one for each history, optional
             The moment of asking; under ``dwell='observed'`` the newest event has been dwelt on since its time.
         exclude_seen : bool, optional
             Leave out the items given.
@@ -290,15 +317,17 @@ class ASARSSequenceModel(SessionFitting):
         list of raw ids, best first, or a list of such lists for a list of histories
         """
         self._check_fitted()
-        if self.item_vocabulary is None:
-            raise InputError("the model was fitted on rows without raw ids: use predict, or fit on rows from a log")
-        if k < 1:
-            raise InputError(f"k is {k}: give at least 1")
-        single = len(items) == 0 or isinstance(items[0], Hashable)
+        if not isinstance(k, int | np.integer) or k < 1:
+            raise InputError(f"k is {k}: give a whole number of at least 1")
+        if isinstance(items, str) or not isinstance(items, Iterable):
+            raise InputError(f"items is {items!r}: give a list of raw ids, or a list of such lists")
+        items = list(items)
+        single = not items or not all(self._is_history(one) for one in items)
         if single:
             items, user = [items], [user]
             timestamps = None if timestamps is None else [timestamps]
-            now = None if now is None else [now]
+        if np.ndim(now) == 0 and now is not None:
+            now = [now] * len(items)
         rows = request_rows(self, items, timestamps, user, now)
         states = self._final_states(rows)
         with torch.no_grad():
@@ -309,10 +338,16 @@ class ASARSSequenceModel(SessionFitting):
         best = scores.topk(min(k, scores.shape[1]), dim=1)  # (requests, k)
         answers = []
         for numbers, values in zip(best.indices.cpu().numpy() + 1, best.values.cpu().numpy(), strict=True):
-            raw, values = self.item_vocabulary.inverse(numbers), values[: np.isfinite(values).sum()]
+            raw, values = self.raw_items.inverse(numbers), values[: np.isfinite(values).sum()]
             raw = raw[: len(values)].tolist()
             answers.append(list(zip(raw, values.tolist(), strict=True)) if return_scores else raw)
         return answers[0] if single else answers
+
+    def _is_history(self, entry: object) -> bool:
+        """Whether an entry of `items` is a list of ids; a tuple may be an id itself."""
+        if isinstance(entry, tuple):
+            return entry not in self.raw_items
+        return isinstance(entry, list | np.ndarray | pd.Series)
 
     def _final_states(self, rows: SessionSequences) -> Tensor:
         """States after the last event of each row, (rows, *state)."""

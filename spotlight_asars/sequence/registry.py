@@ -9,6 +9,8 @@ from spotlight_asars.sequence.representations import AsarsTimeAttNet, AsarsTimeU
 
 Factory = Callable[..., nn.Module]
 
+HOST_REPRESENTATIONS = ("pooling", "cnn", "lstm", "mixture")
+
 _REPRESENTATIONS: dict[str, Factory] = {
     "gru4rec": GRU4RecNet,
     "asars_user_cat": AsarsUserCatNet,
@@ -27,7 +29,14 @@ def register_representation(name: str, factory: Factory) -> None:
     factory : callable
         Called with the keywords num_items, embedding_dim, num_users, num_dwell_bins, dwell, sparse and the model's
         representation options; returns a module with ``user_representation`` and ``forward`` as the host's nets.
+
+    Raises
+    ------
+    ValueError
+        If the host has a net of that name.
     """
+    if name in HOST_REPRESENTATIONS:
+        raise ValueError(f"{name!r} is the name of a net of the host: choose another")
     _REPRESENTATIONS[name] = factory
 
 

@@ -1,8 +1,10 @@
 """Requests with raw ids as rows that a model can score."""
 
+import warnings
 from collections.abc import Hashable, Sequence
 
 import numpy as np
+import pandas as pd
 
 from spotlight_asars.binning import UNKNOWN_BIN, ScottBinning
 from spotlight_asars.errors import InputError
@@ -29,10 +31,18 @@ def request_rows(
     lengths = np.array([len(one) for one in items], dtype=np.int64)
     _check_lengths(asked, lengths, timestamps, users, now)
     row = np.repeat(np.arange(asked), lengths)  # (events,)
-    numbers = model.item_vocabulary.transform([raw for one in items for raw in one])
+    asked_ids = [raw for one in items for raw in one]
+    numbers = model.raw_items.transform(asked_ids)
+    if asked_ids and not numbers.any():
+        warnings.warn(
+            f"the model knows none of the {len(asked_ids)} items given, such as {asked_ids[0]!r}: are they of the type "
+            "that the log had?",
+            stacklevel=3,
+        )
     seconds = None
     if timestamps is not None:
-        seconds = timestamps_in_seconds(np.array([t for one in timestamps for t in one], dtype=np.float64))
+        # One unit for all: the model keeps seconds, whatever its log had.
+        seconds = timestamps_in_seconds(pd.Series([t for one in timestamps for t in one], dtype=_kind(timestamps)))
         if (np.diff(seconds)[row[1:] == row[:-1]] < 0).any():
             raise InputError("the timestamps of a request run backwards: give its events oldest first")
 
@@ -62,8 +72,15 @@ def request_rows(
 _NOBODY = ("nobody",)  # a raw id that no log has
 
 
+def _kind(timestamps: Sequence[Sequence[float]]) -> type | None:
+    """float for no times at all, which have no type of their own."""
+    return None if any(len(one) for one in timestamps) else float
+
+
 def _check_lengths(asked: int, lengths: np.ndarray, timestamps, users, now) -> None:
     for name, given in (("timestamps", timestamps), ("user", users), ("now", now)):
+        if given is not None and (isinstance(given, str) or np.ndim(given) == 0):
+            raise InputError(f"there are {asked} requests and a single {name}: give a list with one for each")
         if given is not None and len(given) != asked:
             raise InputError(f"there are {asked} requests and {len(given)} entries of {name}: give one for each")
     if timestamps is not None:

@@ -20,7 +20,7 @@ def one_thread():
 def chain_rows():
     """Rows in which item i is always followed by i + 1, 24 items in a ring, 40 users with two sessions each."""
 
-    def make(seed: int = 0, users: int = 40, length: int = 6):
+    def make(seed: int = 0, users: int = 40, length: int = 6, binning=None):
         random_state = np.random.RandomState(seed)
         sessions = users * 2
         start = random_state.randint(24, size=sessions)
@@ -29,7 +29,7 @@ def chain_rows():
         seconds = random_state.randint(1, 60, size=(sessions, length)).cumsum(axis=1)
         seconds = seconds + np.tile([0, 10_000], users)[:, None]
         log = SessionInteractions(user, items.ravel(), timestamps=seconds.ravel(), num_items=25)
-        return to_session_sequences(log)
+        return to_session_sequences(log, binning=binning)
 
     return make
 

@@ -8,10 +8,13 @@ import torch
 
 from spotlight_asars import ASARSSequenceModel, SessionSequences, Vocabulary, host, register_representation
 from spotlight_asars.errors import InputError
-from spotlight_asars.losses import LOSSES, bpr_loss
-from spotlight_asars.sequence import registry
+from spotlight_asars.interactions import ITEM, TARGET
+from spotlight_asars.losses import LOSSES, bpr_loss, sampled_cross_entropy_loss
+from spotlight_asars.sampling import sample_local_items
+from spotlight_asars.sequence import fitting, registry
 from spotlight_asars.sequence.batches import like_length_batches
 from spotlight_asars.sequence.representations import AsarsTimeUserNet
+from spotlight_asars.sequence.scoring import score_items, states_at_targets
 
 
 def model_of(representation="asars_time_user", **settings):
@@ -96,7 +99,7 @@ class TestHostLoop:
         model = model_of(n_iter=1).fit(rows)
         before = model.predict([1, 2])
         model._loss = lambda positive, negative: (positive * float("nan")).sum()
-        with pytest.raises(ValueError, match="lower learning_rate"):
+        with pytest.raises(ValueError, match="with a lower learning_rate"):
             model.fit(rows)
         np.testing.assert_array_equal(model.predict([1, 2]), before)
 
@@ -135,8 +138,9 @@ class TestValidation:
 
     def test_validation_moves_no_weight(self, chain_rows):
         with_it, without = model_of(loss="bpr", n_iter=1), model_of(loss="bpr", n_iter=1)
-        with_it.fit(chain_rows(), validation=chain_rows(seed=5))
-        without.fit(chain_rows())
+        rows = chain_rows()
+        with_it.fit(rows, validation=chain_rows(seed=5, binning=rows.binning))
+        without.fit(rows)
         np.testing.assert_array_equal(with_it.predict([1, 2]), without.predict([1, 2]))
 
     def test_the_mean_loss_is_a_mean_over_targets(self, chain_rows):
@@ -208,6 +212,37 @@ class TestLosses:
         with pytest.warns(UserWarning, match="every item of his mini-batch") as told:
             model.fit(SessionSequences(items, num_items=8))
         assert len(told) == 1
+
+
+class TestSampledCrossEntropy:
+    def test_the_correction_reaches_the_loss(self, chain_rows, monkeypatch):
+        """One mini-batch's loss equals the corrected loss with each item's share of the mini-batch."""
+        rows, seen = chain_rows(), []
+        model = model_of(loss="sampled_cross_entropy", n_iter=1, batch_size=40)
+
+        def spy(items, user_ids, history, count, generator=None):
+            negatives, fallbacks = sample_local_items(items, user_ids, history, count, generator)
+            seen.append((items, negatives))
+            return negatives, fallbacks
+
+        monkeypatch.setattr(fitting, "sample_local_items", spy)
+        model.fit(rows)
+        loss = model._mean_loss_of(rows, model._seen_items(rows))
+        items, negatives = seen[-1]
+        wanted = torch.from_numpy(rows.padded_events(np.arange(len(rows)))[:, :, TARGET] != 0)
+        events = torch.from_numpy(rows.padded_events(np.arange(len(rows))))
+        assert torch.equal(items, events[:, :, ITEM]), "one batch, in the order of the rows"
+        with torch.no_grad():
+            states, targets = states_at_targets(model._net, events)
+            positive = score_items(model._net, states, targets)
+            negative = score_items(model._net, states, negatives[:, wanted])
+        share = torch.bincount(items.flatten(), minlength=25).double()
+        share[0] = 0
+        log_q = (share / share.sum()).log().float()
+        expected = sampled_cross_entropy_loss(
+            positive, negative, positive_log_q=log_q[targets], negative_log_q=log_q[negatives[:, wanted]]
+        )
+        assert loss == pytest.approx(float(expected), rel=1e-5)
 
 
 class TestRepresentations:
@@ -319,6 +354,58 @@ class TestWrongInput:
         model = model_of().fit(SessionSequences(np.array([[1, 2, 3]]), num_items=4))
         with pytest.raises(InputError, match="25 ids of items"):
             model.fit(chain_rows())
+
+    def test_rows_with_other_dwell_bins(self, chain_rows):
+        """Bins fitted on other events: the same bin would mean another time."""
+        model = model_of().fit(chain_rows())
+        with pytest.raises(InputError, match="other dwell bins"):
+            model.fit(chain_rows(seed=5))
+
+    @pytest.mark.parametrize(
+        ("settings", "named"),
+        [
+            ({"representation": "lstm", "representation_options": {"hidden_dim": 3}}, "representation_options"),
+            ({"loss_options": {"regularization": 1.0}}, "loss_options"),
+            ({"sparse": True, "l2": 0.1}, "l2"),
+            ({"num_negative_samples": 0}, "num_negative_samples is 0"),
+            ({"representation": AsarsTimeUserNet(5, dwell="observed")}, "dwell='observed'"),
+        ],
+    )
+    def test_an_option_that_nothing_would_take(self, settings, named):
+        with pytest.raises(ValueError, match=named):
+            ASARSSequenceModel(**settings)
+
+    def test_a_name_of_the_host_is_taken(self):
+        with pytest.raises(ValueError, match="net of the host"):
+            register_representation("lstm", AsarsTimeUserNet)
+
+    def test_a_model_is_no_half_made_one_after_a_wrong_loss(self, chain_rows):
+        rows = chain_rows()
+        net = torch.nn.Module()
+        model = model_of(net, loss="cross_entropy")
+        for _ in range(2):
+            with pytest.raises(ValueError, match="scores all items at once"):
+                model.fit(rows)
+
+    def test_a_model_can_go_on_after_a_loss_that_was_no_number(self, chain_rows):
+        broken = [True]
+
+        def loss(positive, negative):
+            return bpr_loss(positive, negative) * (float("nan") if broken[0] else 1.0)
+
+        model = model_of(loss=loss)
+        with pytest.raises(InputError, match="no longer finite"):
+            model.fit(chain_rows())
+        broken[0] = False
+        assert np.isfinite(model.fit(chain_rows()).epoch_records[-1].loss)
+
+    def test_a_validation_loss_that_is_no_number_is_told(self, chain_rows):
+        def loss(positive, negative):
+            return bpr_loss(positive, negative) * (1.0 if positive.requires_grad else float("nan"))
+
+        rows = chain_rows()
+        with pytest.raises(InputError, match="no longer finite"):
+            model_of(loss=loss).fit(rows, validation=rows)
 
     def test_rows_numbered_by_another_vocabulary(self):
         """The same numbers would mean other items, and nothing would show it."""

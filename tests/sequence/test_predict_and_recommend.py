@@ -72,6 +72,9 @@ class TestPredict:
             ({"sequences": [1], "user_ids": -1}, "user id"),
             ({"sequences": [1, 2], "dwell": [1]}, "dwell has shape"),
             ({"sequences": [1, 2], "dwell": [1, 5000]}, "dwell bin"),
+            ({"sequences": [1, 2], "dwell": [-1, 2]}, "dwell bin"),
+            ({"sequences": [1.7, 2.0]}, "item numbers"),
+            ({"sequences": [[1, 2], [3, 4]], "user_ids": [1, 2, 3]}, "2 sequences and user_ids"),
             ({"sequences": [1, 2], "session_starts": [1]}, "session_starts has shape"),
         ],
     )
@@ -117,9 +120,23 @@ class TestRecommend:
         alone = [model.recommend(items, user=user, k=3) for items, user in zip(histories, users, strict=True)]
         assert together == alone
 
+    def test_any_kind_of_list(self, model):
+        expected = model.recommend(["item 3", "item 4"])
+        column = pd.Series(["item 3", "item 4"], index=[7, 9])
+        for items in (("item 3", "item 4"), np.array(["item 3", "item 4"]), column):
+            assert model.recommend(items) == expected
+            assert model.recommend([items, items]) == [expected, expected]
+        times = [[0.0, 30.0], [0.0, 40.0]]
+        one_moment = model.recommend([column, column], times, now=50.0)
+        assert one_moment == model.recommend([column, column], times, now=[50.0, 50.0])
+
     def test_unknown_items_and_users_are_left_out(self, model):
         assert model.recommend(["item 3", "nothing"], user="nobody") == model.recommend(["item 3"])
-        assert model.recommend(["nothing"]) == model.recommend([])
+
+    def test_it_says_when_it_knows_nothing_of_what_was_asked(self, model):
+        with pytest.warns(UserWarning, match="knows none of the 1 items given, such as 3"):
+            answer = model.recommend([3])
+        assert answer == model.recommend([])
 
     def test_seen_items_can_be_left_out(self, model):
         items = ["item 3", "item 4"]
@@ -131,21 +148,30 @@ class TestRecommend:
         ("arguments", "named"),
         [
             ({"items": ["item 3"], "k": 0}, "k is 0"),
+            ({"items": ["item 3"], "k": 2.0}, "k is 2.0"),
+            ({"items": "item 3"}, "a list of raw ids"),
+            ({"items": 7}, "a list of raw ids"),
             ({"items": ["item 3"], "timestamps": [1.0, 2.0]}, "1 items and 2 timestamps"),
             ({"items": ["item 3", "item 4"], "timestamps": [2.0, 1.0]}, "run backwards"),
             ({"items": ["item 3"], "timestamps": [1.6e12]}, "ms"),
             ({"items": [["item 3"]], "user": ["a", "b"]}, "1 requests and 2 entries of user"),
             ({"items": ["item 3"], "timestamps": [5.0], "now": 4.0}, "now lies before"),
+            ({"items": [["item 3"], ["item 4"]], "user": "ab"}, "a single user"),
+            ({"items": [["item 3"], ["item 4"]], "user": 7}, "a single user"),
         ],
     )
     def test_wrong_input_is_named(self, model, arguments, named):
         with pytest.raises(InputError, match=named):
             model.recommend(**arguments)
 
-    def test_without_raw_ids(self):
+    def test_without_raw_ids_the_numbers_are_the_ids(self):
         model = ASARSSequenceModel(n_iter=1).fit(SessionSequences(np.array([[1, 2, 3], [2, 3, 1]])))
-        with pytest.raises(InputError, match="without raw ids"):
-            model.recommend([1])
+        assert model.recommend([1, 2], k=2) == (np.argsort(-model.predict([1, 2])[1:])[:2] + 1).tolist()
+
+    def test_times_may_be_datetimes(self, model):
+        items, seconds = ["item 3", "item 4"], [1.4e9, 1.4e9 + 30]
+        moments = pd.to_datetime(seconds, unit="s")
+        assert model.recommend(items, moments) == model.recommend(items, seconds)
 
 
 class TestForEvaluation:
