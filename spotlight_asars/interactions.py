@@ -94,7 +94,7 @@ class SessionSequences(SequenceInteractions):
         self.num_users = int(self.user_ids.max(initial=0)) + 1 if num_users is None else int(num_users)
         self.binning = ScottBinning() if binning is None else binning
         self.gap_binning = ScottBinning() if gap_binning is None else gap_binning
-        self.item_vocabulary, self.user_vocabulary = item_vocabulary, user_vocabulary
+        self.item_vocabulary, self.user_vocabulary, self.session_gap = item_vocabulary, user_vocabulary, SESSION_GAP
         if len(self.user_ids) != rows:
             raise InputError(f"there are {rows} rows and {len(self.user_ids)} user ids: give every row one")
         _check_range("item ids", sequences[present], 1, self.num_items, "number them from 1 to below num_items")
@@ -137,7 +137,7 @@ class SessionSequences(SequenceInteractions):
         rows.offsets, rows.events, rows.session_ids = offsets, events, session_ids
         rows.user_ids, rows.max_sequence_length = user_ids, int(max_sequence_length)
         rows.binning, rows.gap_binning = binning, gap_binning
-        for name in ("num_items", "num_users", "item_vocabulary", "user_vocabulary"):
+        for name in ("num_items", "num_users", "item_vocabulary", "user_vocabulary", "session_gap"):
             setattr(rows, name, getattr(like, name))
         return rows
 

@@ -237,6 +237,7 @@ class SessionInteractions(Interactions):
         super().__init__(user_ids, item_ids, ratings, timestamps, weights, num_users, num_items)
         self.item_vocabulary = item_vocabulary
         self.user_vocabulary = user_vocabulary
+        self.session_gap = session_gap
 
         timestamps = timestamps_in_seconds(timestamps, timestamp_unit)
         order, self.session_ids = cut_sessions(user_ids, timestamps, session_ids, session_gap)

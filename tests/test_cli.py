@@ -56,7 +56,11 @@ class TestCompare:
         assert dataset["train"]["sessions"] == 240 and dataset["test"]["sessions"] == 60
         assert dataset["targets"] == 180
         assert protocol["dwell"] == "known" and protocol["seed"] == 0 and protocol["dropped_test_events"] == 0.0
+        assert protocol["events_read"] == 1200 and protocol["test_events_before_training_ends"] == 0.0
         assert list(models) == ["gru4rec", "asars_time_user"]
+        less = models["asars_time_user"]["mrr@20_less_first"]
+        assert less["first"] == "gru4rec" and less["interval"][0] <= less["difference"] <= less["interval"][1]
+        assert less["difference"] == pytest.approx(models["asars_time_user"]["mrr@20"] - models["gru4rec"]["mrr@20"])
         for model in models.values():
             assert model["targets"] == 180
             for metric in ("mrr@20", "recall@20"):
@@ -150,6 +154,9 @@ class TestWrongInput:
             (["compare", "--train", "log.csv", *COLUMNS], "only one of --train and --test"),
             (["compare", "--data", "log.csv", "--train", "log.csv", *COLUMNS], "goes without --train"),
             (["compare", "--data", "log.csv", "--dataset", "synthetic", *COLUMNS], "goes without files"),
+            (["compare", *COLUMNS], "no file"),
+            (["compare", "--train", "a.csv", "--test", "b.csv", *COLUMNS, "--filters", "1,2,1"], "taken as they are"),
+            (["compare", "--train", "a.csv", "--test", "b.csv", *COLUMNS, "--test-share", ".5"], "taken as they are"),
             (["compare", "--models", "asars"], "asars_time_user"),
             (["compare", "--models", ","], "at least one name"),
             (["compare", "--epochs", "0"], "at least 1"),
@@ -192,6 +199,16 @@ class TestWrongInput:
         monkeypatch.setattr(cli, "compare", interrupted)
         code, _, err = run(capsys, "compare", "--data", log, *COLUMNS, *QUICK, "--out", tmp_path / "out")
         assert code == 130 and "interrupted" in err and not (tmp_path / "out").exists()
+
+    def test_a_gpu_that_is_not_there(self, log, tmp_path, capsys, monkeypatch):
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+        code, _, err = run(capsys, "compare", "--data", log, *COLUMNS, *QUICK, "--use-cuda", "--out", tmp_path / "out")
+        assert code == 2 and "has no GPU" in err and err.count("\n") == 1 and not (tmp_path / "out").exists()
+
+    def test_a_test_part_from_within_the_training_time_is_told(self, log, tmp_path, capsys):
+        parts = ["--train", log, "--test", log]
+        code, out, _ = run(capsys, "compare", *parts, *COLUMNS, *QUICK, "--out", tmp_path)
+        assert code == 0 and "100.0% of the test events lie before the last training event" in out
 
     def test_a_run_that_diverges_is_one_line(self, log, tmp_path, capsys, monkeypatch):
         monkeypatch.setattr(cli, "settings_of", lambda name: cli_settings(learning_rate=1e30))

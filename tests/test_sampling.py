@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spotlight_asars.errors import InputError
-from spotlight_asars.sampling import SeenItems, sample_local_items
+from spotlight_asars.sampling import SeenItems, log_popularity, sample_local_items
 
 moderate = settings(max_examples=60, deadline=None)
 
@@ -230,3 +230,9 @@ def test_what_is_given_is_left_as_it_was():
     sample_local_items(items, users, seen, 3, generator())
     assert torch.equal(seen.popularity, popularity)
     assert (items.tolist(), users.tolist()) == ([[1, 2]], [1])
+
+
+def test_log_popularity_is_the_share_of_the_mini_batch():
+    items = torch.tensor([[0, 1, 2], [2, 2, 5]])
+    found = log_popularity(items, torch.tensor([[1, 2], [5, 9]]))
+    torch.testing.assert_close(found, torch.log(torch.tensor([[1 / 5, 3 / 5], [1 / 5, 1 / 5]])))

@@ -135,6 +135,7 @@ class ASARSSequenceModel(SessionFitting):
         self._num_users: int | None = None
         self.binning: ScottBinning | None = None
         self.item_vocabulary = self.user_vocabulary = None
+        self.session_gap: float | None = None
         self.epoch_records: list[EpochRecord] = []
         self._fallback_said = False
 
@@ -155,7 +156,7 @@ class ASARSSequenceModel(SessionFitting):
 
     def _initialize(self, interactions: SessionSequences) -> None:
         self._num_users = interactions.num_users
-        self.binning = interactions.binning
+        self.binning, self.session_gap = interactions.binning, interactions.session_gap
         self.item_vocabulary, self.user_vocabulary = (
             interactions.item_vocabulary,
             interactions.user_vocabulary,
@@ -301,7 +302,7 @@ class ASARSSequenceModel(SessionFitting):
         items : list of raw ids, or list of such lists
             What was clicked, oldest first. Ids the model does not know are left out.
         timestamps : list of seconds, or list of such lists, optional
-            One for each item; without them dwell is unknown. An hour's pause begins a new session.
+            One for each item; without them dwell is unknown. A pause as long as in the rows fitted on begins a session.
         user : raw id, or list of them, optional
             None or an unknown one is anonymous.
         k : int, optional

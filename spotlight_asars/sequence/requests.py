@@ -9,7 +9,7 @@ import pandas as pd
 from spotlight_asars.binning import UNKNOWN_BIN, ScottBinning
 from spotlight_asars.errors import InputError
 from spotlight_asars.interactions import DWELL, ITEM, SESSION_START, USER, SessionSequences
-from spotlight_asars.sessions import SESSION_GAP, dwell_times, session_starts, timestamps_in_seconds
+from spotlight_asars.sessions import dwell_times, session_starts, timestamps_in_seconds
 
 
 def request_rows(
@@ -50,9 +50,9 @@ def request_rows(
     row, numbers = row[known], numbers[known]
     seconds = None if seconds is None else seconds[known]
     events = np.zeros((len(row), USER), dtype=np.int32)  # (events, channel)
-    sessions = _sessions(row, seconds)
+    sessions = _sessions(row, seconds, model.session_gap)
     events[:, ITEM] = numbers
-    events[:, DWELL] = _dwell_bins(model.binning, row, sessions, seconds, now)
+    events[:, DWELL] = _dwell_bins(model.binning, row, sessions, seconds, now, model.session_gap)
     events[:, SESSION_START] = session_starts(sessions)
     numbers_of_users = np.zeros(asked, dtype=np.int32)
     if users is not None and model.user_vocabulary is not None:
@@ -89,10 +89,10 @@ def _check_lengths(asked: int, lengths: np.ndarray, timestamps, users, now) -> N
                 raise InputError(f"request {place} has {length} items and {len(one)} timestamps: give one for each")
 
 
-def _sessions(row: np.ndarray, seconds: np.ndarray | None) -> np.ndarray:
+def _sessions(row: np.ndarray, seconds: np.ndarray | None, session_gap: float) -> np.ndarray:
     starts = session_starts(row)
     if seconds is not None and len(row):
-        starts[1:] |= np.diff(seconds) >= SESSION_GAP
+        starts[1:] |= np.diff(seconds) >= session_gap
     return np.cumsum(starts) - 1
 
 
@@ -102,6 +102,7 @@ def _dwell_bins(
     sessions: np.ndarray,
     seconds: np.ndarray | None,
     now: Sequence[float] | None,
+    session_gap: float,
 ) -> np.ndarray:
     if seconds is None or not len(row):
         return np.full(len(row), UNKNOWN_BIN, dtype=np.int32)
@@ -111,5 +112,5 @@ def _dwell_bins(
         waited = timestamps_in_seconds(np.asarray(now, dtype=np.float64))[row[newest]] - seconds[newest]
         if (waited < 0).any():
             raise InputError("now lies before the newest event of a request")
-        dwell[newest] = np.where(waited < SESSION_GAP, waited, np.nan)
+        dwell[newest] = np.where(waited < session_gap, waited, np.nan)
     return binning.transform(dwell)

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 import torch
 
-from spotlight_asars import ASARSSequenceModel, SessionInteractions, SessionSequences, to_session_sequences
+from spotlight_asars import ASARSSequenceModel, SessionInteractions, SessionSequences, host, to_session_sequences
+from spotlight_asars.cross_validation import filter_support, time_based_split
 from spotlight_asars.errors import InputError
 from spotlight_asars.evaluation import metrics, rank_targets
 
@@ -108,6 +109,17 @@ class TestRecommend:
         found = [score for _, score in model.recommend(items, times, return_scores=True)]
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
+    def test_sessions_are_cut_as_in_the_rows_fitted_on(self, log):
+        """With a gap of 50 seconds, a pause of 60 leaves the dwell before it unknown."""
+        rows = to_session_sequences(SessionInteractions.from_log(log, session_gap=50.0))
+        model = ASARSSequenceModel(n_iter=2, random_state=0).fit(rows)
+        items = ["item 3", "item 4", "item 5"]
+        paused = model.recommend(items, [0.0, 60.0, 70.0], return_scores=True)
+        numbers = model.item_vocabulary.transform(items)
+        bins = model.binning.transform(np.array([np.nan, 10.0, np.nan]))
+        expected = np.sort(model.predict(numbers, dwell=bins, session_starts=[1, 1, 0])[1:])[::-1]
+        np.testing.assert_allclose([score for _, score in paused], expected, atol=1e-6)
+
     def test_lingering_counts_only_when_observed(self, model):
         items, times = ["item 3", "item 4"], [0.0, 30.0]
         short, long = (model.recommend(items, times, now=now, return_scores=True) for now in (31.0, 200.0))
@@ -172,6 +184,26 @@ class TestRecommend:
         items, seconds = ["item 3", "item 4"], [1.4e9, 1.4e9 + 30]
         moments = pd.to_datetime(seconds, unit="s")
         assert model.recommend(items, moments) == model.recommend(items, seconds)
+
+
+class TestHostObjects:
+    """What Spotlight's own classes hold is taken wherever ours is."""
+
+    def test_interactions_are_filtered_and_split(self):
+        random_state = np.random.RandomState(0)
+        users, items = np.repeat(np.arange(1, 21), 20), random_state.randint(1, 6, size=400)
+        times = np.tile(np.arange(20) // 4 * 10_000 + np.arange(20) % 4 * 60, 20) + users
+        clicks = host.Interactions(users, items, timestamps=times)
+        split = time_based_split(filter_support(clicks, 2, 2, 1))
+        whole = SessionInteractions(users, items, timestamps=clicks.timestamps)
+        ours = time_based_split(filter_support(whole, 2, 2, 1))
+        np.testing.assert_array_equal(split.train.item_ids, ours.train.item_ids)
+        np.testing.assert_array_equal(split.test.session_ids, ours.test.session_ids)
+
+    def test_sequences_are_ranked(self):
+        sequences = host.SequenceInteractions(np.array([[0, 1, 2], [3, 1, 2]]), num_items=4)
+        model = ASARSSequenceModel(n_iter=1, random_state=0).fit(sequences)
+        assert len(rank_targets(model, sequences)) == 3
 
 
 class TestForEvaluation:
