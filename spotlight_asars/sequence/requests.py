@@ -79,7 +79,7 @@ def _kind(timestamps: Sequence[Sequence[float]]) -> type | None:
 
 def _check_lengths(asked: int, lengths: np.ndarray, timestamps, users, now) -> None:
     for name, given in (("timestamps", timestamps), ("user", users), ("now", now)):
-        if given is not None and (isinstance(given, str) or np.ndim(given) == 0):
+        if given is not None and (isinstance(given, str) or not hasattr(given, "__len__")):
             raise InputError(f"there are {asked} requests and a single {name}: give a list with one for each")
         if given is not None and len(given) != asked:
             raise InputError(f"there are {asked} requests and {len(given)} entries of {name}: give one for each")

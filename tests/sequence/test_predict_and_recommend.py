@@ -142,6 +142,11 @@ class TestRecommend:
         one_moment = model.recommend([column, column], times, now=50.0)
         assert one_moment == model.recommend([column, column], times, now=[50.0, 50.0])
 
+    def test_histories_of_unequal_length_have_their_own_times(self, model):
+        histories, times = [["item 3", "item 4"], ["item 5"], []], [[0.0, 30.0], [5.0], []]
+        together = model.recommend(histories, times)
+        assert together == [model.recommend(one, when) for one, when in zip(histories, times, strict=True)]
+
     def test_unknown_items_and_users_are_left_out(self, model):
         assert model.recommend(["item 3", "nothing"], user="nobody") == model.recommend(["item 3"])
 
