@@ -27,7 +27,7 @@ def format_table(results: dict) -> str:
         f"{protocol['tied_timestamps']:.1%} of the training events share their time with another"
     )
     early = protocol["test_events_before_training_ends"]
-    if early > 0:
+    if early >= 0.005:
         how += f"\n{early:.1%} of the test events lie before the last training event"
     return "\n".join([about, how, rule, lines[0], rule, *lines[1:], rule])
 

@@ -64,7 +64,7 @@ class TestPrepareLog:
     def test_the_simulator_has_users_with_history(self):
         prepared = prepare_log(LogChoice())
         assert prepared.dataset["name"] == "synthetic"
-        assert prepared.dataset["users"] > 650 and prepared.dataset["events"] > 45_000
+        assert prepared.dataset["users"] > 450 and prepared.dataset["events"] > 30_000
         assert prepared.protocol["dropped_test_events"] < 0.05
 
     def test_another_seed_is_another_log(self):
