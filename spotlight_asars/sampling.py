@@ -5,8 +5,7 @@ import torch
 from torch import Tensor
 
 from spotlight_asars.errors import InputError
-
-PADDING_ITEM = 0
+from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
 
 
 class SeenItems:

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 
 from spotlight_asars.errors import InputError
+from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
 from spotlight_asars.host import Interactions
 from spotlight_asars.vocabulary import Vocabulary, to_index
 
-PADDING_ITEM = 0
 ANONYMOUS_USER = 0
 SESSION_GAP = 3600.0
 

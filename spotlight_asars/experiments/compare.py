@@ -126,7 +126,7 @@ def _run(name: str, settings: SystemSettings, parts: Parts, protocol: Protocol) 
 
     with PeakMemory(protocol.use_cuda) as memory:
         chosen = new_model(name, settings, protocol, protocol.epochs, parts.fitting)
-        chosen.fit(parts.fitting, verbose=protocol.verbose, validation=parts.validation, callbacks=[measure])
+        chosen.fit(parts.fitting, verbose=protocol.verbose, callbacks=[measure])
         epochs = int(np.argmax(validation_mrr)) + 1
         model = new_model(name, settings, protocol, epochs, parts.train)
         model.fit(parts.train, verbose=protocol.verbose)
@@ -159,7 +159,6 @@ def new_model(
         n_iter=epochs,
         batch_size=settings.rows_a_batch(float(rows.lengths.mean())),
         optimizer_func=settings.optimizer_func,
-        early_stopping=protocol.epochs,
         use_cuda=protocol.use_cuda,
         random_state=protocol.seed,
         num_negative_samples=settings.num_negative_samples,

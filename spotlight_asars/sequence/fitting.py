@@ -79,8 +79,9 @@ class SessionFitting(ImplicitSequenceModel):
         scores = score_items(net, targets.states, negatives)
         if self._loss == SAMPLED_LOSS:
             # Only differences to the positive count, so its own correction may stand here, with the other sign.
-            items = targets.events[:, :, ITEM]
-            scores = scores - log_popularity(items, negatives) + log_popularity(items, targets.items)
+            wanted = torch.cat([negatives, targets.items[None]])  # (negatives + 1, targets)
+            log_q = log_popularity(targets.events[:, :, ITEM], wanted)
+            scores = scores - log_q[:-1] + log_q[-1]
         return scores
 
     def _get_multiple_negative_predictions(
