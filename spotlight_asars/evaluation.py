@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from spotlight_asars.errors import InputError
-from spotlight_asars.interactions import ITEM, TARGET, SessionSequences, as_session_sequences
+from spotlight_asars.interactions import SessionSequences, as_session_sequences
+from spotlight_asars.rows import ITEM, TARGET
 
 CUTOFFS = (10, 20, 30, 40, None)
 

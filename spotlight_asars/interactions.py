@@ -7,22 +7,31 @@ import numpy as np
 from spotlight_asars.binning import PADDING_BIN, UNKNOWN_BIN, ScottBinning
 from spotlight_asars.errors import InputError
 from spotlight_asars.host import Interactions, SequenceInteractions
+from spotlight_asars.rows import (
+    DWELL,
+    ITEM,
+    NUM_CHANNELS,
+    SESSION_GAP_BIN,
+    SESSION_START,
+    TARGET,
+    TIME,
+    UNKNOWN_TIME,
+    USER,
+    flat_positions,
+    row_windows,
+    whole_seconds,
+    with_history,
+)
 from spotlight_asars.sessions import (
-    ANONYMOUS_USER,
     PADDING_ITEM,
     SESSION_GAP,
     SessionInteractions,
     as_session_interactions,
-    changes,
     dwell_times,
     session_gap_times,
     session_starts,
 )
 from spotlight_asars.vocabulary import Vocabulary
-
-# The channels of an event as it travels through the host's `fit`: (batch, time, channel).
-ITEM, DWELL, TARGET, SESSION_START, SESSION_GAP_BIN, USER = range(6)
-NUM_CHANNELS = 6
 
 
 class SessionSequences(SequenceInteractions):
@@ -50,6 +59,8 @@ class SessionSequences(SequenceInteractions):
         Number of user ids, 0 included.
     item_vocabulary, user_vocabulary : Vocabulary, optional
         Raw ids of the numbers.
+    timestamps : array of shape (rows, time), optional
+        Seconds since 1970; unknown by default.
     """
 
     def __init__(
@@ -66,11 +77,18 @@ class SessionSequences(SequenceInteractions):
         num_users: int | None = None,
         item_vocabulary: Vocabulary | None = None,
         user_vocabulary: Vocabulary | None = None,
+        timestamps: np.ndarray | None = None,
     ) -> None:
         sequences = np.asarray(sequences)
         if sequences.ndim != 2:
             raise InputError(f"sequences have shape {sequences.shape}: give (rows, time)")
-        given = {"dwell": dwell, "session_starts": session_starts, "session_gaps": session_gaps, "targets": targets}
+        given = {
+            "dwell": dwell,
+            "session_starts": session_starts,
+            "session_gaps": session_gaps,
+            "targets": targets,
+            "timestamps": timestamps,
+        }
         for name, matrix in given.items():
             if matrix is not None and np.shape(matrix) != sequences.shape:
                 raise InputError(f"{name} has shape {np.shape(matrix)}: give that of the sequences, {sequences.shape}")
@@ -83,6 +101,7 @@ class SessionSequences(SequenceInteractions):
         channels[..., SESSION_START] = starts
         channels[..., SESSION_GAP_BIN] = np.where(starts, UNKNOWN_BIN, 0) if session_gaps is None else session_gaps
         channels[..., TARGET] = present & ~starts if targets is None else targets
+        channels[..., TIME] = UNKNOWN_TIME if timestamps is None else whole_seconds(timestamps)
 
         self.max_sequence_length = sequences.shape[1]
         self.events = channels[present]  # (events, channel)
@@ -125,8 +144,8 @@ class SessionSequences(SequenceInteractions):
         ----------
         offsets : int array of shape (rows + 1,)
             Row r holds events ``offsets[r]:offsets[r + 1]``.
-        events : int32 array of shape (events, 5)
-            Channels ITEM, DWELL, TARGET, SESSION_START, SESSION_GAP_BIN.
+        events : int32 array of shape (events, 6)
+            All channels of ``spotlight_asars.rows`` but USER.
         session_ids : int array of shape (events,)
             Which session an event belongs to, the same in overlapping rows.
         user_ids : int array of shape (rows,)
@@ -201,7 +220,7 @@ class SessionSequences(SequenceInteractions):
         width = longest if width is None else width
         if width < longest:
             raise InputError(f"a row has {longest} events and width is {width}: give at least {longest}")
-        event, row, position = _flat_positions(self.offsets[rows], lengths)
+        event, row, position = flat_positions(self.offsets[rows], lengths)
         column = position + (width - lengths)[row]
         padded = np.zeros((len(rows), width, NUM_CHANNELS), dtype=np.int64)
         padded[row, column, :USER] = self.events[event]
@@ -212,7 +231,7 @@ class SessionSequences(SequenceInteractions):
         """Only the chosen rows (bool or indices), in that order."""
         chosen = np.arange(len(self))[chosen]
         lengths = self.lengths[chosen]
-        event, _, _ = _flat_positions(self.offsets[chosen], lengths)
+        event, _, _ = flat_positions(self.offsets[chosen], lengths)
         return SessionSequences.from_flat(
             np.concatenate([[0], np.cumsum(lengths)]),
             self.events[event],
@@ -277,7 +296,7 @@ def to_session_sequences(
     binning = _fitted(binning or ScottBinning(), fitted_on.dwell_times)
     gap_binning = _fitted(gap_binning or ScottBinning(scale="log"), fitted_on.session_gap_times)
 
-    users, items, times, sessions, is_context = _with_history(interactions, history)
+    users, items, times, sessions, is_context = with_history(interactions, history)
     starts = session_starts(sessions)
     events = np.empty((len(users), USER), dtype=np.int32)  # (events, channel)
     events[:, ITEM] = items
@@ -286,16 +305,17 @@ def to_session_sequences(
     gaps = gap_binning.transform(session_gap_times(times, sessions, users))
     events[:, SESSION_GAP_BIN] = np.where(starts, gaps, PADDING_BIN)
     events[:, TARGET] = ~starts & ~is_context
+    events[:, TIME] = whole_seconds(times)
     if drop_last_event:
         kept = np.append(sessions[1:] == sessions[:-1], False)
         users, events, sessions = users[kept], events[kept], sessions[kept]
 
-    begin, target_begin, stop = _windows(users, sessions, max_sequence_length, step_size)
+    begin, target_begin, stop = row_windows(users, sessions, max_sequence_length, step_size)
     if history is not None:
         targets_before = np.concatenate([[0], np.cumsum(events[:, TARGET])])
         wanted = targets_before[stop] > targets_before[target_begin]
         begin, target_begin, stop = begin[wanted], target_begin[wanted], stop[wanted]
-    event, row, _ = _flat_positions(begin, stop - begin)
+    event, row, _ = flat_positions(begin, stop - begin)
     flat = events[event]
     flat[:, TARGET] &= event >= target_begin[row]
     return SessionSequences.from_flat(
@@ -332,61 +352,6 @@ def _check_same_numbering(interactions: SessionInteractions, history: SessionInt
             f"interactions have {interactions.num_items} item ids and history has {history.num_items}: "
             f"give both the same num_items"
         )
-
-
-def _with_history(
-    interactions: SessionInteractions, history: SessionInteractions | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Users, items, times, sessions and whether an event is only context, each of shape (events,)."""
-    parts = (interactions.user_ids, interactions.item_ids, interactions.timestamps, interactions.session_ids)
-    if history is None:
-        return *parts, np.zeros(len(interactions), dtype=bool)
-    num_users = max(interactions.num_users, history.num_users)
-    first_time = np.full(num_users, -np.inf)  # (users,); nobody's past is wanted unless he is in `interactions`
-    first_of_user = np.flatnonzero(changes(interactions.user_ids))
-    # Sessions of a known user are in order of time, so his first event is his earliest.
-    first_time[interactions.user_ids[first_of_user]] = interactions.timestamps[first_of_user]
-    first_time[ANONYMOUS_USER] = -np.inf
-    past = history.select(history.timestamps < first_time[history.user_ids])
-    users = np.concatenate([past.user_ids, interactions.user_ids])
-    order = np.argsort(users, kind="stable")  # each user's past before his present
-    joined = (
-        np.concatenate([before, now])[order]
-        for before, now in (
-            (past.item_ids, interactions.item_ids),
-            (past.timestamps, interactions.timestamps),
-            (past.session_ids, interactions.session_ids + past.num_sessions),
-            (np.ones(len(past), dtype=bool), np.zeros(len(interactions), dtype=bool)),
-        )
-    )
-    return users[order], *joined
-
-
-def _windows(
-    users: np.ndarray, sessions: np.ndarray, max_sequence_length: int, step_size: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """First event, first event that is this row's own to predict, and end of each row; shape (rows,) each."""
-    if not len(users):
-        raise InputError("no events are left: loosen the filters, or keep the last events")
-    starts = changes(users) | ((users == ANONYMOUS_USER) & session_starts(sessions))
-    group_begin = np.flatnonzero(starts)  # (groups,)
-    length = np.diff(np.append(group_begin, len(users)))
-    more = np.maximum(length - max_sequence_length, 0)
-    num_windows = 1 + -(-more // step_size)
-    group = np.repeat(np.arange(len(length)), num_windows)  # (rows,)
-    from_end = np.arange(len(group)) - np.repeat(np.cumsum(num_windows) - num_windows, num_windows)
-    stop = length[group] - from_end * step_size
-    begin = np.maximum(stop - max_sequence_length, 0)
-    target_begin = np.where(begin == 0, 0, stop - step_size)
-    base = group_begin[group]
-    return base + begin, base + target_begin, base + stop
-
-
-def _flat_positions(begin: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For rows ``begin[r] : begin[r] + lengths[r]``: each event's index, its row and its place in the row."""
-    row = np.repeat(np.arange(len(lengths)), lengths)
-    position = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return begin[row] + position, row, position
 
 
 def as_session_sequences(sequences: SequenceInteractions) -> SessionSequences:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from spotlight_asars import SessionInteractions, SessionSequences, Vocabulary, to_session_sequences
 from spotlight_asars.binning import ScottBinning
-from spotlight_asars.interactions import DWELL, ITEM, NUM_CHANNELS, SESSION_GAP_BIN, SESSION_START, TARGET, USER
+from spotlight_asars.rows import DWELL, ITEM, NUM_CHANNELS, SESSION_GAP_BIN, SESSION_START, TARGET, USER
 
 MATRICES = ("sequences", "dwell", "targets", "session_starts", "session_gaps")
 

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from spotlight_asars.errors import InputError
 from spotlight_asars.host import ImplicitSequenceModel, SequenceInteractions
-from spotlight_asars.interactions import ITEM, TARGET, SessionSequences, as_session_sequences
+from spotlight_asars.interactions import SessionSequences, as_session_sequences
 from spotlight_asars.losses import LOSSES
 from spotlight_asars.progress import progress
+from spotlight_asars.rows import ITEM, TARGET
 from spotlight_asars.sampling import SeenItems, log_popularity, sample_local_items
 from spotlight_asars.sequence.batches import like_length_batches
 from spotlight_asars.sequence.host_step import EventRows, HostStep, TargetStates

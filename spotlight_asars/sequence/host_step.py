@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor, nn
 
-from spotlight_asars.interactions import TARGET, USER
+from spotlight_asars.rows import TARGET, USER
 from spotlight_asars.sampling import SeenItems
 from spotlight_asars.sequence.scoring import score_items, states_at_targets
 

@@ -10,16 +10,9 @@ from torch import Tensor, nn
 from spotlight_asars import host
 from spotlight_asars.binning import UNKNOWN_BIN, ScottBinning
 from spotlight_asars.errors import InputError
-from spotlight_asars.interactions import (
-    DWELL,
-    ITEM,
-    NUM_CHANNELS,
-    PADDING_ITEM,
-    SESSION_START,
-    USER,
-    SessionSequences,
-)
+from spotlight_asars.interactions import PADDING_ITEM, SessionSequences
 from spotlight_asars.losses import LOSSES
+from spotlight_asars.rows import DWELL, ITEM, NUM_CHANNELS, SESSION_START, TIME, UNKNOWN_TIME, USER, whole_seconds
 from spotlight_asars.sequence.fitting import ALL_ITEMS_LOSS, EpochRecord, SessionFitting
 from spotlight_asars.sequence.registry import HOST_REPRESENTATIONS, representation_factory
 from spotlight_asars.sequence.representations import DWELL_RULES
@@ -212,6 +205,7 @@ class ASARSSequenceModel(SessionFitting):
         user_ids: np.ndarray | int | None = None,
         dwell: np.ndarray | None = None,
         session_starts: np.ndarray | None = None,
+        timestamps: np.ndarray | None = None,
     ) -> np.ndarray:
         """
         Scores of the next item after one sequence or after each of a batch.
@@ -227,6 +221,8 @@ class ASARSSequenceModel(SessionFitting):
         dwell, session_starts : arrays of the shape of `sequences`, optional
             Dwell bins, as in ``SessionSequences.dwell``, and where sessions begin. Under ``dwell='known'`` the newest
             event's bin is not looked at.
+        timestamps : array of the shape of `sequences`, optional
+            Seconds since 1970, for nets that look at the moment of an event.
 
         Returns
         -------
@@ -239,7 +235,7 @@ class ASARSSequenceModel(SessionFitting):
         self._check_input(sequences)
         wanted = np.arange(self._num_items) if item_ids is None else np.asarray(item_ids).reshape(-1)
         self._check_input(wanted)
-        events = self._events_of(sequences, user_ids, dwell, session_starts)
+        events = self._events_of(sequences, user_ids, dwell, session_starts, timestamps)
         self._net.train(False)
         with torch.no_grad():
             states = states_after(self._net, self._tensor(events))[:, -1]  # (batch, *state)
@@ -259,14 +255,21 @@ class ASARSSequenceModel(SessionFitting):
         user_ids: np.ndarray | int | None,
         dwell: np.ndarray | None,
         session_starts: np.ndarray | None,
+        timestamps: np.ndarray | None,
     ) -> np.ndarray:
         events = np.zeros((*sequences.shape, NUM_CHANNELS), dtype=np.int64)  # (batch, time, channel)
         events[..., ITEM] = sequences
-        for channel, values in ((DWELL, dwell), (SESSION_START, session_starts)):
+        events[..., TIME] = UNKNOWN_TIME
+        times = None if timestamps is None else whole_seconds(timestamps)
+        given = {
+            "dwell": (DWELL, dwell),
+            "session_starts": (SESSION_START, session_starts),
+            "timestamps": (TIME, times),
+        }
+        for name, (channel, values) in given.items():
             if values is not None:
                 values = np.atleast_2d(values)
                 if values.shape != sequences.shape:
-                    name = "dwell" if channel == DWELL else "session_starts"
                     raise ValueError(f"{name} has shape {values.shape} and sequences {sequences.shape}")
                 events[..., channel] = values
         if dwell is None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from spotlight_asars.binning import UNKNOWN_BIN
 from spotlight_asars.host import ZeroEmbedding
-from spotlight_asars.interactions import DWELL, ITEM, NUM_CHANNELS, PADDING_ITEM, SESSION_START, USER
+from spotlight_asars.interactions import PADDING_ITEM
 from spotlight_asars.layers import (
     EventGRU,
     EventLSTM,
@@ -22,6 +22,7 @@ from spotlight_asars.layers import (
     triangle_attention,
     without_padding,
 )
+from spotlight_asars.rows import DWELL, ITEM, NUM_CHANNELS, SESSION_START, TIME, UNKNOWN_TIME, USER
 
 DWELL_RULES = ("observed", "known")
 SCOPES = ("sequence", "session")
@@ -317,4 +318,5 @@ def as_events(sequences: Tensor) -> Tensor:
     events = sequences.new_zeros(*sequences.shape, NUM_CHANNELS)  # (batch, time, channel)
     events[:, :, ITEM] = sequences
     events[:, :, DWELL] = (sequences != PADDING_ITEM).long() * UNKNOWN_BIN
+    events[:, :, TIME] = UNKNOWN_TIME
     return events

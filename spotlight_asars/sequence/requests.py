@@ -8,7 +8,8 @@ import pandas as pd
 
 from spotlight_asars.binning import UNKNOWN_BIN, ScottBinning
 from spotlight_asars.errors import InputError
-from spotlight_asars.interactions import DWELL, ITEM, SESSION_START, USER, SessionSequences
+from spotlight_asars.interactions import SessionSequences
+from spotlight_asars.rows import DWELL, ITEM, SESSION_START, TIME, UNKNOWN_TIME, USER, whole_seconds
 from spotlight_asars.sessions import dwell_times, session_starts, timestamps_in_seconds
 
 
@@ -54,6 +55,7 @@ def request_rows(
     events[:, ITEM] = numbers
     events[:, DWELL] = _dwell_bins(model.binning, row, sessions, seconds, now, model.session_gap)
     events[:, SESSION_START] = session_starts(sessions)
+    events[:, TIME] = UNKNOWN_TIME if seconds is None else whole_seconds(seconds)
     numbers_of_users = np.zeros(asked, dtype=np.int32)
     if users is not None and model.user_vocabulary is not None:
         numbers_of_users = model.user_vocabulary.transform([_NOBODY if user is None else user for user in users])

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from spotlight_asars.host import CNNNet, LSTMNet, PoolNet
-from spotlight_asars.interactions import ITEM, TARGET, SessionSequences
+from spotlight_asars.interactions import SessionSequences
 from spotlight_asars.layers import without_padding
+from spotlight_asars.rows import ITEM, TARGET
 from spotlight_asars.sequence.batches import like_length_batches
 from spotlight_asars.sequence.representations import SessionNet
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from spotlight_asars import ASARSSequenceModel, host
-from spotlight_asars.interactions import DWELL, ITEM, NUM_CHANNELS, SESSION_START, USER
+from spotlight_asars.rows import DWELL, ITEM, NUM_CHANNELS, SESSION_START, USER
 from spotlight_asars.sequence.registry import representation_factory, representation_names
 from spotlight_asars.sequence.scoring import states_after
 

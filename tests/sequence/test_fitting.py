@@ -8,8 +8,8 @@ import torch
 
 from spotlight_asars import ASARSSequenceModel, SessionSequences, Vocabulary, host, register_representation
 from spotlight_asars.errors import InputError
-from spotlight_asars.interactions import ITEM, TARGET
 from spotlight_asars.losses import LOSSES, bpr_loss, sampled_cross_entropy_loss
+from spotlight_asars.rows import ITEM, TARGET
 from spotlight_asars.sampling import sample_local_items
 from spotlight_asars.sequence import fitting, registry
 from spotlight_asars.sequence.batches import like_length_batches

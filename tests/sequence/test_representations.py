@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from spotlight_asars.binning import UNKNOWN_BIN
-from spotlight_asars.interactions import DWELL, ITEM, NUM_CHANNELS, SESSION_START, USER
+from spotlight_asars.rows import DWELL, ITEM, NUM_CHANNELS, SESSION_START, USER
 from spotlight_asars.sequence.baselines import GRU4RecNet
 from spotlight_asars.sequence.representations import (
     AsarsTimeAttNet,

@@ -1,0 +1,81 @@
+"""The events of a log as rows: the channels of an event, and which events stand in which row."""
+
+import numpy as np
+
+from spotlight_asars.errors import InputError
+from spotlight_asars.sessions import ANONYMOUS_USER, SessionInteractions, changes, session_starts
+
+# The channels of an event as it travels through the host's `fit`: (batch, time, channel).
+ITEM, DWELL, TARGET, SESSION_START, SESSION_GAP_BIN, TIME, USER = range(7)
+NUM_CHANNELS = 7
+
+# TIME counts whole seconds from a Monday, 2001-01-01 00:00 UTC, so that it fits 32 bits from 1933 to 2069 and tells
+# the hour and the weekday by a remainder.
+TIME_ORIGIN = 978_307_200
+UNKNOWN_TIME = -(2**31)
+
+
+def whole_seconds(timestamps: np.ndarray) -> np.ndarray:
+    """
+    Seconds since 1970 as the TIME channel holds them; int32, of the same shape.
+
+    NaN becomes UNKNOWN_TIME; what lies outside the years 1933 to 2069 is held at their ends.
+    """
+    seconds = np.floor(np.asarray(timestamps, dtype=np.float64)) - TIME_ORIGIN
+    limit = 2**31 - 1
+    return np.where(np.isnan(seconds), UNKNOWN_TIME, np.clip(seconds, -limit, limit)).astype(np.int32)
+
+
+def with_history(
+    interactions: SessionInteractions, history: SessionInteractions | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Users, items, times, sessions and whether an event is only context, each of shape (events,)."""
+    parts = (interactions.user_ids, interactions.item_ids, interactions.timestamps, interactions.session_ids)
+    if history is None:
+        return *parts, np.zeros(len(interactions), dtype=bool)
+    num_users = max(interactions.num_users, history.num_users)
+    first_time = np.full(num_users, -np.inf)  # (users,); nobody's past is wanted unless he is in `interactions`
+    first_of_user = np.flatnonzero(changes(interactions.user_ids))
+    # Sessions of a known user are in order of time, so his first event is his earliest.
+    first_time[interactions.user_ids[first_of_user]] = interactions.timestamps[first_of_user]
+    first_time[ANONYMOUS_USER] = -np.inf
+    past = history.select(history.timestamps < first_time[history.user_ids])
+    users = np.concatenate([past.user_ids, interactions.user_ids])
+    order = np.argsort(users, kind="stable")  # each user's past before his present
+    joined = (
+        np.concatenate([before, now])[order]
+        for before, now in (
+            (past.item_ids, interactions.item_ids),
+            (past.timestamps, interactions.timestamps),
+            (past.session_ids, interactions.session_ids + past.num_sessions),
+            (np.ones(len(past), dtype=bool), np.zeros(len(interactions), dtype=bool)),
+        )
+    )
+    return users[order], *joined
+
+
+def row_windows(
+    users: np.ndarray, sessions: np.ndarray, max_sequence_length: int, step_size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """First event, first event that is this row's own to predict, and end of each row; shape (rows,) each."""
+    if not len(users):
+        raise InputError("no events are left: loosen the filters, or keep the last events")
+    starts = changes(users) | ((users == ANONYMOUS_USER) & session_starts(sessions))
+    group_begin = np.flatnonzero(starts)  # (groups,)
+    length = np.diff(np.append(group_begin, len(users)))
+    more = np.maximum(length - max_sequence_length, 0)
+    numrow_windows = 1 + -(-more // step_size)
+    group = np.repeat(np.arange(len(length)), numrow_windows)  # (rows,)
+    from_end = np.arange(len(group)) - np.repeat(np.cumsum(numrow_windows) - numrow_windows, numrow_windows)
+    stop = length[group] - from_end * step_size
+    begin = np.maximum(stop - max_sequence_length, 0)
+    target_begin = np.where(begin == 0, 0, stop - step_size)
+    base = group_begin[group]
+    return base + begin, base + target_begin, base + stop
+
+
+def flat_positions(begin: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For rows ``begin[r] : begin[r] + lengths[r]``: each event's index, its row and its place in the row."""
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    position = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return begin[row] + position, row, position
