@@ -17,7 +17,7 @@ from spotlight_asars.experiments.settings import DEFAULT_SYSTEMS, settings_of
 from spotlight_asars.experiments.table import format_table
 from spotlight_asars.files import output_folder, write_whole
 from spotlight_asars.sequence.registry import representation_names
-from spotlight_asars.sequence.representations import DWELL_RULES
+from spotlight_asars.sequence.session_net import DWELL_RULES
 from spotlight_asars.sessions import SECONDS_PER_UNIT, SESSION_GAP
 
 BAD_INPUT = 2

@@ -15,6 +15,7 @@ from spotlight_asars.rows import (
     SESSION_START,
     TARGET,
     TIME,
+    TIME_ORIGIN,
     UNKNOWN_TIME,
     USER,
     flat_positions,
@@ -198,6 +199,12 @@ class SessionSequences(SequenceInteractions):
     def session_gaps(self) -> np.ndarray:
         """Bins of the gap before a session, at its first event, else 0; shape (rows, max_sequence_length)."""
         return self._padded(SESSION_GAP_BIN).astype(np.int32)
+
+    @property
+    def timestamps(self) -> np.ndarray:
+        """Whole seconds since 1970, NaN where unknown and at padding; float64, shape (rows, max_sequence_length)."""
+        seconds = self._padded(TIME).astype(np.float64)
+        return np.where((self.sequences == PADDING_ITEM) | (seconds == UNKNOWN_TIME), np.nan, seconds + TIME_ORIGIN)
 
     @cached_property
     def targets(self) -> np.ndarray:

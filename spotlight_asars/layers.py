@@ -1,5 +1,7 @@
 """Triangle attention (paper section 2.3), the recurrent layer over events, and the padding taken out of a batch."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -213,7 +215,7 @@ def _lstm_step(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class EventGRU(nn.GRU):
-    """A one-layer GRU over events, batch first."""
+    """A one-layer GRU over events, batch first, with the same question answered as by :class:`EventLSTM`."""
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size, hidden_size, batch_first=True)
@@ -221,6 +223,52 @@ class EventGRU(nn.GRU):
     def forward(self, inputs: Tensor) -> Tensor:
         """States after each step: (batch, time, input) to (batch, time, hidden)."""
         return super().forward(inputs)[0]
+
+    def with_newest(self, inputs: Tensor, newest: Tensor) -> tuple[Tensor, Tensor]:
+        """
+        As :meth:`EventLSTM.with_newest`.
+
+        A GRU's whole past lies in its state, so the other last steps need no loop: one step for all of them.
+        """
+        states = self(inputs)  # (batch, time, hidden)
+        past = nn.functional.pad(states[:, :-1], (0, 0, 1, 0))  # (batch, time, hidden): the state before each step
+        weights = (self.weight_ih_l0, self.weight_hh_l0, self.bias_ih_l0, self.bias_hh_l0)
+        newest = newest.expand(*inputs.shape)
+        newest_states = torch.gru_cell(newest.flatten(0, 1), past.flatten(0, 1), *weights)  # (batch * time, hidden)
+        return states, newest_states.view_as(states)
+
+
+def by_session(layer: Callable, starts: Tensor, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+    """
+    Run a layer over each session of each row by itself, so that no state passes from one to the next.
+
+    Parameters
+    ----------
+    layer : callable
+        From tensors of shape (sessions, time, dim) to one such tensor, or a tuple of them.
+    starts : int or bool tensor of shape (batch, time)
+        Where sessions begin; a row that begins inside one begins it there.
+    inputs : tensors of shape (batch, time, dim)
+
+    Returns
+    -------
+    What the layer gives, each of shape (batch, time, dim).
+    """
+    first = starts != 0
+    first[:, :1] = True
+    session = first.flatten().cumsum(0) - 1  # (batch * time,)
+    begin = first.flatten().nonzero()[:, 0]  # (sessions,)
+    place = torch.arange(len(session), device=session.device) - begin[session]  # (batch * time,)
+    shape = (len(begin), int(place.max()) + 1)  # (sessions, longest)
+    apart = []
+    for tensor in inputs:
+        rows = tensor.new_zeros(*shape, tensor.shape[2])  # (sessions, longest, dim)
+        rows[session, place] = tensor.flatten(0, 1)
+        apart.append(rows)
+    results = layer(*apart)
+    if isinstance(results, Tensor):
+        return results[session, place].view(*starts.shape, -1)
+    return tuple(result[session, place].view(*starts.shape, -1) for result in results)
 
 
 def without_padding(events: Tensor) -> tuple[Tensor, Tensor]:

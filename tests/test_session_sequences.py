@@ -34,6 +34,7 @@ def padded_again(rows):
         num_users=rows.num_users,
         binning=rows.binning,
         gap_binning=rows.gap_binning,
+        timestamps=rows.timestamps,
         **{name: getattr(rows, name) for name in MATRICES[1:]},
     )
 

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from spotlight_asars.sequence.representations import SessionNet
+from spotlight_asars.sequence.session_net import SessionNet
 
 
 class GRU4RecNet(SessionNet):

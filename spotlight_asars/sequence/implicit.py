@@ -15,7 +15,6 @@ from spotlight_asars.losses import LOSSES
 from spotlight_asars.rows import DWELL, ITEM, NUM_CHANNELS, SESSION_START, TIME, UNKNOWN_TIME, USER, whole_seconds
 from spotlight_asars.sequence.fitting import ALL_ITEMS_LOSS, EpochRecord, SessionFitting
 from spotlight_asars.sequence.registry import HOST_REPRESENTATIONS, representation_factory
-from spotlight_asars.sequence.representations import DWELL_RULES
 from spotlight_asars.sequence.requests import request_rows
 from spotlight_asars.sequence.scoring import (
     score_all_items,
@@ -24,6 +23,7 @@ from spotlight_asars.sequence.scoring import (
     states_after,
     target_states,
 )
+from spotlight_asars.sequence.session_net import DWELL_RULES
 from spotlight_asars.vocabulary import Vocabulary
 
 PADDING_SCORE = float(np.finfo(np.float32).min)
@@ -127,6 +127,7 @@ class ASARSSequenceModel(SessionFitting):
         self._early_stopping = early_stopping
         self._num_users: int | None = None
         self.binning: ScottBinning | None = None
+        self.gap_binning: ScottBinning | None = None
         self.item_vocabulary = self.user_vocabulary = None
         self.session_gap: float | None = None
         self.epoch_records: list[EpochRecord] = []
@@ -149,7 +150,8 @@ class ASARSSequenceModel(SessionFitting):
 
     def _initialize(self, interactions: SessionSequences) -> None:
         self._num_users = interactions.num_users
-        self.binning, self.session_gap = interactions.binning, interactions.session_gap
+        self.binning, self.gap_binning = interactions.binning, interactions.gap_binning
+        self.session_gap = interactions.session_gap
         self.item_vocabulary, self.user_vocabulary = (
             interactions.item_vocabulary,
             interactions.user_vocabulary,
@@ -181,6 +183,7 @@ class ASARSSequenceModel(SessionFitting):
             embedding_dim=self._embedding_dim,
             num_users=interactions.num_users,
             num_dwell_bins=interactions.binning.num_bins,
+            num_gap_bins=interactions.gap_binning.num_bins,
             dwell=self._dwell,
             sparse=self._sparse,
             **self._representation_options,

@@ -5,7 +5,13 @@ from collections.abc import Callable
 from torch import nn
 
 from spotlight_asars.sequence.baselines import GRU4RecNet
-from spotlight_asars.sequence.representations import AsarsTimeAttNet, AsarsTimeUserNet, AsarsUserCatNet
+from spotlight_asars.sequence.representations import (
+    AsarsTimeAttNet,
+    AsarsTimeCatNet,
+    AsarsTimeUserNet,
+    AsarsUserAttNet,
+    AsarsUserCatNet,
+)
 
 Factory = Callable[..., nn.Module]
 
@@ -13,8 +19,10 @@ HOST_REPRESENTATIONS = ("pooling", "cnn", "lstm", "mixture")
 
 _REPRESENTATIONS: dict[str, Factory] = {
     "gru4rec": GRU4RecNet,
+    "asars_user_att": AsarsUserAttNet,
     "asars_user_cat": AsarsUserCatNet,
     "asars_time_att": AsarsTimeAttNet,
+    "asars_time_cat": AsarsTimeCatNet,
     "asars_time_user": AsarsTimeUserNet,
 }
 
@@ -27,7 +35,8 @@ def register_representation(name: str, factory: Factory) -> None:
     ----------
     name : str
     factory : callable
-        Called with the keywords num_items, embedding_dim, num_users, num_dwell_bins, dwell, sparse and the model's
+        Called with the keywords num_items, embedding_dim, num_users, num_dwell_bins, num_gap_bins, dwell,
+        sparse and the model's
         representation options; returns a module with ``user_representation`` and ``forward`` as the host's nets.
 
     Raises

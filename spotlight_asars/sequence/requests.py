@@ -6,11 +6,11 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 import pandas as pd
 
-from spotlight_asars.binning import UNKNOWN_BIN, ScottBinning
+from spotlight_asars.binning import PADDING_BIN, UNKNOWN_BIN, ScottBinning
 from spotlight_asars.errors import InputError
 from spotlight_asars.interactions import SessionSequences
-from spotlight_asars.rows import DWELL, ITEM, SESSION_START, TIME, UNKNOWN_TIME, USER, whole_seconds
-from spotlight_asars.sessions import dwell_times, session_starts, timestamps_in_seconds
+from spotlight_asars.rows import DWELL, ITEM, SESSION_GAP_BIN, SESSION_START, TIME, UNKNOWN_TIME, USER, whole_seconds
+from spotlight_asars.sessions import dwell_times, session_gap_times, session_starts, timestamps_in_seconds
 
 
 def request_rows(
@@ -55,6 +55,9 @@ def request_rows(
     events[:, ITEM] = numbers
     events[:, DWELL] = _dwell_bins(model.binning, row, sessions, seconds, now, model.session_gap)
     events[:, SESSION_START] = session_starts(sessions)
+    if seconds is not None:
+        gaps = model.gap_binning.transform(session_gap_times(seconds, sessions, row + 1))
+        events[:, SESSION_GAP_BIN] = np.where(session_starts(sessions), gaps, PADDING_BIN)
     events[:, TIME] = UNKNOWN_TIME if seconds is None else whole_seconds(seconds)
     numbers_of_users = np.zeros(asked, dtype=np.int32)
     if users is not None and model.user_vocabulary is not None:
@@ -67,7 +70,7 @@ def request_rows(
         int(lengths.max(initial=1)),
         like=model,
         binning=model.binning,
-        gap_binning=ScottBinning(),
+        gap_binning=model.gap_binning,
     )
 
 

@@ -14,13 +14,13 @@ from spotlight_asars.interactions import SessionSequences
 from spotlight_asars.layers import without_padding
 from spotlight_asars.rows import ITEM, TARGET
 from spotlight_asars.sequence.batches import like_length_batches
-from spotlight_asars.sequence.representations import SessionNet
+from spotlight_asars.sequence.session_net import SessionNet, dot_product_scores, dot_product_scores_of_all
 
 DOT_PRODUCT_NETS = (SessionNet, PoolNet, LSTMNet, CNNNet)
 
 
 def scores_by_dot_product(net: nn.Module) -> bool:
-    """Whether a score of this net is ``dot(state, item_embeddings(i)) + item_biases(i)``."""
+    """Whether this net scores all items at once: a dot product of its state with each item's embedding, and a bias."""
     return isinstance(net, DOT_PRODUCT_NETS)
 
 
@@ -105,9 +105,10 @@ def score_items(net: nn.Module, states: Tensor, items: Tensor) -> Tensor:
     -------
     tensor of the shape of `items`
     """
+    if isinstance(net, SessionNet):
+        return net.score(states, items)
     if scores_by_dot_product(net):
-        embedded = net.item_embeddings(items)  # (..., targets, dim)
-        return (embedded * states).sum(dim=-1) + net.item_biases(items)[..., 0]
+        return dot_product_scores(net, states, items)
     flat = items.reshape(-1, items.shape[-1])  # (draws, targets)
     return torch.stack([_forward(net, states, one) for one in flat]).reshape(items.shape)
 
@@ -120,12 +121,11 @@ def score_all_items(net: nn.Module, states: Tensor, num_items: int) -> Tensor:
     -------
     tensor of shape (targets, num_items - 1)
     """
-    if scores_by_dot_product(net) and hasattr(net.item_embeddings, "weight"):
-        return torch.addmm(net.item_biases.weight[1:, 0], states, net.item_embeddings.weight[1:].T)
+    if isinstance(net, SessionNet):
+        return net.score_all(states)
+    if scores_by_dot_product(net):
+        return dot_product_scores_of_all(net, states, num_items)
     items = torch.arange(1, num_items, device=states.device)  # (items,)
-    if scores_by_dot_product(net):  # an item embedding that is no plain table
-        embedded = net.item_embeddings(items[None])[0]  # (items, dim)
-        return torch.addmm(net.item_biases.weight[1:, 0], states, embedded.T)
     scores = [_forward(net, state.expand(len(items), *state.shape), items) for state in states]
     return torch.stack(scores) if scores else states.new_zeros(0, len(items))  # (targets, items)
 

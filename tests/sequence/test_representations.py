@@ -11,9 +11,8 @@ from spotlight_asars.sequence.representations import (
     AsarsTimeAttNet,
     AsarsTimeUserNet,
     AsarsUserCatNet,
-    NetOptions,
-    SessionNet,
 )
+from spotlight_asars.sequence.session_net import NetOptions, SessionNet
 
 TIME_NETS = [AsarsTimeAttNet, AsarsTimeUserNet]
 
@@ -87,7 +86,7 @@ class TestDwellRules:
         changed = hidden.clone()
         changed[:, :3] += 1.0
         with torch.no_grad():
-            first, second = scoped.mix(hidden, events), scoped.mix(changed, events)
+            first, second = scoped.mix(hidden, events, None), scoped.mix(changed, events, None)
         torch.testing.assert_close(first[:, 3:], second[:, 3:])
         assert not torch.allclose(first[:, :3], second[:, :3])
 

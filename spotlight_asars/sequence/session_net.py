@@ -1,0 +1,342 @@
+"""
+What the nets share: options, the recurrent layer over items, users, and scores as a dot product with item embeddings.
+
+Every net maps events to states in the space of the item embeddings, so that a score is ``dot(q, e_item) + b_item``.
+A net takes (batch, time) item ids, as the host's nets do (dwell unknown, user anonymous), or (batch, time, channel)
+events with the channels of ``spotlight_asars.rows``. It knows nothing of the model that trains it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor, nn
+
+from spotlight_asars.binning import UNKNOWN_BIN
+from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
+from spotlight_asars.host import ZeroEmbedding
+from spotlight_asars.layers import EventGRU, EventLSTM, UnitEmbedding, at_positions, by_session, without_padding
+from spotlight_asars.rows import DWELL, ITEM, NUM_CHANNELS, SESSION_START, TIME, UNKNOWN_TIME, USER
+from spotlight_asars.sequence.context import CONTEXTS, ContextEmbedding
+
+DWELL_RULES = ("observed", "known")
+SCOPES = ("sequence", "session")
+
+
+@dataclass(frozen=True)
+class NetOptions:
+    """
+    Sizes and switches that the nets share; paper section 3.3 gives the sizes.
+
+    Attributes
+    ----------
+    hidden_dim : int
+        Units of the recurrent layers.
+    user_dim, dwell_dim : int
+        Embedding dimensions of users and of dwell bins.
+    dropout : float
+        Share of the recurrent layers' inputs dropped in training.
+    hidden_dropout : float
+        Share of the state dropped before the last linear layer.
+    user_dropout : float
+        Share of the rows whose user is taken for anonymous in training, so that the net learns to do without.
+    residual : bool
+        Keep the newest hidden state beside the attended one, ``[q_t ; h_t]``.
+    scope : {'sequence', 'session'}
+        Whether attention reaches over the whole row or starts anew with each session.
+    attention : {'linear', 'dense'}
+        Form of the triangle.
+    recurrent : {'lstm', 'gru'}
+        The layers over items and over dwell.
+    hidden_scope : {'sequence', 'session'}
+        Whether the recurrent layers' states are carried over a whole row or reset at each session start.
+    context : tuple of str
+        Further kinds of time that enter beside the items: 'session_gap', 'session_duration', 'hour', 'weekday'.
+    dwell_weight : bool
+        Add to an event's attention score a weight learned for its dwell bin alone.
+    recency : bool
+        Add to attention scores a learned slope over the row, so that old events fade.
+    """
+
+    hidden_dim: int = 100
+    user_dim: int = 32
+    dwell_dim: int = 16
+    dropout: float = 0.5
+    hidden_dropout: float = 0.0
+    user_dropout: float = 0.0
+    residual: bool = True
+    scope: str = "sequence"
+    attention: str = "linear"
+    recurrent: str = "lstm"
+    hidden_scope: str = "sequence"
+    context: tuple[str, ...] = ()
+    dwell_weight: bool = False
+    recency: bool = False
+
+    def __post_init__(self) -> None:
+        choices = {
+            "scope": SCOPES,
+            "attention": ("linear", "dense"),
+            "recurrent": tuple(RECURRENT_LAYERS),
+            "hidden_scope": SCOPES,
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is {getattr(self, name)!r}: choose one of {', '.join(allowed)}")
+        object.__setattr__(self, "context", tuple(self.context))
+        for name in self.context:
+            if name not in CONTEXTS:
+                raise ValueError(f"context names {name!r}: choose of {', '.join(CONTEXTS)}")
+        for name in ("dropout", "hidden_dropout", "user_dropout"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"{name} is {getattr(self, name)}: give at least 0 and less than 1")
+        for name in ("hidden_dim", "user_dim", "dwell_dim"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: give at least 1")
+
+    @classmethod
+    def of(cls, options: dict) -> "NetOptions":
+        """Options by name; an unknown name is an error that lists the known ones."""
+        known = [field.name for field in fields(cls)]
+        for name in options:
+            if name not in known:
+                raise ValueError(f"no net option is called {name!r}: there are {', '.join(known)}")
+        return cls(**options)
+
+
+RECURRENT_LAYERS = {"lstm": EventLSTM, "gru": EventGRU}
+
+
+class SessionNet(nn.Module):
+    """
+    Base of the nets: a recurrent layer over items, and a last linear layer to the item embedding space.
+
+    Parameters
+    ----------
+    num_items : int
+        Number of item ids, the padding 0 included.
+    embedding_dim : int, optional
+        Dimension of the item embeddings.
+    num_users, num_dwell_bins : int, optional
+        Numbers of user ids and dwell bins; 0 is anonymous, bins 0 and 1 are padding and unknown.
+    num_gap_bins : int, optional
+        Number of session gap bins, for the context of that name.
+    dwell : {'observed', 'known'}, optional
+        Whether the newest event's dwell, up to the moment of prediction, counts. Under 'known' it is unknown for the
+        state right after that event, and known from the next event on.
+    sparse : bool, optional
+        Sparse gradients for the embeddings.
+    item_embedding_layer : module, optional
+        Used instead of a new item embedding.
+    options :
+        See :class:`NetOptions`.
+    """
+
+    has_users = False
+
+    def __init__(
+        self,
+        num_items: int,
+        embedding_dim: int = 64,
+        num_users: int = 1,
+        num_dwell_bins: int = UNKNOWN_BIN + 1,
+        num_gap_bins: int = UNKNOWN_BIN + 1,
+        dwell: str = "known",
+        sparse: bool = False,
+        item_embedding_layer: nn.Module | None = None,
+        **options,
+    ) -> None:
+        super().__init__()
+        if dwell not in DWELL_RULES:
+            raise ValueError(f"dwell is {dwell!r}: choose one of {', '.join(DWELL_RULES)}")
+        self.dwell = dwell
+        self.options = NetOptions.of(options)
+        self.num_items, self.embedding_dim = num_items, embedding_dim
+        self.item_embeddings = item_embedding_layer or UnitEmbedding(
+            num_items, embedding_dim, padding_idx=PADDING_ITEM, sparse=sparse
+        )
+        self.item_biases = ZeroEmbedding(num_items, 1, sparse=sparse, padding_idx=PADDING_ITEM)
+        self.input_dropout = nn.Dropout(self.options.dropout)
+        self.hidden_dropout = nn.Dropout(self.options.hidden_dropout)
+        if self.options.context:
+            self.context = ContextEmbedding(self.options.context, embedding_dim, num_gap_bins, sparse)
+        if self.has_users:
+            self.user_embeddings = UnitEmbedding(num_users, self.options.user_dim, padding_idx=0, sparse=sparse)
+        self._state_dim = self._build(num_users, num_dwell_bins, sparse)
+        joined_dim = self._state_dim + (self.options.user_dim if self.has_users else 0)
+        self.projection = nn.Linear(joined_dim, embedding_dim)
+        self._start_as_recurrent_net()
+
+    def _build(self, num_users: int, num_dwell_bins: int, sparse: bool) -> int:
+        """Add the net's own layers; returns the size of the states that :meth:`encode` gives."""
+        self.recurrent = self._new_recurrent(self.embedding_dim)
+        return self.options.hidden_dim
+
+    def _new_recurrent(self, input_dim: int) -> nn.Module:
+        return RECURRENT_LAYERS[self.options.recurrent](input_dim, self.options.hidden_dim)
+
+    def _start_as_recurrent_net(self) -> None:
+        """
+        Let the last layer begin by passing on the newest hidden state and nothing else, where the sizes agree.
+
+        That state is the last part of what :meth:`encode` gives. The net is then at first the plain recurrent net in
+        the item space, and adds what attention and users bring as it learns to use them; a random start has to
+        unlearn their noise.
+        """
+        hidden_dim, state_dim = self.options.hidden_dim, self._state_dim
+        if hidden_dim != self.embedding_dim or state_dim < hidden_dim or not self._ends_with_hidden:
+            return
+        with torch.no_grad():
+            self.projection.bias.zero_()
+            self.projection.weight.zero_()
+            self.projection.weight[:, state_dim - hidden_dim : state_dim].fill_diagonal_(1.0)
+
+    @property
+    def _ends_with_hidden(self) -> bool:
+        """Whether the newest hidden state is the last part of what :meth:`encode` gives."""
+        return True
+
+    def encode(self, items: Tensor, events: Tensor, users: Tensor | None) -> Tensor:
+        """
+        State after each event.
+
+        Parameters
+        ----------
+        items : tensor of shape (batch, time, embedding)
+            Embedded items, with their context.
+        events : int64 tensor of shape (batch, time, channel)
+            Without padding in front; behind a row's last event there may be some.
+        users : tensor of shape (batch, user) or None
+            Embedded users, where the net has them.
+
+        Returns
+        -------
+        tensor of shape (batch, time, state)
+        """
+        return self.recur(self.recurrent, events, self.input_dropout(items))
+
+    def recur(self, layer: Callable, events: Tensor, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Run a recurrent layer over inputs of shape (batch, time, dim), each row or each session from zero."""
+        if self.options.hidden_scope == "sequence":
+            return layer(*inputs)
+        return by_session(layer, events[:, :, SESSION_START], *inputs)
+
+    def user_representation(self, item_sequences: Tensor) -> tuple[Tensor, Tensor]:
+        """
+        States of a batch of sequences.
+
+        Parameters
+        ----------
+        item_sequences : int64 tensor of shape (batch, time) or (batch, time, channel)
+
+        Returns
+        -------
+        (all, final) : tensors of shape (batch, dim, time) and (batch, dim)
+            The states before each step, and the one after the last.
+        """
+        events, seen = without_padding(as_events(item_sequences))  # (batch, short, channel)
+        users = self._users(item_sequences) if self.has_users else None  # (batch, user)
+        items = self.item_embeddings(events[:, :, ITEM])  # (batch, short, embedding)
+        if not items.shape[1]:
+            states = items.new_zeros(len(items), 0, self._state_dim)
+        else:
+            if self.options.context:
+                items = items + self.context(events)
+            states = self.encode(items, events, users)  # (batch, short, state)
+        states = nn.functional.pad(states, (0, 0, 1, 0))  # (batch, short + 1, state): zeros before any event
+        if users is not None:
+            states = torch.cat([states, users[:, None, :].expand(-1, states.shape[1], -1)], dim=2)
+        states = self.finish(self.projection(self.hidden_dropout(states)), events, users)  # (batch, short + 1, dim)
+        states = at_positions(states, seen).permute(0, 2, 1)  # (batch, dim, time + 1)
+        return states[:, :, :-1], states[:, :, -1]
+
+    def finish(self, states: Tensor, events: Tensor, users: Tensor | None) -> Tensor:
+        """
+        Last touch to the states after 0, 1, ... events, in the item space.
+
+        Parameters
+        ----------
+        states : tensor of shape (batch, time + 1, embedding)
+        events, users :
+            As for :meth:`encode`.
+
+        Returns
+        -------
+        tensor of shape (batch, time + 1, dim), what :meth:`score` takes
+        """
+        return states
+
+    def _users(self, item_sequences: Tensor) -> Tensor:
+        # All of a row's events are the same user's; padding holds 0, so the largest is his.
+        if item_sequences.dim() == 2 or not item_sequences.shape[1]:
+            user_ids = item_sequences.new_zeros(len(item_sequences), dtype=torch.long)
+        else:
+            user_ids = item_sequences[:, :, USER].amax(dim=1)  # (batch,)
+            if self.training and self.options.user_dropout:
+                stays = torch.rand(len(user_ids), device=user_ids.device) >= self.options.user_dropout
+                user_ids = user_ids * stays
+        return self.user_embeddings(user_ids)  # (batch, user)
+
+    def forward(self, user_representations: Tensor, targets: Tensor) -> Tensor:
+        """
+        Scores of target items.
+
+        Parameters
+        ----------
+        user_representations : tensor of shape (batch, dim, time) or (batch, dim)
+        targets : int64 tensor of shape (batch, time) or (batch, time, channel)
+
+        Returns
+        -------
+        tensor of shape (batch, time)
+        """
+        items = targets[:, :, ITEM] if targets.dim() == 3 else targets
+        if user_representations.dim() == 2:
+            user_representations = user_representations[:, :, None].expand(-1, -1, items.shape[1])  # (batch, dim, time)
+        states = user_representations.permute(0, 2, 1).flatten(0, 1)  # (batch * time, dim)
+        return self.score(states, items.flatten()).view(items.shape)
+
+    def score(self, states: Tensor, items: Tensor) -> Tensor:
+        """
+        Scores of given items.
+
+        Parameters
+        ----------
+        states : tensor of shape (targets, dim)
+        items : int64 tensor of shape (..., targets)
+
+        Returns
+        -------
+        tensor of the shape of `items`
+        """
+        return dot_product_scores(self, states, items)
+
+    def score_all(self, states: Tensor) -> Tensor:
+        """Scores of all items but the padding, (targets, items - 1)."""
+        return dot_product_scores_of_all(self, states, self.num_items)
+
+
+def dot_product_scores(net: nn.Module, states: Tensor, items: Tensor) -> Tensor:
+    """``dot(state, e_item) + b_item`` for any net with item embeddings and biases; shapes as SessionNet.score."""
+    embedded = net.item_embeddings(items)  # (..., targets, dim)
+    return (embedded * states).sum(dim=-1) + net.item_biases(items)[..., 0]
+
+
+def dot_product_scores_of_all(net: nn.Module, states: Tensor, num_items: int) -> Tensor:
+    """The same for all items but the padding: (targets, dim) to (targets, num_items - 1)."""
+    if hasattr(net.item_embeddings, "weight"):
+        embedded = net.item_embeddings.weight[1:]  # (items - 1, dim)
+    else:  # an item embedding that is no plain table
+        embedded = net.item_embeddings(torch.arange(1, num_items, device=states.device)[None])[0]
+    return torch.addmm(net.item_biases.weight[1:, 0], states, embedded.T)
+
+
+def as_events(sequences: Tensor) -> Tensor:
+    """Items alone as events with unknown dwell, an anonymous user and one session: (batch, time, channel)."""
+    if sequences.dim() == 3:
+        return sequences
+    events = sequences.new_zeros(*sequences.shape, NUM_CHANNELS)  # (batch, time, channel)
+    events[:, :, ITEM] = sequences
+    events[:, :, DWELL] = (sequences != PADDING_ITEM).long() * UNKNOWN_BIN
+    events[:, :, TIME] = UNKNOWN_TIME
+    return events
