@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -12,16 +12,20 @@ import torch
 from spotlight_asars.datasets import FORMATS, SupportFilters
 from spotlight_asars.errors import InputError
 from spotlight_asars.experiments.compare import Protocol, compare
+from spotlight_asars.experiments.figures import HOW_TO_GET_FIGURES, write_figures
 from spotlight_asars.experiments.logs import LogChoice, prepare_log
-from spotlight_asars.experiments.settings import DEFAULT_SYSTEMS, settings_of
-from spotlight_asars.experiments.table import format_table
+from spotlight_asars.experiments.runs import RunFolder
+from spotlight_asars.experiments.settings import Settings
+from spotlight_asars.experiments.systems import DEFAULT_SYSTEMS, settings_in, settings_of, system_names
+from spotlight_asars.experiments.table import curves_csv, format_table, table_csv
 from spotlight_asars.files import output_folder, write_whole
-from spotlight_asars.sequence.registry import representation_names
 from spotlight_asars.sequence.session_net import DWELL_RULES
 from spotlight_asars.sessions import SECONDS_PER_UNIT, SESSION_GAP
 
 BAD_INPUT = 2
 INTERRUPTED = 130
+LARGEST_SEED = 2**32 - 1
+ALL_SYSTEMS = "all"
 
 EXAMPLES = """examples:
   spotlight-asars compare
@@ -30,6 +34,8 @@ EXAMPLES = """examples:
   spotlight-asars compare --train train.txt --test test.txt --format recsys15 --models gru4rec,asars_time_att
   spotlight-asars compare --data clicks.csv --format csv --columns user,item,time
   spotlight-asars compare --data clicks.csv --format csv --columns -,item,time,session
+  spotlight-asars compare --models all --seeds 5 --twins --out results
+      stopped with Ctrl-C, the same command goes on from the runs that were finished
 """
 
 
@@ -56,9 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run_compare(options: argparse.Namespace) -> int:
     begin = time.perf_counter()
     systems = {name: _settings(name) for name in options.models}
+    own = {} if options.parameters is None else settings_in(options.parameters, systems)
     choice = _log_choice(options)
     if options.use_cuda and not torch.cuda.is_available():
         raise InputError("--use-cuda: this machine, or the torch installed on it, has no GPU: leave it out")
+    if options.seed + options.seeds - 1 > LARGEST_SEED:
+        raise InputError(f"--seed and --seeds go past the largest seed, {LARGEST_SEED}: give smaller ones")
     protocol = Protocol(
         epochs=options.epochs,
         seed=options.seed,
@@ -66,13 +75,44 @@ def _run_compare(options: argparse.Namespace) -> int:
         max_sequence_length=options.max_sequence_length,
         use_cuda=options.use_cuda,
         verbose=not options.quiet,
+        seeds=options.seeds,
+        twins=options.twins,
     )
+    say = _silence if options.quiet else _say
     with output_folder(options.out) as folder:
-        results = compare(prepare_log(choice), systems, protocol, report=_silence if options.quiet else _say)
-        write_whole(folder / "results.json", json.dumps(results, indent=2, allow_nan=False) + "\n")
+        runs = RunFolder(folder / "runs")
+        try:
+            results = compare(prepare_log(choice), systems | own, protocol, say, runs)
+        except KeyboardInterrupt:
+            if not runs.kept:
+                raise
+            print(
+                f"spotlight-asars: interrupted; the finished runs are kept in {runs.path}: the same command goes on "
+                "from there",
+                file=sys.stderr,
+            )
+            return INTERRUPTED
+        for name, model in results["models"].items():
+            model["settings_from"] = str(options.parameters / f"{name}.json") if name in own else "built in"
+        written = _write(results, folder, say)
     print(format_table(results))
-    print(f"written to {folder / 'results.json'} after {time.perf_counter() - begin:.0f} s")
+    print(f"written to {folder}: {', '.join(written)}; after {time.perf_counter() - begin:.0f} s")
     return 0
+
+
+def _write(results: dict, folder: Path, say: Callable[[str], None]) -> list[str]:
+    """All files of a comparison; returns their names."""
+    texts = {
+        "results.json": json.dumps(results, indent=2, allow_nan=False) + "\n",
+        "table.csv": table_csv(results),
+        "curves.csv": curves_csv(results),
+    }
+    for name, text in texts.items():
+        write_whole(folder / name, text)
+    figures = write_figures(results, folder)
+    if not figures:
+        say(HOW_TO_GET_FIGURES)
+    return [*texts, *figures]
 
 
 def _say(line: str) -> None:
@@ -83,12 +123,12 @@ def _silence(line: str) -> None:
     """For --quiet."""
 
 
-def _settings(name: str):
+def _settings(name: str) -> Settings:
     try:
         return settings_of(name)
     except ValueError:
         raise InputError(
-            f"--models: no system is called {name!r}: there are {', '.join(representation_names())}"
+            f"--models: no system is called {name!r}: there are {', '.join(system_names())}, and the word {ALL_SYSTEMS}"
         ) from None
 
 
@@ -162,6 +202,9 @@ def _parser() -> argparse.ArgumentParser:
     compare_command.set_defaults(run=_run_compare)
     _add_log_options(compare_command.add_argument_group("the log (the simulator without any)"))
     _add_protocol_options(compare_command.add_argument_group("the comparison"))
+    from spotlight_asars.cli_tune import add_command  # here: it takes options from this module
+
+    add_command(commands)
     return parser
 
 
@@ -184,14 +227,20 @@ def _add_log_options(group: argparse._ArgumentGroup) -> None:
 
 def _add_protocol_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--models", type=_names, default=DEFAULT_SYSTEMS, metavar="A,B",
-                       help=f"systems, of {', '.join(representation_names())}")  # fmt: skip
+                       help=f"systems, of {', '.join(system_names())}; or {ALL_SYSTEMS}")  # fmt: skip
+    group.add_argument("--parameters", type=Path, metavar="DIR",
+                       help="folder of parameter files SYSTEM.json, for systems that have one there")  # fmt: skip
     group.add_argument("--epochs", type=_count, default=20, help="the most epochs (%(default)s)")
     group.add_argument("--seed", type=_seed, default=0, help="of all that is drawn (%(default)s)")
+    group.add_argument("--seeds", type=_count, default=1, metavar="N",
+                       help="train each net N times, from --seed on (%(default)s)")  # fmt: skip
+    group.add_argument("--twins", action="store_true",
+                       help="train nets that read dwell on shuffled dwell too: what they gain by it")  # fmt: skip
     group.add_argument("--dwell", choices=DWELL_RULES, default="known",
                        help="whether the newest event's dwell counts (%(default)s)")  # fmt: skip
     group.add_argument("--max-sequence-length", type=_length, default=200, help="events a row (%(default)s)")
     group.add_argument("--out", type=Path, default=Path("results"), metavar="DIR",
-                       help="where results.json goes (%(default)s)")  # fmt: skip
+                       help="where results, tables, figures and finished runs go (%(default)s)")  # fmt: skip
     group.add_argument("--use-cuda", action="store_true", help="train on the GPU")
     group.add_argument("--quiet", action="store_true", help="no progress on standard error")
 
@@ -200,7 +249,7 @@ def _names(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     if not names:
         raise argparse.ArgumentTypeError("give at least one name")
-    return tuple(dict.fromkeys(names))
+    return tuple(dict.fromkeys(one for name in names for one in (system_names() if name == ALL_SYSTEMS else [name])))
 
 
 def _number(text: str, convert: type, least: float, most: float, what: str):
@@ -222,7 +271,7 @@ def _length(text: str) -> int:
 
 
 def _seed(text: str) -> int:
-    return _number(text, int, 0, 2**32 - 1, "a whole number from 0 to 4294967295")
+    return _number(text, int, 0, LARGEST_SEED, f"a whole number from 0 to {LARGEST_SEED}")
 
 
 def _positive(text: str) -> float:

@@ -52,9 +52,9 @@ def output_folder(path: str | Path) -> Iterator[Path]:
         raise
 
 
-def write_whole(path: str | Path, text: str) -> None:
+def write_whole(path: str | Path, content: str | bytes) -> None:
     """
-    Write a text file beside its place, then move it there: it is whole, or it is not there.
+    Write a file beside its place, then move it there: it is whole, or it is not there. Text is written as UTF-8.
 
     Raises
     ------
@@ -65,8 +65,8 @@ def write_whole(path: str | Path, text: str) -> None:
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # tempfile's would be the owner's alone to read
     try:
         try:
-            with beside.open("x", encoding="utf-8") as file:
-                file.write(text)
+            with beside.open("xb") as file:
+                file.write(content.encode("utf-8") if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(beside, path)

@@ -33,6 +33,7 @@ def triangle_attention(
     present: Tensor,
     current_scores: Tensor | None = None,
     segments: Tensor | None = None,
+    current_values: Tensor | None = None,
     form: str = "linear",
     chunk_size: int = 64,
 ) -> Tensor:
@@ -54,6 +55,8 @@ def triangle_attention(
         Score of each event while it is the newest one and its dwell is not yet known; `scores` by default.
     segments : int tensor of shape (batch, time), optional
         Sessions, non-decreasing: a step attends within its own segment only.
+    current_values : tensor of shape (batch, time, dim), optional
+        What is mixed of each event while it is the newest one; `values` by default.
     form : {'linear', 'dense'}, optional
         'linear' carries a running sum from chunk to chunk, O(time) work and memory; 'dense' makes the whole
         triangle, O(time ** 2), as the reference.
@@ -69,7 +72,7 @@ def triangle_attention(
     segments = torch.zeros_like(present, dtype=torch.long) if segments is None else segments
     if form == "dense":
         weights = triangle_weights(scores, present, current_scores, segments)
-        return weights @ values  # (batch, time, dim)
+        return _mix(weights, values, current_values)  # (batch, time, dim)
     if form != "linear":
         raise ValueError(f"form is {form!r}: choose 'linear' or 'dense'")
     if chunk_size < 1:
@@ -82,7 +85,8 @@ def triangle_attention(
         score, value, segment = scores[:, chunk], values[:, chunk], segments[:, chunk]
         here = present[:, chunk]
         logits = _triangle_logits(score, here, current_scores[:, chunk], segment)  # (batch, chunk, chunk)
-        mixed.append(carry.attend(logits, value, segment))  # (batch, chunk, dim)
+        current_value = None if current_values is None else current_values[:, chunk]
+        mixed.append(carry.attend(logits, value, segment, current_value))  # (batch, chunk, dim)
         carry = carry.advance(score, value, here, segment)
     return torch.cat(mixed, dim=1) if mixed else torch.zeros_like(values)  # (batch, time, dim)
 
@@ -102,6 +106,14 @@ def triangle_weights(
     segments = torch.zeros_like(present, dtype=torch.long) if segments is None else segments
     logits = _triangle_logits(scores, present, current_scores, segments)  # (batch, time, time)
     return logits.softmax(dim=2).masked_fill(logits <= _MASKED, 0.0)
+
+
+def _mix(weights: Tensor, values: Tensor, current_values: Tensor | None) -> Tensor:
+    """Values mixed by weights (batch, time, time), the newest one taken from `current_values`: (batch, time, dim)."""
+    mixed = weights @ values
+    if current_values is None:
+        return mixed
+    return mixed + weights.diagonal(dim1=1, dim2=2)[:, :, None] * (current_values - values)
 
 
 def _triangle_logits(scores: Tensor, present: Tensor, current_scores: Tensor, segments: Tensor) -> Tensor:
@@ -141,12 +153,14 @@ class _Carry:
         same = segment == self.segment.view(shape)
         return torch.where(same, self.top.view(shape), _MASKED)
 
-    def attend(self, logits: Tensor, values: Tensor, segments: Tensor) -> Tensor:
+    def attend(self, logits: Tensor, values: Tensor, segments: Tensor, current_values: Tensor | None) -> Tensor:
         carried = self._top_for(segments)  # (batch, chunk)
         top = torch.maximum(logits.detach().amax(dim=2), carried).clamp(min=_FLOOR)  # (batch, chunk)
         weights = (logits - top[:, :, None]).exp()  # (batch, chunk, chunk)
         share = (carried - top).exp()  # (batch, chunk)
-        weighted = weights @ values + share[:, :, None] * self.weighted[:, None, :]  # (batch, chunk, dim)
+        weighted = (
+            _mix(weights, values, current_values) + share[:, :, None] * self.weighted[:, None, :]
+        )  # (batch, chunk, dim)
         weight = weights.sum(dim=2) + share * self.weight[:, None]  # (batch, chunk)
         # The largest score counts exp(0), so less than 1 means nothing at all; a tiny divisor there would make the
         # gradients overflow.

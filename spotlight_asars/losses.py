@@ -4,6 +4,8 @@ Ranking losses, ``f(positive, negative, mask=None)`` as in the host, and their r
 Positive predictions have any shape, such as (batch, time). Negative ones have the same shape, or one axis more in
 front, (negatives, batch, time), as in the host's adaptive hinge loss. The mask has the shape of the positive ones;
 False entries count nothing, and the mean is over the others. Where the mask leaves nothing, the loss is 0.
+
+A negative prediction of -inf is none: a sample shared by many targets hits some of them, and must not count there.
 """
 
 import torch
@@ -15,8 +17,8 @@ from spotlight_asars.host import losses as host_losses
 
 def bpr_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
     """Bayesian personalised ranking, ``-log sigmoid(r+ - r-)``, the mean over negatives (paper Eq. 21)."""
-    positive, negative = _prepared(positive, negative, mask)
-    return _mean(-F.logsigmoid(positive - negative).mean(dim=0), mask)
+    positive, negative, there = _prepared(positive, negative, mask)
+    return _mean(_mean_of_negatives(-F.logsigmoid(positive - negative), there), mask)
 
 
 def top1_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -25,14 +27,14 @@ def top1_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) ->
 
     Hidasi et al. 2016; paper Eq. 22 has the sign of the difference turned round and the positive in the square.
     """
-    positive, negative = _prepared(positive, negative, mask)
-    return _mean((torch.sigmoid(negative - positive) + torch.sigmoid(negative**2)).mean(dim=0), mask)
+    positive, negative, there = _prepared(positive, negative, mask)
+    return _mean(_mean_of_negatives(torch.sigmoid(negative - positive) + torch.sigmoid(negative**2), there), mask)
 
 
 def hinge_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
     """Hinge, ``max(0, 1 + r- - r+)``, the mean over negatives (paper Eq. 23 has the sign turned round)."""
-    positive, negative = _prepared(positive, negative, mask)
-    return _mean(F.relu(1.0 + negative - positive).mean(dim=0), mask)
+    positive, negative, there = _prepared(positive, negative, mask)
+    return _mean(_mean_of_negatives(F.relu(1.0 + negative - positive), there), mask)
 
 
 def cross_entropy_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -41,7 +43,9 @@ def cross_entropy_loss(positive: Tensor, negative: Tensor, mask: Tensor | None =
 
     ``-r+ + log(exp(r+) + sum exp(r-))``. It is the full softmax where the negatives are all other items.
     """
-    positive, negative = _prepared(positive, negative, mask)
+    positive, negative, there = _prepared(positive, negative, mask)
+    if there is not None:
+        negative = negative.masked_fill(~there, -torch.inf)
     everything = torch.cat([positive[None], negative])  # (1 + negatives, ...)
     return _mean(everything.logsumexp(dim=0) - positive, mask)
 
@@ -73,17 +77,47 @@ def sampled_cross_entropy_loss(
     return cross_entropy_loss(positive, negative, mask)
 
 
-def bpr_max_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None, regularization: float = 1.0) -> Tensor:
+def bpr_max_loss(
+    positive: Tensor,
+    negative: Tensor,
+    mask: Tensor | None = None,
+    regularization: float = 1.0,
+    elu: float | None = None,
+) -> Tensor:
     """
     BPR-max (Hidasi and Karatzoglou 2018, Eq. 12).
 
     ``-log sum_j s_j sigmoid(r+ - r_j) + regularization * sum_j s_j r_j ** 2``, s the softmax over the negatives only.
+
+    Parameters
+    ----------
+    positive, negative, mask :
+        As for every loss here.
+    regularization : float, optional
+    elu : float, optional
+        Pass the predictions through an exponential linear unit that saturates at ``-elu``, as its authors do: the
+        penalty then leaves negatives alone once they are low. It keeps the order, so rankings are those of the
+        predictions themselves.
     """
-    positive, negative = _prepared(positive, negative, mask)
-    log_share = negative.log_softmax(dim=0)  # (negatives, ...)
+    positive, negative, there = _prepared(positive, negative, mask)
+    if elu is not None:
+        positive, negative = F.elu(positive, elu), F.elu(negative, elu)
+    log_share = _log_share(negative, there)  # (negatives, ...)
     ranking = -torch.logsumexp(log_share + F.logsigmoid(positive - negative), dim=0)
     penalty = (log_share.exp() * negative**2).sum(dim=0)
-    return _mean(ranking + regularization * penalty, mask)
+    return _mean(_where_any(ranking + regularization * penalty, there), mask)
+
+
+def top1_max_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
+    """
+    TOP1-max (Hidasi and Karatzoglou 2018, Eq. 8).
+
+    ``sum_j s_j (sigmoid(r_j - r+) + sigmoid(r_j ** 2))``, s the softmax over the negatives only.
+    """
+    positive, negative, there = _prepared(positive, negative, mask)
+    share = _log_share(negative, there).exp()  # (negatives, ...)
+    each = torch.sigmoid(negative - positive) + torch.sigmoid(negative**2)
+    return _mean(_where_any((share * each).sum(dim=0), there), mask)
 
 
 LOSSES = {
@@ -95,11 +129,16 @@ LOSSES = {
     "cross_entropy": cross_entropy_loss,
     "sampled_cross_entropy": sampled_cross_entropy_loss,
     "bpr_max": bpr_max_loss,
+    "top1_max": top1_max_loss,
 }
 
 
-def _prepared(positive: Tensor, negative: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Both with zero where masked out, and the negatives with their axis in front, (negatives, ...)."""
+def _prepared(positive: Tensor, negative: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """
+    Both with zero where masked out, the negatives with their axis in front, and where there are negatives.
+
+    The last is None where all are there; else the others, given as -inf, are zero.
+    """
     if negative.dim() == positive.dim():
         negative = negative[None]
     if negative.shape[1:] != positive.shape:
@@ -109,13 +148,38 @@ def _prepared(positive: Tensor, negative: Tensor, mask: Tensor | None) -> tuple[
         )
     if not len(negative):
         raise ValueError("there are no negative predictions: draw at least one for each positive")
+    there = None
+    nothing = negative.isneginf()
+    if nothing.any():
+        there = ~nothing
+        negative = negative.masked_fill(nothing, 0.0)
     if mask is None:
-        return positive, negative
+        return positive, negative, there
     if mask.shape != positive.shape:
         raise ValueError(f"the mask has shape {tuple(mask.shape)} and positive predictions {tuple(positive.shape)}")
     # Here and not only in the loss: there, an infinite score at a masked entry would still make its gradient NaN.
     kept = mask.bool()
-    return torch.where(kept, positive, 0.0), torch.where(kept, negative, 0.0)
+    return torch.where(kept, positive, 0.0), torch.where(kept, negative, 0.0), there
+
+
+def _mean_of_negatives(values: Tensor, there: Tensor | None) -> Tensor:
+    """(negatives, ...) to (...)."""
+    if there is None:
+        return values.mean(dim=0)
+    return values.masked_fill(~there, 0.0).sum(dim=0) / there.sum(dim=0).clamp(min=1)
+
+
+def _log_share(negative: Tensor, there: Tensor | None) -> Tensor:
+    """Logarithm of each negative's share of their softmax, (negatives, ...); finite, and about none where none is."""
+    if there is not None:
+        # Not -inf, which would make the gradients NaN where there is no negative at all.
+        negative = negative.masked_fill(~there, torch.finfo(negative.dtype).min / 4)
+    return negative.log_softmax(dim=0)
+
+
+def _where_any(loss: Tensor, there: Tensor | None) -> Tensor:
+    """The loss, zero at positives that have no negative."""
+    return loss if there is None else torch.where(there.any(dim=0), loss, 0.0)
 
 
 def _mean(loss: Tensor, mask: Tensor | None) -> Tensor:

@@ -1,4 +1,9 @@
-"""Local negative sampling: by popularity inside the mini-batch, never from a user's own history (paper section 2.4)."""
+"""
+Negative sampling.
+
+Local, by popularity inside the mini-batch and never from a user's own history (paper section 2.4); or shared, where all
+targets of a mini-batch have the same negatives: its other targets, and items drawn by a power of their popularity.
+"""
 
 import numpy as np
 import torch
@@ -113,6 +118,34 @@ def sample_local_items(
                 items[row], history[rows == row], seen, num_negative_samples, generator
             )
     return negatives, fallbacks
+
+
+class PopularitySampler:
+    """
+    Draws items in proportion to a power of their popularity (Hidasi and Karatzoglou 2018, section 3.1).
+
+    Parameters
+    ----------
+    popularity : float tensor of shape (num_items,)
+        The padding's is 0, and it is never drawn.
+    alpha : float
+        1 is by popularity, 0 uniform.
+    """
+
+    def __init__(self, popularity: Tensor, alpha: float) -> None:
+        weights = torch.where(popularity > 0, popularity.double() ** alpha, 0.0)
+        self._cumulative = weights.cumsum(0)  # (num_items,)
+        self._log_share = (weights / self._cumulative[-1]).log().float()
+
+    def draw(self, samples: int, generator: torch.Generator | None = None) -> Tensor:
+        """Item ids, with replacement, in O(samples log items); shape (samples,)."""
+        total = self._cumulative[-1]
+        uniform = torch.rand(samples, dtype=torch.float64, device=total.device, generator=generator)
+        return torch.searchsorted(self._cumulative, uniform * total, right=True).clamp(max=len(self._cumulative) - 1)
+
+    def log_share(self, items: Tensor) -> Tensor:
+        """Logarithm of the probability that a draw is of these items; the shape of `items`."""
+        return self._log_share[items]
 
 
 def log_popularity(items: Tensor, wanted: Tensor) -> Tensor:

@@ -10,6 +10,9 @@ import pandas as pd
 import pytest
 
 from spotlight_asars import cli
+from spotlight_asars.experiments import compare as comparison
+from spotlight_asars.experiments.settings import NetSettings, describe, write_settings
+from spotlight_asars.experiments.systems import system_names
 
 COLUMNS = ["--format", "csv", "--columns", "user,item,time"]
 QUICK = ["--models", "gru4rec,asars_time_user", "--epochs", "2", "--quiet"]
@@ -102,6 +105,61 @@ class TestCompare:
         code, out, err = run(capsys, "compare", *arguments)
         assert code == 0 and "gru4rec (1 of 1)" in err and "epochs" in err and "epochs:" not in out
 
+    def test_all_files_are_there(self, results, tmp_path):
+        pytest.importorskip("matplotlib")
+        files = ["curves.csv", "mrr_at_k.png", "peak_memory.png", "results.json", "runs", "table.csv"]
+        assert sorted(os.listdir(tmp_path / "out")) == [*files, "training_speed.png"]
+        assert sorted(os.listdir(tmp_path / "out" / "runs")) == ["asars_time_user-seed0.npz", "gru4rec-seed0.npz"]
+        assert all(name in results[0].splitlines()[-1] for name in files if name != "runs")
+
+    def test_the_same_command_takes_finished_runs(self, log, tmp_path, capsys):
+        arguments = ["compare", "--data", log, *COLUMNS, "--models", "gru4rec,vsknn", "--epochs", "1"]
+        arguments += ["--out", tmp_path / "out"]
+        run(capsys, *arguments)
+        first = (tmp_path / "out" / "results.json").read_text()
+        code, _, err = run(capsys, *arguments)
+        assert code == 0 and err.count("taken from") == 2 and "epochs:" not in err
+        assert (tmp_path / "out" / "results.json").read_text() == first
+
+    def test_seeds_twins_and_what_counts(self, log, tmp_path, capsys):
+        arguments = ["--models", "asars_time_att,popularity", "--epochs", "1", "--seeds", "2", "--twins", "--quiet"]
+        code, out, err = run(capsys, "compare", "--data", log, *COLUMNS, *arguments, "--out", tmp_path / "out")
+        assert (code, err) == (0, "") and "mean of seeds 0 to 1" in out and "the twin" in out
+        models = json.loads((tmp_path / "out" / "results.json").read_text())["models"]
+        assert len(models["asars_time_att"]["seeds"]) == 2 and "dwell_gain" in models["asars_time_att"]
+        assert models["popularity"]["epochs"] is None and len(models["popularity"]["seeds"]) == 1
+
+    def test_parameter_files(self, log, tmp_path, capsys):
+        small = NetSettings("gru4rec", embedding_dim=8, representation_options={"hidden_dim": 8})
+        write_settings(tmp_path / "gru4rec.json", small)
+        arguments = [*QUICK, "--parameters", tmp_path, "--out", tmp_path / "out"]
+        assert run(capsys, "compare", "--data", log, *COLUMNS, *arguments)[0] == 0
+        models = json.loads((tmp_path / "out" / "results.json").read_text())["models"]
+        assert list(models) == ["gru4rec", "asars_time_user"]
+        assert models["gru4rec"]["settings"] == describe(small)
+        assert models["gru4rec"]["settings_from"] == str(tmp_path / "gru4rec.json")
+        assert models["asars_time_user"]["settings_from"] == "built in"
+
+    def test_without_matplotlib_the_rest_is_written(self, log, tmp_path, capsys, monkeypatch):
+        monkeypatch.setattr("spotlight_asars.experiments.figures.Figure", None)
+        arguments = ["--data", log, *COLUMNS, "--models", "popularity", "--out", tmp_path / "out"]
+        code, _, err = run(capsys, "compare", *arguments)
+        assert code == 0 and "pip install matplotlib" in err
+        assert sorted(os.listdir(tmp_path / "out")) == ["curves.csv", "results.json", "runs", "table.csv"]
+
+    def test_a_log_without_users_is_told_once(self, log, tmp_path, capsys):
+        frame = pd.read_csv(log)
+        frame["session"] = frame.user * 100 + (frame.time - 1_400_000_000) // 43_200
+        frame.to_csv(tmp_path / "log.csv", index=False)
+        arguments = ["--data", tmp_path / "log.csv", "--format", "csv", "--columns", "-,item,time,session"]
+        arguments += ["--models", "bpr_mf,popularity", "--epochs", "1", "--filters", "1,2,1"]
+        code, _, err = run(capsys, "compare", *arguments, "--out", tmp_path / "out")
+        assert code == 0 and err.count("names no users: bpr_mf will have none to learn from") == 1
+
+    def test_all_systems_by_one_word(self):
+        options = cli._parser().parse_args(["compare", "--models", "gru4rec,all"])
+        assert options.models[0] == "gru4rec" and sorted(options.models) == sorted(set(system_names()))
+
     def test_the_simulator_is_the_default(self):
         """What the README's first command runs; the run itself takes minutes."""
         options = cli._parser().parse_args(["compare"])
@@ -158,6 +216,10 @@ class TestWrongInput:
             (["compare", "--train", "a.csv", "--test", "b.csv", *COLUMNS, "--filters", "1,2,1"], "taken as they are"),
             (["compare", "--train", "a.csv", "--test", "b.csv", *COLUMNS, "--test-share", ".5"], "taken as they are"),
             (["compare", "--models", "asars"], "asars_time_user"),
+            (["compare", "--parameters", "nowhere"], "no such folder of parameter files"),
+            (["compare", "--parameters", "."], "gru4rec.json"),
+            (["compare", "--seeds", "0"], "at least 1"),
+            (["compare", "--seeds", "2", "--seed", "4294967295"], "largest seed"),
             (["compare", "--models", ","], "at least one name"),
             (["compare", "--epochs", "0"], "at least 1"),
             (["compare", "--seed", "-1"], "whole number"),
@@ -200,6 +262,24 @@ class TestWrongInput:
         code, _, err = run(capsys, "compare", "--data", log, *COLUMNS, *QUICK, "--out", tmp_path / "out")
         assert code == 130 and "interrupted" in err and not (tmp_path / "out").exists()
 
+    def test_an_interrupt_says_that_finished_runs_are_kept(self, log, tmp_path, capsys, monkeypatch):
+        train = comparison.train_and_test
+
+        def stopped(settings, *arguments):
+            if settings.representation != "gru4rec":
+                raise KeyboardInterrupt
+            return train(settings, *arguments)
+
+        out = tmp_path / "out"
+        arguments = ["compare", "--data", log, *COLUMNS, *QUICK, "--out", out]
+        monkeypatch.setattr(comparison, "train_and_test", stopped)
+        code, _, err = run(capsys, *arguments)
+        assert code == 130 and err.count("\n") == 1
+        assert f"kept in {out / 'runs'}: the same command goes on from there" in err
+        assert os.listdir(out) == ["runs"] and os.listdir(out / "runs") == ["gru4rec-seed0.npz"]
+        monkeypatch.setattr(comparison, "train_and_test", train)
+        assert run(capsys, *arguments)[0] == 0 and (out / "results.json").exists()
+
     def test_a_gpu_that_is_not_there(self, log, tmp_path, capsys, monkeypatch):
         monkeypatch.setattr("torch.cuda.is_available", lambda: False)
         code, _, err = run(capsys, "compare", "--data", log, *COLUMNS, *QUICK, "--use-cuda", "--out", tmp_path / "out")
@@ -211,12 +291,7 @@ class TestWrongInput:
         assert code == 0 and "100.0% of the test events lie before the last training event" in out
 
     def test_a_run_that_diverges_is_one_line(self, log, tmp_path, capsys, monkeypatch):
-        monkeypatch.setattr(cli, "settings_of", lambda name: cli_settings(learning_rate=1e30))
+        wild = NetSettings("asars_time_user", optimizer="adam", learning_rate=1e30)
+        monkeypatch.setattr(cli, "settings_of", lambda name: wild)
         code, _, err = run(capsys, "compare", "--data", log, *COLUMNS, *QUICK, "--out", tmp_path / "out")
         assert code == 2 and "lower learning_rate" in err and err.count("\n") == 1
-
-
-def cli_settings(**settings):
-    from spotlight_asars.experiments.settings import SystemSettings
-
-    return SystemSettings(optimizer="adam", **settings)

@@ -87,6 +87,10 @@ class TestWriteWhole:
         assert (tmp_path / "results.json").read_bytes() == text.encode("utf-8")
         assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
 
+    def test_writes_bytes_as_they_are(self, tmp_path):
+        write_whole(tmp_path / "run.npz", b"\r\n\x00\xff")
+        assert (tmp_path / "run.npz").read_bytes() == b"\r\n\x00\xff"
+
     def test_replaces(self, tmp_path):
         path = tmp_path / "results.json"
         path.write_text("a longer text that stood there before")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import gammainc
 
 from spotlight_asars.datasets._synthetic_world import Behaviour, World
 
@@ -18,6 +19,7 @@ ARRIVAL_DAYS = 10.0  # users begin over this long
 GAP_MEDIAN_DAYS = 1.0
 GAP_SPREAD = 1.0  # the standard deviation of the gap's logarithm
 SHORTEST_GAP = 3660.0  # seconds; a session ends after one hour
+SHORTEST_DWELL = 1.0  # seconds; two events of a user never have the same time
 LONGEST_DWELL = 1800.0  # seconds, well below
 SHORTEST_SESSION = 2
 LONGEST_SESSION = 60
@@ -84,6 +86,28 @@ def timestamps_of(sessions: Sessions, dwells: np.ndarray, random: np.random.Rand
     return elapsed + np.repeat(starts[sessions.users], sessions.lengths)
 
 
+def draw_dwells(behaviour: Behaviour, on_target: np.ndarray, random: np.random.RandomState) -> np.ndarray:
+    """Whole seconds from 1 to LONGEST_DWELL, longer where the item is of the target category, (draws,)."""
+    scales = np.where(on_target, behaviour.dwell_scale, behaviour.dwell_scale_off_target)
+    return np.clip(np.round(random.gamma(behaviour.dwell_shape, scales)), SHORTEST_DWELL, LONGEST_DWELL)
+
+
+def dwell_distribution(behaviour: Behaviour) -> tuple[np.ndarray, np.ndarray]:
+    """
+    The distribution that `draw_dwells` draws from, exact.
+
+    Returns
+    -------
+    (dwells, probabilities) : arrays of float64, (dwells,) and (2, dwells)
+        Every dwell there is, and how likely it is on items off (row 0) and of (row 1) the target category.
+    """
+    dwells = np.arange(SHORTEST_DWELL, LONGEST_DWELL + 1.0)
+    scales = np.array([behaviour.dwell_scale_off_target, behaviour.dwell_scale])
+    edges = (dwells[:-1] + 0.5) / scales[:, None]  # (2, dwells - 1); what lies outside is held at the ends
+    below = gammainc(behaviour.dwell_shape, edges)
+    return dwells, np.diff(below, axis=1, prepend=0.0, append=1.0)  # (2, dwells)
+
+
 class Walk:
     """
     Draws the items and dwells of all events.
@@ -140,8 +164,7 @@ class Walk:
         behaviour = self._behaviour
         items = self._draw_items(sessions, position, weights[:, :position])
         on_target = self._world.item_categories[items] == self._targets[sessions]
-        scales = np.where(on_target, behaviour.dwell_scale, behaviour.dwell_scale_off_target)
-        dwells = np.clip(np.round(self._random.gamma(behaviour.dwell_shape, scales)), 1.0, LONGEST_DWELL)
+        dwells = draw_dwells(behaviour, on_target, self._random)
         events = self._sessions.firsts[sessions] + position
         self._items[events] = items
         self._dwells[events] = dwells

@@ -7,7 +7,7 @@ import numpy as np
 
 from spotlight_asars.cross_validation import TimeSplit, align_test, filter_support, time_based_split
 from spotlight_asars.datasets import FORMATS, SupportFilters, presets
-from spotlight_asars.datasets.synthetic import generate_sessions
+from spotlight_asars.datasets.synthetic import SyntheticLog, generate_sessions
 from spotlight_asars.errors import InputError
 from spotlight_asars.sessions import SESSION_GAP, SessionInteractions
 
@@ -52,11 +52,21 @@ class LogChoice:
 
 @dataclass(frozen=True)
 class PreparedLog:
-    """A log ready to train and test on, and its description for ``results.json``."""
+    """
+    A log ready to train and test on, and its description for ``results.json``.
+
+    Attributes
+    ----------
+    split : TimeSplit
+    dataset, protocol : dict
+    synthetic : SyntheticLog or None
+        The log before filters and split, with its truth, where the simulator made it.
+    """
 
     split: TimeSplit
     dataset: dict
     protocol: dict
+    synthetic: SyntheticLog | None = None
 
 
 def prepare_log(choice: LogChoice) -> PreparedLog:
@@ -68,6 +78,7 @@ def prepare_log(choice: LogChoice) -> PreparedLog:
     InputError
         If the choice or the log is wrong.
     """
+    synthetic = None
     if choice.train is not None or choice.test is not None:
         if choice.train is None or choice.test is None:
             raise InputError("only one of --train and --test is given: give both, or one whole log with --data")
@@ -77,8 +88,8 @@ def prepare_log(choice: LogChoice) -> PreparedLog:
     else:
         if choice.data is None:
             name, preset = "synthetic", presets.PAPER
-            log = generate_sessions(**SIMULATED, random_state=choice.seed).log
-            whole = SessionInteractions.from_log(log, session_gap=choice.session_gap)
+            synthetic = generate_sessions(**SIMULATED, random_state=choice.seed)
+            whole = SessionInteractions.from_log(synthetic.log, session_gap=choice.session_gap)
         else:
             name, preset = choice.data.name, _format(choice).filters
             whole = _read(choice.data, choice)
@@ -90,7 +101,7 @@ def prepare_log(choice: LogChoice) -> PreparedLog:
         )
         split = time_based_split(whole, choice.test_share)
     protocol = {"split": how, "events_read": events_read, **_describe_loss(split)}
-    return PreparedLog(split, {"name": name, **_describe(split)}, protocol)
+    return PreparedLog(split, {"name": name, **_describe(split)}, protocol, synthetic)
 
 
 def _format(choice: LogChoice):

@@ -1,6 +1,5 @@
 """How the session-aware model fits: epoch by epoch through the host's own `fit`, with validation and best weights."""
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -17,10 +16,11 @@ from spotlight_asars.interactions import SessionSequences, as_session_sequences
 from spotlight_asars.losses import LOSSES
 from spotlight_asars.progress import progress
 from spotlight_asars.rows import ITEM, TARGET
-from spotlight_asars.sampling import SeenItems, log_popularity, sample_local_items
+from spotlight_asars.sampling import SeenItems
 from spotlight_asars.sequence.batches import like_length_batches
 from spotlight_asars.sequence.host_step import EventRows, HostStep, TargetStates
-from spotlight_asars.sequence.scoring import score_all_items, score_items
+from spotlight_asars.sequence.negatives import LocalNegatives, Negatives, SharedNegatives
+from spotlight_asars.sequence.scoring import score_all_items
 
 ALL_ITEMS_LOSS = "cross_entropy"
 SAMPLED_LOSS = "sampled_cross_entropy"
@@ -66,24 +66,7 @@ class SessionFitting(ImplicitSequenceModel):
         targets, net = user_representation, self._net.net
         if self._loss == ALL_ITEMS_LOSS:
             return score_all_items(net, targets.states, self._num_items)
-        negatives, fallbacks = sample_local_items(
-            targets.events[:, :, ITEM], targets.users, self._net.seen, self._num_negative_samples
-        )
-        if fallbacks and not self._fallback_said:
-            self._fallback_said = True
-            warnings.warn(
-                "a user has every item of his mini-batch, so his negatives are drawn from all items by popularity; "
-                "a larger batch_size makes this rarer (said once)",
-                stacklevel=2,
-            )
-        negatives = negatives[:, targets.is_target]  # (negatives, targets)
-        scores = score_items(net, targets.states, negatives)
-        if self._loss == SAMPLED_LOSS:
-            # Only differences to the positive count, so its own correction may stand here, with the other sign.
-            wanted = torch.cat([negatives, targets.items[None]])  # (negatives + 1, targets)
-            log_q = log_popularity(targets.events[:, :, ITEM], wanted)
-            scores = scores - log_q[:-1] + log_q[-1]
-        return scores
+        return self._net.negatives.score(net, targets, corrected=self._loss == SAMPLED_LOSS)
 
     def _get_multiple_negative_predictions(
         self, shape: torch.Size, user_representation: TargetStates, n: int = 5
@@ -178,11 +161,11 @@ class SessionFitting(ImplicitSequenceModel):
         verbose: bool,
         callbacks: tuple[Callback, ...],
     ) -> None:
-        seen = self._seen_items(sequences)
+        negatives = self._negatives_of(sequences)
         kept_loss, kept_state, kept_epoch = np.inf, self._state(), 0
         bar = progress(range(self._n_iter), verbose, "epochs")
         for epoch in bar:
-            record = self._fit_epoch(sequences, validation, seen)
+            record = self._fit_epoch(sequences, validation, negatives)
             if not np.isfinite([record.loss, record.validation_loss or 0.0]).all():
                 self._restore(kept_state)
                 raise InputError(
@@ -210,14 +193,14 @@ class SessionFitting(ImplicitSequenceModel):
         self._optimizer.load_state_dict(optimizer)
 
     def _fit_epoch(
-        self, sequences: SessionSequences, validation: SessionSequences | None, seen: SeenItems
+        self, sequences: SessionSequences, validation: SessionSequences | None, negatives: Negatives | None
     ) -> EpochRecord:
         """One pass over the rows through the host's `fit`, a mini-batch a call."""
         self._net.train()  # the host leaves it in evaluation mode after predict
         rows = np.flatnonzero(sequences.targets_a_row)
         batches = like_length_batches(sequences.lengths[rows], self._batch_size, self._random_state)
         total, begin = 0.0, perf_counter()
-        with self._host_loop(seen) as step:
+        with self._host_loop(negatives) as step:
             for batch in batches:
                 events = sequences.padded_events(rows[batch])  # (batch, time, channel)
                 loss = self._fit_batch(step, events)
@@ -228,7 +211,7 @@ class SessionFitting(ImplicitSequenceModel):
         return EpochRecord(
             len(self.epoch_records),
             total / sequences.num_targets,
-            None if validation is None or not np.isfinite(total) else self._mean_loss_of(validation, seen),
+            None if validation is None or not np.isfinite(total) else self._mean_loss_of(validation, negatives),
             seconds,
             int(sequences.lengths[rows].sum()),
         )
@@ -245,24 +228,24 @@ class SessionFitting(ImplicitSequenceModel):
         return step.take_loss()
 
     @contextmanager
-    def _host_loop(self, seen: SeenItems) -> Iterator[HostStep]:
+    def _host_loop(self, negatives: Negatives | None) -> Iterator[HostStep]:
         """While it is open, the host's `fit` takes one step on the target events of what it is given."""
         net, n_iter, loss_func = self._net, self._n_iter, self._loss_func
-        step = HostStep(net, seen, loss_func)
+        step = HostStep(net, negatives, loss_func)
         self._net, self._n_iter, self._loss_func = step, 1, step.measure
         try:
             yield step
         finally:
             self._net, self._n_iter, self._loss_func = net, n_iter, loss_func
 
-    def _mean_loss_of(self, sequences: SessionSequences, seen: SeenItems) -> float:
+    def _mean_loss_of(self, sequences: SessionSequences, negatives: Negatives | None) -> float:
         """Mean loss a target, without dropout; the negatives, where any are drawn, are the same at each call."""
         self._net.eval()
         total = 0.0
         with (
             torch.no_grad(),
             torch.random.fork_rng(devices=self._cuda_devices),
-            self._host_loop(seen) as step,
+            self._host_loop(negatives) as step,
         ):
             torch.manual_seed(0)
             for rows in like_length_batches(sequences.lengths, self._batch_size):
@@ -273,11 +256,17 @@ class SessionFitting(ImplicitSequenceModel):
                     total += float(step.measure(step(targets, events), negative)) * len(targets.items)
         return total / sequences.num_targets
 
-    def _seen_items(self, sequences: SessionSequences) -> SeenItems | None:
+    def _negatives_of(self, sequences: SessionSequences) -> Negatives | None:
         if self._loss == ALL_ITEMS_LOSS:
             return None
+        if self._sampling == "shared":
+            # Rows may overlap, but an event is a target only once.
+            targets = sequences.events[sequences.events[:, TARGET] != 0, ITEM]
+            popularity = torch.from_numpy(np.bincount(targets, minlength=self._num_items)).to(self._device)
+            return SharedNegatives(popularity, self._num_negative_samples, **self._sampling_options)
         event_users = np.repeat(sequences.user_ids, sequences.lengths)
-        return SeenItems(event_users, sequences.events[:, ITEM], self._num_users, self._num_items, self._device)
+        seen = SeenItems(event_users, sequences.events[:, ITEM], self._num_users, self._num_items, self._device)
+        return LocalNegatives(seen, self._num_negative_samples)
 
     @property
     def _device(self) -> torch.device:

@@ -7,7 +7,6 @@ import numpy as np
 from torch import Tensor, nn
 
 from spotlight_asars.rows import TARGET, USER
-from spotlight_asars.sampling import SeenItems
 from spotlight_asars.sequence.scoring import score_items, states_at_targets
 
 
@@ -46,10 +45,10 @@ class HostStep(nn.Module):
     beside their states, since negatives depend on the whole mini-batch.
     """
 
-    def __init__(self, net: nn.Module, seen: SeenItems | None, loss_func: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def __init__(self, net: nn.Module, negatives: object | None, loss_func: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__()
         self.net = net
-        self.seen = seen
+        self.negatives = negatives
         self._loss_func = loss_func
         self._loss: Tensor | None = None
 

@@ -14,6 +14,7 @@ from spotlight_asars.interactions import PADDING_ITEM, SessionSequences
 from spotlight_asars.losses import LOSSES
 from spotlight_asars.rows import DWELL, ITEM, NUM_CHANNELS, SESSION_START, TIME, UNKNOWN_TIME, USER, whole_seconds
 from spotlight_asars.sequence.fitting import ALL_ITEMS_LOSS, EpochRecord, SessionFitting
+from spotlight_asars.sequence.negatives import SAMPLINGS
 from spotlight_asars.sequence.registry import HOST_REPRESENTATIONS, representation_factory
 from spotlight_asars.sequence.requests import request_rows
 from spotlight_asars.sequence.scoring import (
@@ -55,6 +56,11 @@ class ASARSSequenceModel(SessionFitting):
         Further keywords of the net (see ``NetOptions``) and of the loss function.
     early_stopping : int, optional
         Epochs without a smaller validation loss after which `fit` stops; needs `validation`.
+    sampling : {'local', 'shared'}, optional
+        Negatives of each target's own, by popularity in the mini-batch and never of the user's history; or shared by
+        the mini-batch: its other targets, and `num_negative_samples` items by popularity to the power `alpha`.
+    sampling_options : dict, optional
+        ``{"alpha": 0.5}`` for 'shared'.
 
     Attributes
     ----------
@@ -84,6 +90,8 @@ class ASARSSequenceModel(SessionFitting):
         representation_options: dict | None = None,
         loss_options: dict | None = None,
         early_stopping: int = 10,
+        sampling: str = "local",
+        sampling_options: dict | None = None,
     ) -> None:
         if isinstance(loss, str) and loss not in LOSSES:
             raise ValueError(f"loss is {loss!r}: choose one of {', '.join(LOSSES)}")
@@ -99,6 +107,10 @@ class ASARSSequenceModel(SessionFitting):
             raise ValueError(f"the net was made with dwell={representation.dwell!r} and the model with {dwell!r}")
         if sparse and l2 and optimizer_func is None:
             raise ValueError("l2 is dense and does not go with sparse gradients: leave one out")
+        if sampling not in SAMPLINGS:
+            raise ValueError(f"sampling is {sampling!r}: choose one of {', '.join(SAMPLINGS)}")
+        if set(sampling_options or {}) - {"alpha"} or (sampling_options and sampling != "shared"):
+            raise ValueError(f"sampling_options are {sampling_options}: there is alpha, for sampling='shared'")
         if num_negative_samples < 1:
             raise ValueError(f"num_negative_samples is {num_negative_samples}: give at least 1")
         if dwell not in DWELL_RULES:
@@ -125,13 +137,13 @@ class ASARSSequenceModel(SessionFitting):
         self._representation_options = dict(representation_options or {})
         self._loss_options = dict(loss_options or {})
         self._early_stopping = early_stopping
+        self._sampling, self._sampling_options = sampling, {"alpha": 0.5, **(sampling_options or {})}
         self._num_users: int | None = None
         self.binning: ScottBinning | None = None
         self.gap_binning: ScottBinning | None = None
         self.item_vocabulary = self.user_vocabulary = None
         self.session_gap: float | None = None
         self.epoch_records: list[EpochRecord] = []
-        self._fallback_said = False
 
     @property
     def num_items(self) -> int | None:

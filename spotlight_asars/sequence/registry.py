@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 from torch import nn
 
-from spotlight_asars.sequence.baselines import GRU4RecNet
+from spotlight_asars.sequence.baselines import GRU4RecNet, WaveNetNet, YouTubeDNNNet
+from spotlight_asars.sequence.dynamics import AsarsDynamicsNet
+from spotlight_asars.sequence.factorization import BPRMFNet, FPMCNet, TimeSVDNet
 from spotlight_asars.sequence.representations import (
     AsarsTimeAttNet,
     AsarsTimeCatNet,
@@ -18,12 +20,18 @@ Factory = Callable[..., nn.Module]
 HOST_REPRESENTATIONS = ("pooling", "cnn", "lstm", "mixture")
 
 _REPRESENTATIONS: dict[str, Factory] = {
+    "bpr_mf": BPRMFNet,
+    "fpmc": FPMCNet,
+    "time_svd": TimeSVDNet,
+    "youtube_dnn": YouTubeDNNNet,
+    "wavenet_cnn": WaveNetNet,
     "gru4rec": GRU4RecNet,
     "asars_user_att": AsarsUserAttNet,
     "asars_user_cat": AsarsUserCatNet,
     "asars_time_att": AsarsTimeAttNet,
     "asars_time_cat": AsarsTimeCatNet,
     "asars_time_user": AsarsTimeUserNet,
+    "asars_dynamics": AsarsDynamicsNet,
 }
 
 

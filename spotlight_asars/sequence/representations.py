@@ -20,6 +20,8 @@ class AsarsUserCatNet(SessionNet):
 class AsarsTimeCatNet(SessionNet):
     """``asars_time_cat``: a recurrent layer over ``[e_item ; e_dwell]`` (paper section 3.2)."""
 
+    reads_dwell = True
+
     def _build(self, num_users: int, num_dwell_bins: int, sparse: bool) -> int:
         self.dwell_embeddings = UnitEmbedding(num_dwell_bins, self.options.dwell_dim, padding_idx=0, sparse=sparse)
         self.recurrent = self._new_recurrent(self.embedding_dim + self.options.dwell_dim)
@@ -27,13 +29,19 @@ class AsarsTimeCatNet(SessionNet):
 
     def encode(self, items: Tensor, events: Tensor, users: Tensor | None) -> Tensor:
         """The hidden states; under 'known' those that the newest event's dwell has not entered."""
-        dwell = self.dwell_embeddings(events[:, :, DWELL])  # (batch, time, dwell)
-        inputs = self.input_dropout(torch.cat([items, dwell], dim=2))  # (batch, time, embedding + dwell)
-        if self.dwell == "observed":
-            return self.recur(self.recurrent, events, inputs)
-        unknown = self.dwell_embeddings(events.new_full((1, 1), UNKNOWN_BIN)).expand_as(dwell)
-        newest = self.input_dropout(torch.cat([items, unknown], dim=2))
-        return self.recur(self.recurrent.with_newest, events, inputs, newest)[1]
+        return _hidden_with_dwell(self, items, events)[1]
+
+
+def _hidden_with_dwell(net: SessionNet, items: Tensor, events: Tensor) -> tuple[Tensor, Tensor]:
+    """Hidden states of each event once it is past, and while it is the newest; (batch, time, hidden) each."""
+    dwell = net.dwell_embeddings(events[:, :, DWELL])  # (batch, time, dwell)
+    inputs = net.input_dropout(torch.cat([items, dwell], dim=2))  # (batch, time, embedding + dwell)
+    if net.dwell == "observed":
+        hidden = net.recur(net.recurrent, events, inputs)
+        return hidden, hidden
+    unknown = net.dwell_embeddings(events.new_full((1, 1), UNKNOWN_BIN)).expand_as(dwell)
+    newest = net.input_dropout(torch.cat([items, unknown], dim=2))  # (batch, time, embedding + dwell)
+    return net.recur(net.recurrent.with_newest, events, inputs, newest)
 
 
 class AttentionNet(SessionNet):
@@ -52,12 +60,17 @@ class AttentionNet(SessionNet):
 
     def encode(self, items: Tensor, events: Tensor, users: Tensor | None) -> Tensor:
         """The attended state and, with the residual, the newest hidden one; see :meth:`SessionNet.encode`."""
-        hidden = self.recur(self.recurrent, events, self.input_dropout(items))  # (batch, time, hidden)
-        return self.mix(hidden, events, users)
+        hidden, current = self.hidden_states(items, events)  # (batch, time, hidden) each
+        return self.mix(hidden, current, events, users)
 
-    def mix(self, hidden: Tensor, events: Tensor, users: Tensor | None) -> Tensor:
+    def hidden_states(self, items: Tensor, events: Tensor) -> tuple[Tensor, Tensor]:
+        """The hidden state of each event once it is past, and while it is the newest; (batch, time, hidden) each."""
+        hidden = self.recur(self.recurrent, events, self.input_dropout(items))
+        return hidden, hidden
+
+    def mix(self, hidden: Tensor, current: Tensor, events: Tensor, users: Tensor | None) -> Tensor:
         """``q_t``, or ``[q_t ; h_t]`` with the residual: (batch, time, hidden) to (batch, time, state)."""
-        scores, current_scores = self.attention_scores(hidden, events, users)  # (batch, time) each
+        scores, current_scores = self.attention_scores(hidden, current, events, users)  # (batch, time) each
         if self.options.recency:
             # exp(fading * k) cancels in the softmax but for how far back an event lies.
             slope = self.fading * torch.arange(hidden.shape[1], device=hidden.device)  # (time,)
@@ -68,11 +81,14 @@ class AttentionNet(SessionNet):
             events[:, :, ITEM] != PADDING_ITEM,
             current_scores=current_scores,
             segments=self._segments(events),
+            current_values=None if current is hidden else current,
             form=self.options.attention,
         )
-        return torch.cat([attended, hidden], dim=2) if self.options.residual else attended
+        return torch.cat([attended, current], dim=2) if self.options.residual else attended
 
-    def attention_scores(self, hidden: Tensor, events: Tensor, users: Tensor | None) -> tuple[Tensor, Tensor]:
+    def attention_scores(
+        self, hidden: Tensor, current: Tensor, events: Tensor, users: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """
         The score of each event once it is past, and while it is the newest.
 
@@ -102,7 +118,9 @@ class AsarsUserAttNet(AttentionNet):
         self.attention = nn.Linear(self.options.hidden_dim, self.options.user_dim)
         return super()._build(num_users, num_dwell_bins, sparse)
 
-    def attention_scores(self, hidden: Tensor, events: Tensor, users: Tensor | None) -> tuple[Tensor, Tensor]:
+    def attention_scores(
+        self, hidden: Tensor, current: Tensor, events: Tensor, users: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """``p_k . e_u`` (Eq. 19), the same for the newest event."""
         keys = torch.tanh(self.attention(hidden))  # (batch, time, user)
         scores = (keys @ users[:, :, None])[:, :, 0]  # (batch, time)
@@ -117,16 +135,29 @@ class AsarsTimeAttNet(AttentionNet):
     proportion to ``exp(p_k . h_k)`` over k <= t.
     """
 
+    reads_dwell = True
+
     def _build(self, num_users: int, num_dwell_bins: int, sparse: bool) -> int:
         options = self.options
+        state_dim = super()._build(num_users, num_dwell_bins, sparse)
         self.dwell_embeddings = UnitEmbedding(num_dwell_bins, options.dwell_dim, padding_idx=0, sparse=sparse)
         self.time_recurrent = self._new_recurrent(options.dwell_dim)
         self.attention = nn.Linear(options.hidden_dim, options.hidden_dim)
+        if options.dwell_input:
+            self.recurrent = self._new_recurrent(self.embedding_dim + options.dwell_dim)
         if options.dwell_weight:
             self.dwell_weights = ZeroEmbedding(num_dwell_bins, 1, padding_idx=0, sparse=sparse)
-        return super()._build(num_users, num_dwell_bins, sparse)
+        return state_dim
 
-    def attention_scores(self, hidden: Tensor, events: Tensor, users: Tensor | None) -> tuple[Tensor, Tensor]:
+    def hidden_states(self, items: Tensor, events: Tensor) -> tuple[Tensor, Tensor]:
+        """See :meth:`AttentionNet.hidden_states`; the two differ where dwell is an input and the newest is unknown."""
+        if self.options.dwell_input:
+            return _hidden_with_dwell(self, items, events)
+        return super().hidden_states(items, events)
+
+    def attention_scores(
+        self, hidden: Tensor, current: Tensor, events: Tensor, users: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """
         ``p_k . h_k`` (Eq. 16).
 
@@ -139,8 +170,8 @@ class AsarsTimeAttNet(AttentionNet):
             return scores, scores
         unknown = torch.full_like(bins, UNKNOWN_BIN)
         newest = self.input_dropout(self.dwell_embeddings(unknown))  # (batch, time, dwell)
-        past, current = self.recur(self.time_recurrent.with_newest, events, dwell, newest)  # (batch, time, hidden)
-        return self._score(past, hidden, bins), self._score(current, hidden, unknown)
+        past_time, newest_time = self.recur(self.time_recurrent.with_newest, events, dwell, newest)
+        return self._score(past_time, hidden, bins), self._score(newest_time, current, unknown)
 
     def _score(self, time_states: Tensor, hidden: Tensor, bins: Tensor) -> Tensor:
         scores = (torch.tanh(self.attention(time_states)) * hidden).sum(dim=2)  # (batch, time)

@@ -14,7 +14,7 @@ from spotlight_asars.interactions import SessionSequences
 from spotlight_asars.layers import without_padding
 from spotlight_asars.rows import ITEM, TARGET
 from spotlight_asars.sequence.batches import like_length_batches
-from spotlight_asars.sequence.session_net import SessionNet, dot_product_scores, dot_product_scores_of_all
+from spotlight_asars.sequence.session_net import SessionNet, dot_product_scores, dot_product_scores_of_shared
 
 DOT_PRODUCT_NETS = (SessionNet, PoolNet, LSTMNet, CNNNet)
 
@@ -121,13 +121,18 @@ def score_all_items(net: nn.Module, states: Tensor, num_items: int) -> Tensor:
     -------
     tensor of shape (targets, num_items - 1)
     """
-    if isinstance(net, SessionNet):
-        return net.score_all(states)
     if scores_by_dot_product(net):
-        return dot_product_scores_of_all(net, states, num_items)
+        return score_shared_items(net, states)
     items = torch.arange(1, num_items, device=states.device)  # (items,)
     scores = [_forward(net, state.expand(len(items), *state.shape), items) for state in states]
     return torch.stack(scores) if scores else states.new_zeros(0, len(items))  # (targets, items)
+
+
+def score_shared_items(net: nn.Module, states: Tensor, items: Tensor | None = None) -> Tensor:
+    """Scores of the same items for all states, all but the padding by default: (targets, items)."""
+    if isinstance(net, SessionNet):
+        return net.score_shared(states, items)
+    return dot_product_scores_of_shared(net, states, items)
 
 
 def _forward(net: nn.Module, states: Tensor, items: Tensor) -> Tensor:

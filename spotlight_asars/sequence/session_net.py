@@ -52,6 +52,8 @@ class NetOptions:
         Whether the recurrent layers' states are carried over a whole row or reset at each session start.
     context : tuple of str
         Further kinds of time that enter beside the items: 'session_gap', 'session_duration', 'hour', 'weekday'.
+    dwell_input : bool
+        Let the recurrent layer over items read each event's dwell beside its item, in the nets that attend by dwell.
     dwell_weight : bool
         Add to an event's attention score a weight learned for its dwell bin alone.
     recency : bool
@@ -70,6 +72,7 @@ class NetOptions:
     recurrent: str = "lstm"
     hidden_scope: str = "sequence"
     context: tuple[str, ...] = ()
+    dwell_input: bool = False
     dwell_weight: bool = False
     recency: bool = False
 
@@ -133,6 +136,7 @@ class SessionNet(nn.Module):
     """
 
     has_users = False
+    reads_dwell = False
 
     def __init__(
         self,
@@ -311,9 +315,9 @@ class SessionNet(nn.Module):
         """
         return dot_product_scores(self, states, items)
 
-    def score_all(self, states: Tensor) -> Tensor:
-        """Scores of all items but the padding, (targets, items - 1)."""
-        return dot_product_scores_of_all(self, states, self.num_items)
+    def score_shared(self, states: Tensor, items: Tensor | None = None) -> Tensor:
+        """Scores of the same items for all states, (targets, items); of all but the padding by default."""
+        return dot_product_scores_of_shared(self, states, items)
 
 
 def dot_product_scores(net: nn.Module, states: Tensor, items: Tensor) -> Tensor:
@@ -322,13 +326,15 @@ def dot_product_scores(net: nn.Module, states: Tensor, items: Tensor) -> Tensor:
     return (embedded * states).sum(dim=-1) + net.item_biases(items)[..., 0]
 
 
-def dot_product_scores_of_all(net: nn.Module, states: Tensor, num_items: int) -> Tensor:
-    """The same for all items but the padding: (targets, dim) to (targets, num_items - 1)."""
-    if hasattr(net.item_embeddings, "weight"):
-        embedded = net.item_embeddings.weight[1:]  # (items - 1, dim)
-    else:  # an item embedding that is no plain table
-        embedded = net.item_embeddings(torch.arange(1, num_items, device=states.device)[None])[0]
-    return torch.addmm(net.item_biases.weight[1:, 0], states, embedded.T)
+def dot_product_scores_of_shared(net: nn.Module, states: Tensor, items: Tensor | None = None) -> Tensor:
+    """The same for items shared by all states, all but the padding by default: (targets, dim) to (targets, items)."""
+    biases = net.item_biases.weight[:, 0]  # (num_items,)
+    if items is None and hasattr(net.item_embeddings, "weight"):
+        return torch.addmm(biases[1:], states, net.item_embeddings.weight[1:].T)
+    if items is None:  # an item embedding that is no plain table
+        items = torch.arange(1, len(biases), device=states.device)
+    embedded = net.item_embeddings(items[None])[0]  # (items, dim)
+    return torch.addmm(net.item_biases(items)[:, 0], states, embedded.T)
 
 
 def as_events(sequences: Tensor) -> Tensor:

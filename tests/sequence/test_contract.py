@@ -6,12 +6,15 @@ import torch
 
 from spotlight_asars import ASARSSequenceModel, host
 from spotlight_asars.rows import DWELL, ITEM, NUM_CHANNELS, SESSION_START, USER
+from spotlight_asars.sequence.dynamics import DriftingUserNet
 from spotlight_asars.sequence.registry import representation_factory, representation_names
 from spotlight_asars.sequence.scoring import states_after
 
 HOST_NETS = ["pooling", "cnn", "lstm"] + (["mixture"] if host.NAME == "spotlight" else [])
 ALL = [*representation_names(), *HOST_NETS]
 OURS = representation_names()
+BLIND = ("bpr_mf",)  # looks at no event
+UNORDERED = ("pooling", "mixture", "youtube_dnn", "time_svd")  # the mixture net is trained with local negatives
 
 
 def fitted(representation, rows, dwell="known", loss="bpr", **settings):
@@ -130,8 +133,10 @@ class TestEveryRepresentation:
         for item in range(1, 25):
             scores = model.predict([item])[1:]
             ranks.append((scores > scores[item % 24]).sum() + 1)
-        # Pooling knows no order, and the mixture net is trained with local negatives; chance gives a mean of 12.5.
-        assert np.mean(ranks) <= (3 if representation in ("pooling", "mixture") else 1)
+        if representation in BLIND:
+            assert np.mean(ranks) > 10  # the control: chance gives a mean of 12.5
+        else:
+            assert np.mean(ranks) <= (3 if representation in UNORDERED else 1)
 
 
 @pytest.mark.parametrize("representation", OURS)
@@ -150,12 +155,14 @@ class TestOurNets:
         model.fit(rows)
         scores = model.predict(items[1])
         assert scores.shape == (11,) and np.isfinite(scores).all()
-        assert host.sequence_mrr_score(model, rows).mean() > 0.5  # a guess gets .27
+        # A guess gets .29, the mean of 1/1 to 1/10; items are not equally frequent, which is all that bpr_mf sees.
+        assert host.sequence_mrr_score(model, rows).mean() > (0.25 if representation in BLIND else 0.5)
 
     def test_states_have_the_hosts_shapes(self, representation, dwell):
         net = representation_factory(representation)(11, 8, dwell=dwell)
         before, final = net.user_representation(torch.tensor([[0, 1, 2], [3, 4, 5]]))
-        assert before.shape == (2, 8, 3) and final.shape == (2, 8)
+        dim = 9 if isinstance(net, DriftingUserNet) else 8  # a last column holds what is the same for all items
+        assert before.shape == (2, dim, 3) and final.shape == (2, dim)
         assert net(before, torch.tensor([[0, 1, 2], [3, 4, 5]])).shape == (2, 3)
         assert net(final, torch.tensor([[1], [2]])).shape == (2, 1)
 
@@ -165,8 +172,11 @@ class TestOurNets:
         before, _ = net.user_representation(torch.tensor([[1, 2, 3]]))
         with torch.no_grad():
             scores = net(before, torch.tensor([[4, 5, 6]]))
+            dim = net.item_embeddings.weight.shape[1]
             by_hand = [
-                net.item_embeddings.weight[item] @ before[0, :, step] + net.item_biases.weight[item, 0]
+                net.item_embeddings.weight[item] @ before[0, :dim, step]
+                + net.item_biases.weight[item, 0]
+                + before[0, dim:, step].sum()
                 for step, item in enumerate([4, 5, 6])
             ]
         torch.testing.assert_close(scores[0], torch.stack(by_hand))

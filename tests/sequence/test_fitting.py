@@ -11,7 +11,8 @@ from spotlight_asars.errors import InputError
 from spotlight_asars.losses import LOSSES, bpr_loss, sampled_cross_entropy_loss
 from spotlight_asars.rows import ITEM, TARGET
 from spotlight_asars.sampling import sample_local_items
-from spotlight_asars.sequence import fitting, registry
+from spotlight_asars.sequence import negatives as negatives_module
+from spotlight_asars.sequence import registry
 from spotlight_asars.sequence.batches import like_length_batches
 from spotlight_asars.sequence.representations import AsarsTimeUserNet
 from spotlight_asars.sequence.scoring import score_items, states_at_targets
@@ -133,7 +134,7 @@ class TestValidation:
         """The negatives are the same each time, so equal weights give equal losses."""
         rows = chain_rows()
         model = model_of(loss=loss, n_iter=1).fit(rows)
-        seen = model._seen_items(rows)
+        seen = model._negatives_of(rows)
         assert model._mean_loss_of(rows, seen) == model._mean_loss_of(rows, seen)
 
     def test_validation_moves_no_weight(self, chain_rows):
@@ -225,9 +226,9 @@ class TestSampledCrossEntropy:
             seen.append((items, negatives))
             return negatives, fallbacks
 
-        monkeypatch.setattr(fitting, "sample_local_items", spy)
+        monkeypatch.setattr(negatives_module, "sample_local_items", spy)
         model.fit(rows)
-        loss = model._mean_loss_of(rows, model._seen_items(rows))
+        loss = model._mean_loss_of(rows, model._negatives_of(rows))
         items, negatives = seen[-1]
         wanted = torch.from_numpy(rows.padded_events(np.arange(len(rows)))[:, :, TARGET] != 0)
         events = torch.from_numpy(rows.padded_events(np.arange(len(rows))))

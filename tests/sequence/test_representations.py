@@ -86,7 +86,7 @@ class TestDwellRules:
         changed = hidden.clone()
         changed[:, :3] += 1.0
         with torch.no_grad():
-            first, second = scoped.mix(hidden, events, None), scoped.mix(changed, events, None)
+            first, second = scoped.mix(hidden, hidden, events, None), scoped.mix(changed, changed, events, None)
         torch.testing.assert_close(first[:, 3:], second[:, 3:])
         assert not torch.allclose(first[:, :3], second[:, :3])
 

@@ -1,0 +1,118 @@
+"""The command line's `tune`: search the settings of systems on the training part of a log."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from spotlight_asars import cli
+from spotlight_asars.errors import InputError
+from spotlight_asars.experiments.parts import TuningLog, training_part
+from spotlight_asars.experiments.tune import TABLE, Found, Search, require_optuna, tune
+from spotlight_asars.files import output_folder
+from spotlight_asars.sequence.session_net import DWELL_RULES
+
+EXAMPLES = """examples:
+  spotlight-asars tune --train train.txt --format recsys15 --models gru4rec,vstan --out parameters
+  spotlight-asars tune --data u.data --format movielens --models asars_time_user --trials 100 --timeout 36000
+      stopped with Ctrl-C, the same command goes on from the trials that were finished
+  spotlight-asars compare --data u.data --format movielens --parameters parameters
+      the comparison with what was found
+
+The settings are chosen by MRR@20 on the latest tenth of the training part's sessions. The test part is not looked at:
+--data is split as compare splits it, and with --train no --test is needed.
+"""
+
+
+def add_command(commands: argparse._SubParsersAction) -> None:
+    """Add `tune` to the sub-commands."""
+    command = commands.add_parser(
+        "tune",
+        help="search the settings of systems on the training part of a log",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=run_tune)
+    cli._add_log_options(command.add_argument_group("the log (the simulator without any)"))
+    _add_search_options(command.add_argument_group("the search"))
+
+
+def _add_search_options(group: argparse._ArgumentGroup) -> None:
+    defaults = Search()
+    group.add_argument("--models", type=cli._names, default=cli.DEFAULT_SYSTEMS, metavar="A,B",
+                       help=f"systems, of {', '.join(cli.system_names())}; or all")  # fmt: skip
+    group.add_argument("--trials", type=cli._count, default=defaults.trials,
+                       help="trials of each system, those of a stopped search included (%(default)s)")  # fmt: skip
+    group.add_argument("--epochs", type=cli._count, default=defaults.epochs,
+                       help="the most epochs of a trial (%(default)s)")  # fmt: skip
+    group.add_argument("--timeout", type=cli._positive, metavar="SECONDS",
+                       help="begin no new trial of a system so long after its first")  # fmt: skip
+    group.add_argument("--seed", type=cli._seed, default=defaults.seed, help="of all that is drawn (%(default)s)")
+    group.add_argument("--dwell", choices=DWELL_RULES, default=defaults.dwell,
+                       help="whether the newest event's dwell counts (%(default)s)")  # fmt: skip
+    group.add_argument("--max-sequence-length", type=cli._length, default=defaults.max_sequence_length,
+                       help="events a row (%(default)s)")  # fmt: skip
+    group.add_argument("--out", type=Path, default=Path("parameters"), metavar="DIR",
+                       help="where SYSTEM.json and trials.csv go (%(default)s)")  # fmt: skip
+    group.add_argument("--use-cuda", action="store_true", help="train on the GPU")
+    group.add_argument("--quiet", action="store_true", help="no progress on standard error")
+
+
+def run_tune(options: argparse.Namespace) -> int:
+    """
+    Run the sub-command.
+
+    Returns
+    -------
+    int
+        0, or 130 when interrupted.
+    """
+    begin = time.perf_counter()
+    require_optuna()
+    for name in options.models:
+        cli._settings(name)
+    choice = cli._log_choice(options)
+    if options.use_cuda and not torch.cuda.is_available():
+        raise InputError("--use-cuda: this machine, or the torch installed on it, has no GPU: leave it out")
+    search = Search(
+        trials=options.trials,
+        epochs=options.epochs,
+        seed=options.seed,
+        dwell=options.dwell,
+        max_sequence_length=options.max_sequence_length,
+        use_cuda=options.use_cuda,
+        timeout=options.timeout,
+    )
+    say = cli._silence if options.quiet else cli._say
+    with output_folder(options.out) as folder:
+        log = TuningLog.of(*training_part(choice), search.max_sequence_length)
+        found = {}
+        try:
+            for name in options.models:
+                found[name] = tune(log, name, search, folder, report=say)
+        except KeyboardInterrupt:
+            if not (folder / TABLE).exists():
+                raise
+            print(
+                f"spotlight-asars: interrupted; the finished trials are kept in {folder / TABLE}, the best settings so "
+                "far beside it: the same command goes on from there",
+                file=sys.stderr,
+            )
+            return cli.INTERRUPTED
+    print(_format(found))
+    print(f"written to {folder}: SYSTEM.json, {TABLE}; after {time.perf_counter() - begin:.0f} s")
+    print(f"compare takes them with --parameters {folder}")
+    return 0
+
+
+def _format(found: dict[str, Found]) -> str:
+    """Validation MRR@20 of the built-in settings and of those found, a line a system."""
+    lines = [("system", "built in", "found", "trials")]
+    for name, one in found.items():
+        built_in = "diverged" if one.built_in_mrr is None else f"{one.built_in_mrr:.4f}"
+        lines.append((name, built_in, f"{one.mrr:.4f}", str(one.trials)))
+    width = max(len(line[0]) for line in lines)
+    title = "MRR@20 on the validation part of the training part"
+    return "\n".join([title, *(f"{a:<{width}}  {b:>8}  {c:>6}  {d:>6}" for a, b, c, d in lines)])

@@ -1,0 +1,93 @@
+"""The systems that `compare` knows by name, and the settings it trains them with."""
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from spotlight_asars.errors import InputError
+from spotlight_asars.experiments.settings import (
+    COUNTING_SYSTEMS,
+    CountingSettings,
+    NetSettings,
+    Settings,
+    Training,
+    read_settings,
+)
+from spotlight_asars.interactions import SessionSequences
+from spotlight_asars.sequence.registry import representation_factory, representation_names
+
+DEFAULT_SYSTEMS = ("gru4rec", "asars_user_cat", "asars_time_att", "asars_time_user")
+
+# Chosen by MRR@20 on the latest sessions of training logs, see benchmarks/README.rst.
+_GRU4REC = NetSettings("gru4rec", representation_options={"dropout": 0.5, "hidden_dropout": 0.3})
+_ASARS_OPTIONS = {"dropout": 0.5, "hidden_dropout": 0.5, "user_dropout": 0.8, "recurrent": "gru"}
+_BPR_MAX = {
+    "loss": "bpr_max",
+    "loss_options": {"regularization": 1.95, "elu": 0.5},
+    "sampling": "shared",
+    "sampling_options": {"alpha": 0.4},
+    "num_negative_samples": 2048,
+}
+
+_SETTINGS: dict[str, Settings] = {
+    "gru4rec": _GRU4REC,
+    "gru4rec_bpr_max": replace(
+        _GRU4REC, representation_options={"dropout": 0.5, "hidden_dropout": 0.05}, batch_events=80, **_BPR_MAX
+    ),
+    **{name: CountingSettings(name) for name in COUNTING_SYSTEMS},
+}
+
+
+def system_names() -> tuple[str, ...]:
+    """Names of all systems: every registered net, and those that count."""
+    return tuple(dict.fromkeys([*representation_names(), *_SETTINGS]))
+
+
+def settings_of(name: str) -> Settings:
+    """
+    Settings of a system by name.
+
+    Raises
+    ------
+    ValueError
+        If there is no system of that name.
+    """
+    if name in _SETTINGS:
+        return _SETTINGS[name]
+    representation_factory(name)
+    return NetSettings(name, representation_options=_ASARS_OPTIONS)
+
+
+def settings_in(folder: Path, names: Iterable[str]) -> dict[str, Settings]:
+    """
+    Settings of those of some systems that have a parameter file, ``<system>.json``, in a folder.
+
+    Raises
+    ------
+    InputError
+        If there is no folder, no file for any of them, or a file with which a system cannot be made and fitted.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder of parameter files")
+    names = tuple(names)
+    found = {name: path for name in names if (path := folder / f"{name}.json").is_file()}
+    if not found:
+        raise InputError(f"{folder}: no parameter file is there for any system, such as {names[0]}.json")
+    settings = {name: read_settings(path) for name, path in found.items()}
+    for name in settings:
+        _try(found[name], settings[name])
+    return settings
+
+
+def _try(path: Path, settings: Settings) -> None:
+    """Fit on two tiny sessions: a wrong value shall not be found after the systems before it were trained."""
+    rows = SessionSequences(np.array([[1, 2, 3], [2, 3, 1]]))
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of how few these items are
+            settings.new_system(rows, Training(epochs=1)).fit(rows)
+    except Exception as error:  # which one a wrong value brings depends on where it is first used
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise InputError(f"{path}: no system can be made with these settings ({reason})") from error

@@ -1,0 +1,97 @@
+"""Scores of the negatives of a mini-batch, drawn for each target or shared by all of them."""
+
+import math
+import warnings
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from spotlight_asars.rows import ITEM
+from spotlight_asars.sampling import PopularitySampler, SeenItems, log_popularity, sample_local_items
+from spotlight_asars.sequence.host_step import TargetStates
+from spotlight_asars.sequence.scoring import score_items, score_shared_items
+
+SAMPLINGS = ("local", "shared")
+
+
+class Negatives(Protocol):
+    """A way to draw negatives."""
+
+    def score(self, net: nn.Module, targets: TargetStates, corrected: bool) -> Tensor:
+        """
+        Scores of the negatives of a mini-batch, (negatives, targets); -inf where one is the target itself.
+
+        With `corrected`, less the logarithm of how often each is drawn, relative to the target's own: only
+        differences to the target's score count, so its own correction may stand here.
+        """
+
+
+class LocalNegatives:
+    """
+    Negatives of each target's own, by popularity in the mini-batch, never of the user's history (paper section 2.4).
+
+    Parameters
+    ----------
+    seen : SeenItems
+    num_negative_samples : int
+        Negatives a target.
+    """
+
+    def __init__(self, seen: SeenItems, num_negative_samples: int) -> None:
+        self._seen, self._num_negative_samples = seen, num_negative_samples
+        self._fallback_said = False
+
+    def score(self, net: nn.Module, targets: TargetStates, corrected: bool) -> Tensor:
+        """See :meth:`Negatives.score`."""
+        items = targets.events[:, :, ITEM]  # (batch, time)
+        negatives, fallbacks = sample_local_items(items, targets.users, self._seen, self._num_negative_samples)
+        if fallbacks and not self._fallback_said:
+            self._fallback_said = True
+            warnings.warn(
+                "a user has every item of his mini-batch, so his negatives are drawn from all items by popularity; "
+                "a larger batch_size makes this rarer (said once)",
+                stacklevel=2,
+            )
+        negatives = negatives[:, targets.is_target]  # (negatives, targets)
+        scores = score_items(net, targets.states, negatives)
+        if corrected:
+            log_q = log_popularity(items, torch.cat([negatives, targets.items[None]]))  # (negatives + 1, targets)
+            scores = scores - log_q[:-1] + log_q[-1]
+        return scores
+
+
+class SharedNegatives:
+    """
+    The same negatives for all targets: the mini-batch's targets, and items drawn by a power of their popularity.
+
+    As GRU4Rec draws them (Hidasi and Karatzoglou 2018, section 3.1). All scores are one matrix product, so thousands
+    of negatives cost little.
+
+    Parameters
+    ----------
+    popularity : float tensor of shape (num_items,)
+    num_negative_samples : int
+        Items drawn beside the mini-batch's targets.
+    alpha : float
+        The power.
+    """
+
+    def __init__(self, popularity: Tensor, num_negative_samples: int, alpha: float) -> None:
+        self._num_negative_samples = num_negative_samples
+        self._drawn, self._inside = PopularitySampler(popularity, alpha), PopularitySampler(popularity, 1.0)
+
+    def score(self, net: nn.Module, targets: TargetStates, corrected: bool) -> Tensor:
+        """See :meth:`Negatives.score`."""
+        own = targets.items  # (targets,)
+        negatives = torch.cat([own, self._drawn.draw(self._num_negative_samples)])  # (negatives,)
+        scores = score_shared_items(net, targets.states, negatives).T  # (negatives, targets)
+        if corrected:
+            log_q = self._log_expected(torch.cat([negatives, own]), len(own))  # (negatives + targets,)
+            scores = scores - log_q[: len(negatives), None] + log_q[len(negatives) :]
+        return scores.masked_fill(negatives[:, None] == own, -torch.inf)
+
+    def _log_expected(self, items: Tensor, targets: int) -> Tensor:
+        """How often an item is expected among the negatives: in the draws, and as a target of the mini-batch."""
+        drawn = self._drawn.log_share(items) + math.log(self._num_negative_samples)
+        return torch.logaddexp(drawn, self._inside.log_share(items) + math.log(targets))
