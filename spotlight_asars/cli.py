@@ -83,6 +83,9 @@ def _run_compare(options: argparse.Namespace) -> int:
         runs = RunFolder(folder / "runs")
         try:
             results = compare(prepare_log(choice), systems | own, protocol, say, runs)
+            for name, model in results["models"].items():
+                model["settings_from"] = str(options.parameters / f"{name}.json") if name in own else "built in"
+            written = _write(results, folder, say)
         except KeyboardInterrupt:
             if not runs.kept:
                 raise
@@ -92,9 +95,6 @@ def _run_compare(options: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
             return INTERRUPTED
-        for name, model in results["models"].items():
-            model["settings_from"] = str(options.parameters / f"{name}.json") if name in own else "built in"
-        written = _write(results, folder, say)
     print(format_table(results))
     print(f"written to {folder}: {', '.join(written)}; after {time.perf_counter() - begin:.0f} s")
     return 0

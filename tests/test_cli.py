@@ -1,5 +1,7 @@
 """The command line: the main job end to end on a small log, and each kind of wrong input."""
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -18,8 +20,7 @@ COLUMNS = ["--format", "csv", "--columns", "user,item,time"]
 QUICK = ["--models", "gru4rec,asars_time_user", "--epochs", "2", "--quiet"]
 
 
-@pytest.fixture
-def log(tmp_path):
+def write_log(folder):
     """30 users with 10 sessions of 4 of 25 items, 12 hours apart."""
     random_state = np.random.RandomState(0)
     sessions = 300
@@ -30,9 +31,14 @@ def log(tmp_path):
     frame = pd.DataFrame(
         {"user": np.repeat(np.arange(30), 40), "item": items.ravel(), "time": seconds.ravel() + 1_400_000_000}
     )
-    path = tmp_path / "log.csv"
+    path = folder / "log.csv"
     frame.to_csv(path, index=False)
     return path
+
+
+@pytest.fixture
+def log(tmp_path):
+    return write_log(tmp_path)
 
 
 def run(capsys, *arguments):
@@ -44,12 +50,22 @@ def run(capsys, *arguments):
     return code, *capsys.readouterr()
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Standard output of a run, and the folder it wrote."""
+    folder = tmp_path_factory.mktemp("finished")
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        arguments = ["compare", "--data", write_log(folder), *COLUMNS, *QUICK, "--out", folder / "out"]
+        assert cli.main([str(argument) for argument in arguments]) == 0
+    assert err.getvalue() == ""
+    return out.getvalue(), folder / "out"
+
+
 class TestCompare:
     @pytest.fixture
-    def results(self, log, tmp_path, capsys):
-        code, out, err = run(capsys, "compare", "--data", log, *COLUMNS, *QUICK, "--out", tmp_path / "out")
-        assert (code, err) == (0, "")
-        return out, json.loads((tmp_path / "out" / "results.json").read_text())
+    def results(self, finished):
+        out, folder = finished
+        return out, json.loads((folder / "results.json").read_text())
 
     def test_results_hold_what_the_design_names(self, results):
         _, found = results
@@ -105,12 +121,13 @@ class TestCompare:
         code, out, err = run(capsys, "compare", *arguments)
         assert code == 0 and "gru4rec (1 of 1)" in err and "epochs" in err and "epochs:" not in out
 
-    def test_all_files_are_there(self, results, tmp_path):
+    def test_all_files_are_there(self, finished):
         pytest.importorskip("matplotlib")
         files = ["curves.csv", "mrr_at_k.png", "peak_memory.png", "results.json", "runs", "table.csv"]
-        assert sorted(os.listdir(tmp_path / "out")) == [*files, "training_speed.png"]
-        assert sorted(os.listdir(tmp_path / "out" / "runs")) == ["asars_time_user-seed0.npz", "gru4rec-seed0.npz"]
-        assert all(name in results[0].splitlines()[-1] for name in files if name != "runs")
+        out, folder = finished
+        assert sorted(os.listdir(folder)) == [*files, "training_speed.png"]
+        assert sorted(os.listdir(folder / "runs")) == ["asars_time_user-seed0.npz", "gru4rec-seed0.npz"]
+        assert all(name in out.splitlines()[-1] for name in files if name != "runs")
 
     def test_the_same_command_takes_finished_runs(self, log, tmp_path, capsys):
         arguments = ["compare", "--data", log, *COLUMNS, "--models", "gru4rec,vsknn", "--epochs", "1"]

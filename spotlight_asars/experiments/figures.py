@@ -100,7 +100,7 @@ def _bars(results: dict, key: str, label: str, title: str) -> "Figure":
     figure = Figure(figsize=(8, 1.6 + 0.36 * len(models)), layout="constrained")
     axes = figure.subplots()
     colours = [_NET_COLOUR if net else _COUNTING_COLOUR for net in is_net]
-    if max(values) > _WIDE_RANGE * min(values):  # a logarithmic scale has no zero for bars to begin at
+    if 0 < _WIDE_RANGE * min(values) < max(values):  # a logarithmic scale has no zero for bars to begin at
         axes.set_xscale("log")
         axes.scatter(values, list(models), color=colours)
     else:

@@ -101,7 +101,7 @@ class TestRunFolder:
         folder.keep(JOB, run, decided())
         path = folder.path / JOB.file_name
         whole = path.read_bytes()
-        for place in range(0, len(whole), 7):
+        for place in range(0, len(whole), 23):
             path.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
             found, _ = folder.take(JOB, decided())
             assert found is None or (found.figures == run.figures and (found.ranks.ranks == run.ranks.ranks).all())
