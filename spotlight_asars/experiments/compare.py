@@ -136,7 +136,7 @@ class _Runner:
         self._events = log_fingerprint(log.split) if folder else ""
 
     def _jobs_of(self, name: str, settings: Settings) -> list[Job]:
-        protocol, times = self._protocol, self._protocol.seeds if settings.trained_by_epochs else 1
+        protocol, times = self._protocol, self._protocol.seeds if settings.random else 1
         with_twin = (False, True) if protocol.twins and settings.reads_dwell else (False,)
         trainings = (
             Training(protocol.epochs, protocol.seed + time, protocol.dwell, protocol.use_cuda) for time in range(times)
@@ -173,16 +173,16 @@ class _Runner:
 
     def _name_of(self, job: Job) -> str:
         name = f"{job.system} ({self._names.index(job.system) + 1} of {len(self._names)})"
-        if self._protocol.seeds > 1 and job.settings.trained_by_epochs:
+        if self._protocol.seeds > 1 and job.settings.random:
             name += f", seed {job.training.seed - self._protocol.seed + 1} of {self._protocol.seeds}"
         return name + (", dwell shuffled" if job.twin else "")
 
     def _time_left(self, job: Job) -> str:
         """What the nets still to be trained will take, if each takes as long as those before it."""
-        nets = [other for other in self._jobs if other.settings.trained_by_epochs]
+        nets = [other for other in self._jobs if other.settings.random]
         done = {other.file_name: self._seconds.get(other.file_name) for other in nets}
         known = [seconds for seconds in done.values() if seconds is not None]
-        if not known or not job.settings.trained_by_epochs:
+        if not known or not job.settings.random:
             return ""
         minutes = sum(known) / len(known) * (len(nets) - len(known)) / 60
         return f"about {minutes:.0f} min left" if minutes >= 1 else "less than a minute left"

@@ -90,7 +90,7 @@ def determinants(job: Job, dataset: dict, events: str, max_sequence_length: int)
     """
     found = {
         "settings": describe(job.settings),
-        "training": asdict(job.training) if job.settings.trained_by_epochs else None,
+        "training": asdict(job.training) if job.settings.random else None,
         "twin": job.twin,
         "rows": {"max_sequence_length": max_sequence_length},
         "log": {"counts": dataset, "events": events},

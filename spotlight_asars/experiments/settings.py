@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -14,9 +14,11 @@ from spotlight_asars.evaluation import System
 from spotlight_asars.files import write_whole
 from spotlight_asars.interactions import SessionSequences
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
+from spotlight_asars.sequence.memory import SessionMemory
 from spotlight_asars.sequence.neighbours import STAN, VSKNN, VSTAN
 from spotlight_asars.sequence.registry import HOST_REPRESENTATIONS, representation_factory
 from spotlight_asars.sequence.rules import Popularity, SequentialRules
+from spotlight_asars.sequence.two_stage import Member, TwoStageRanker
 
 OPTIMIZERS = {"adagrad": torch.optim.Adagrad, "adam": torch.optim.Adam}
 COUNTING_SYSTEMS = {
@@ -25,6 +27,7 @@ COUNTING_SYSTEMS = {
     "vsknn": VSKNN,
     "stan": STAN,
     "vstan": VSTAN,
+    "asars_memory": SessionMemory,
 }
 
 
@@ -67,6 +70,7 @@ class NetSettings:
 
     kind: ClassVar[str] = "net"
     trained_by_epochs: ClassVar[bool] = True
+    random: ClassVar[bool] = True
 
     representation: str
     learning_rate: float = 0.05
@@ -140,24 +144,77 @@ class CountingSettings:
 
     kind: ClassVar[str] = "counting"
     trained_by_epochs: ClassVar[bool] = False
+    random: ClassVar[bool] = False
     has_users: ClassVar[bool] = False
-    reads_dwell: ClassVar[bool] = False
 
     system: str
     options: dict = field(default_factory=dict)
 
+    @property
+    def reads_dwell(self) -> bool:
+        """Whether the system looks at dwell bins."""
+        return COUNTING_SYSTEMS[self.system].reads_dwell
+
     def new_system(self, rows: SessionSequences, training: Training) -> System:
         """A system for these rows, not yet fitted."""
-        return COUNTING_SYSTEMS[self.system](**self.options)
+        dwell = {"dwell": training.dwell} if self.reads_dwell else {}
+        return COUNTING_SYSTEMS[self.system](**dwell, **self.options)
 
 
-Settings = NetSettings | CountingSettings
-KINDS = {settings.kind: settings for settings in (NetSettings, CountingSettings)}
+@dataclass(frozen=True)
+class TwoStageSettings:
+    """
+    Settings of a ``TwoStageRanker``.
+
+    Attributes
+    ----------
+    members : tuple of NetSettings and CountingSettings
+    options : dict
+        Further keywords of its class.
+    """
+
+    kind: ClassVar[str] = "two_stage"
+    trained_by_epochs: ClassVar[bool] = False  # it finds its members' epochs itself, on sessions it holds back
+    random: ClassVar[bool] = True
+
+    members: tuple
+    options: dict = field(default_factory=dict)
+
+    @property
+    def has_users(self) -> bool:
+        """Whether a member learns of users."""
+        return any(member.has_users for member in self.members)
+
+    @property
+    def reads_dwell(self) -> bool:
+        """Whether a member looks at dwell bins."""
+        return any(member.reads_dwell for member in self.members)
+
+    def new_system(self, rows: SessionSequences, training: Training) -> TwoStageRanker:
+        """A system for these rows, not yet fitted."""
+        members = []
+        for member in self.members:
+            epochs = training.epochs if member.trained_by_epochs else None
+            members.append(Member(partial(_new_member, member, rows, training), epochs))
+        return TwoStageRanker(members, dwell=training.dwell, random_state=training.seed, **self.options)
+
+
+def _new_member(
+    settings: NetSettings | CountingSettings, rows: SessionSequences, training: Training, epochs: int
+) -> System:
+    return settings.new_system(rows, replace(training, epochs=epochs))
+
+
+Settings = NetSettings | CountingSettings | TwoStageSettings
+KINDS = {settings.kind: settings for settings in (NetSettings, CountingSettings, TwoStageSettings)}
 
 
 def describe(settings: Settings) -> dict:
     """Settings as they stand in ``results.json`` and in a parameter file."""
-    return {"kind": settings.kind, **asdict(settings)}
+    found = {"kind": settings.kind, **asdict(settings)}
+    if isinstance(settings, TwoStageSettings):
+        found["members"] = [describe(member) for member in settings.members]
+    return found
 
 
 def write_settings(path: Path, settings: Settings, about: dict | None = None) -> None:
@@ -179,6 +236,10 @@ def read_settings(path: Path) -> Settings:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: no parameter file ({error}): write one with tune") from error
+    return _settings_from(found, path)
+
+
+def _settings_from(found: object, path: Path) -> Settings:
     if not isinstance(found, dict) or found.get("kind") not in KINDS:
         raise InputError(f"{path}: a parameter file says 'kind', one of {', '.join(KINDS)}")
     kind = KINDS[found["kind"]]
@@ -187,6 +248,8 @@ def read_settings(path: Path) -> Settings:
     for name in given:
         if name not in known:
             raise InputError(f"{path}: {name!r} is no setting: there are {', '.join(known)}")
+    if kind is TwoStageSettings and isinstance(given.get("members"), list):
+        given["members"] = tuple(_settings_from(member, path) for member in given["members"])
     try:
         return kind(**given)
     except TypeError as error:

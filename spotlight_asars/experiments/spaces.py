@@ -10,10 +10,17 @@ import inspect
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
-from spotlight_asars.experiments.settings import COUNTING_SYSTEMS, CountingSettings, NetSettings, Settings
+from spotlight_asars.experiments.settings import (
+    COUNTING_SYSTEMS,
+    CountingSettings,
+    NetSettings,
+    Settings,
+    TwoStageSettings,
+)
 from spotlight_asars.sequence.registry import representation_factory
 from spotlight_asars.sequence.rules import STEP_WEIGHTS
 from spotlight_asars.sequence.session_net import SCOPES, NetOptions
+from spotlight_asars.sequence.two_stage import TwoStageRanker
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
@@ -209,13 +216,30 @@ _COUNTING: dict[str, Space] = {
         _counting("similarity", "whether long sessions count less", "cosine", "dot"),
         _IDF,
     ),
+    "asars_memory": (
+        _counting("steps", "how far back the session is looked at", low=2, high=50),
+        _counting("smoothing", "how soon a transition is believed", low=0.1, high=30.0, log=True),
+        _counting("rounds", "how often counts and weights are fitted in turn", low=1, high=8),
+    ),
 }
+
+# The members are tuned by their own names; here only how they are ranked anew.
+_TWO_STAGE: Space = (
+    _counting("candidates", "more may hold the target, fewer are easier to rank", low=20, high=200, log=True),
+    _counting("late_share", "sessions to learn the ranking from, lost to its members", low=0.1, high=0.5, step=0.05),
+    _counting("hidden_dim", "how the features work together", low=4, high=64, log=True),
+    _counting("epochs", "the ranking overfits like any net", low=2, high=20, log=True),
+    _counting("learning_rate", "of the ranking net", low=0.0005, high=0.02, log=True),
+    _counting("weight_decay", "of the ranking net", low=1e-5, high=1e-1, log=True),
+)
 
 
 def space_of(base: Settings) -> Space:
     """The search space of a system, wide enough to hold its settings `base`."""
     if isinstance(base, CountingSettings):
         space = _COUNTING[base.system]
+    elif isinstance(base, TwoStageSettings):
+        space = _TWO_STAGE
     else:
         names = _NET_OPTIONS.get(base.representation, "").split()
         space = (*_TRAINING, *(_OPTIONS[name] for name in names))
@@ -267,6 +291,8 @@ def _default(settings: Settings, name: str, key: str) -> object:
     """What a system takes for an option that its settings do not name."""
     if isinstance(settings, CountingSettings):
         return inspect.signature(COUNTING_SYSTEMS[settings.system]).parameters[key].default
+    if isinstance(settings, TwoStageSettings):
+        return inspect.signature(TwoStageRanker).parameters[key].default
     if name != "representation_options":
         shared = settings.sampling == "shared"
         return {"regularization": 1.0, "elu": None, "alpha": 0.5 if shared else None}[key]

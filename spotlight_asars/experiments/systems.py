@@ -14,6 +14,7 @@ from spotlight_asars.experiments.settings import (
     NetSettings,
     Settings,
     Training,
+    TwoStageSettings,
     read_settings,
 )
 from spotlight_asars.interactions import SessionSequences
@@ -23,7 +24,14 @@ DEFAULT_SYSTEMS = ("gru4rec", "asars_user_cat", "asars_time_att", "asars_time_us
 
 # Chosen by MRR@20 on the latest sessions of training logs, see benchmarks/README.rst.
 _GRU4REC = NetSettings("gru4rec", representation_options={"dropout": 0.5, "hidden_dropout": 0.3})
-_ASARS_OPTIONS = {"dropout": 0.5, "hidden_dropout": 0.5, "user_dropout": 0.8, "recurrent": "gru"}
+_ASARS_OPTIONS = {
+    "dropout": 0.5,
+    "hidden_dropout": 0.5,
+    "user_dropout": 0.8,
+    "recurrent": "gru",
+    "dwell_weight": True,
+    "recency": True,
+}
 _BPR_MAX = {
     "loss": "bpr_max",
     "loss_options": {"regularization": 1.95, "elu": 0.5},
@@ -39,6 +47,15 @@ _SETTINGS: dict[str, Settings] = {
     ),
     **{name: CountingSettings(name) for name in COUNTING_SYSTEMS},
 }
+_SETTINGS["asars_two_stage"] = TwoStageSettings(
+    (
+        NetSettings("asars_time_user", representation_options=_ASARS_OPTIONS),
+        _SETTINGS["gru4rec_bpr_max"],
+        CountingSettings("asars_memory"),
+        CountingSettings("vstan"),
+        CountingSettings("vsknn"),
+    )
+)
 
 
 def system_names() -> tuple[str, ...]:
@@ -83,8 +100,8 @@ def settings_in(folder: Path, names: Iterable[str]) -> dict[str, Settings]:
 
 
 def _try(path: Path, settings: Settings) -> None:
-    """Fit on two tiny sessions: a wrong value shall not be found after the systems before it were trained."""
-    rows = SessionSequences(np.array([[1, 2, 3], [2, 3, 1]]))
+    """Fit on a few tiny sessions: a wrong value shall not be found after the systems before it were trained."""
+    rows = SessionSequences(np.tile([[1, 2, 3], [2, 3, 1]], (5, 1)))
     try:
         with warnings.catch_warnings(action="ignore"):  # of how few these items are
             settings.new_system(rows, Training(epochs=1)).fit(rows)

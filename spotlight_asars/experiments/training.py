@@ -149,7 +149,7 @@ def _fit_at_once(settings: Settings, parts: Parts, training: Training, verbose: 
     system = settings.new_system(parts.train, training).fit(parts.train)
     seconds = time.perf_counter() - begin
     return system, {
-        "seed": None,
+        "seed": training.seed if settings.random else None,
         "epochs": None,
         "validation_mrr@20": None,
         "parameters": None,

@@ -392,3 +392,7 @@ class ASARSSequenceModel(SessionFitting):
         """Scores of items 1, 2, ... from states of :meth:`target_states`: (targets, items)."""
         with torch.no_grad():
             return score_all_items(self._net, states, self._num_items)
+
+    def item_probabilities(self, states: Tensor) -> Tensor:
+        """Softmax of :meth:`item_scores`: (targets, items)."""
+        return self.item_scores(states).softmax(dim=1)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from spotlight_asars.binning import UNKNOWN_BIN
 from spotlight_asars.errors import InputError
 from spotlight_asars.interactions import SessionSequences, as_session_sequences
-from spotlight_asars.rows import DWELL, ITEM, SESSION_START, TARGET, TIME, flat_positions
+from spotlight_asars.rows import DWELL, ITEM, SESSION_START, TARGET, flat_positions
 
 WAYS = ("transition", "same", "earlier", "popular")
 CELLS_A_BLOCK = 2**21  # scores worked on at a time: 16 MiB of float64
@@ -106,13 +106,22 @@ class SessionMemory:
         How often counts and weights are fitted in turn.
     """
 
+    reads_dwell = True
     num_items: int | None = None
     item_vocabulary = None
 
-    def __init__(self, dwell: str = "known", steps: int = 20, smoothing: float = 3.0, rounds: int = 4, half_life_days: float | None = None) -> None:
+    def __init__(
+        self,
+        dwell: str = "known",
+        steps: int = 20,
+        smoothing: float = 3.0,
+        rounds: int = 4,
+        half_life_days: float | None = None,
+    ) -> None:
         if steps < 1 or rounds < 1 or not smoothing > 0:
-            raise InputError(f"steps, rounds and smoothing are {steps}, {rounds} and {smoothing}: give positive numbers")
-        self.half_life_days = half_life_days
+            raise InputError(
+                f"steps, rounds and smoothing are {steps}, {rounds} and {smoothing}: give positive numbers"
+            )
         self.dwell, self.steps, self.smoothing, self.rounds = dwell, int(steps), float(smoothing), int(rounds)
 
     def fit(self, sequences: SessionSequences) -> "SessionMemory":
@@ -123,7 +132,7 @@ class SessionMemory:
         self.num_items, self.item_vocabulary = sequences.num_items, sequences.item_vocabulary
         moments = Moments.before_targets(sequences)
         pairs = _Pairs(self, moments, sequences)
-        popularity = np.bincount(moments.items[moments.end], pairs.importance, minlength=self.num_items).astype(np.float64)
+        popularity = np.bincount(moments.items[moments.end], minlength=self.num_items).astype(np.float64)
         self._popular = popularity / popularity.sum()  # (num_items,)
         self._weights = _Weights(self.steps, sequences.binning.num_bins)
         for _ in range(self.rounds):
@@ -181,6 +190,10 @@ class SessionMemory:
             scores[block] = self._probabilities(states[block])[:, 1:]
         return torch.from_numpy(scores)
 
+    def item_probabilities(self, states: Moments) -> Tensor:
+        """The same as :meth:`item_scores`, which are probabilities."""
+        return self.item_scores(states)
+
     def _probabilities(self, moments: Moments) -> np.ndarray:
         target, lag, bins, item = _looked_at(moments, self.steps, self.dwell)
         shape = (len(moments), self.num_items)
@@ -224,9 +237,6 @@ class _Pairs:
         self._own_edge, self._own_edges = _numbered(session * len(self._edges) + self._edge)
         self._own_source, self._own_sources = _numbered(session * memory.num_items + source)
         self._num_items = memory.num_items
-        seconds = sequences.events[moments.end, TIME].astype(np.float64)  # (targets,)
-        age = (seconds.max() - seconds) / 86400
-        self.importance = np.ones(len(age)) if memory.half_life_days is None else 0.5 ** (age / memory.half_life_days)
         self.target, self.lag, self.bins = torch.from_numpy(target), torch.from_numpy(lag), torch.from_numpy(bins)
         self.same = torch.from_numpy((source == wanted).astype(np.float64))
         self.earlier, self.has_earlier = _earlier_shares(moments, sequences, self.wanted)
@@ -235,7 +245,7 @@ class _Pairs:
     def share(self, weight: np.ndarray) -> None:
         """Let each target count as one transition, shared among its events in proportion to `weight` (pairs,)."""
         target = self.target.numpy()
-        self.weight = weight / np.bincount(target, weight)[target] * self.importance[target]
+        self.weight = weight / np.bincount(target, weight)[target]
 
     def transition(self, popular: np.ndarray, smoothing: float) -> np.ndarray:
         """``T(item_k, target)`` of each pair, counted without the target's own session; (pairs,)."""

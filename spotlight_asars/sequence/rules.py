@@ -146,6 +146,7 @@ class CountingSystem:
         Raw ids of the items, where the rows had them.
     """
 
+    reads_dwell = False
     num_items: int | None = None
     item_vocabulary = None
 
@@ -191,6 +192,11 @@ class CountingSystem:
         for block in blocks_of(np.full(len(states), self.num_items), CELLS_A_BLOCK):
             self._score(states[block], scores[block])
         return torch.from_numpy(scores)
+
+    def item_probabilities(self, states: Prefixes) -> Tensor:
+        """Each item's share of all scores, (targets, num_items - 1); zero where nothing speaks for any item."""
+        scores = self.item_scores(states)
+        return scores / scores.sum(dim=1, keepdim=True).clamp(min=1e-9)
 
     def predict(
         self, sequences: np.ndarray, item_ids: np.ndarray | None = None, timestamps: np.ndarray | None = None

@@ -8,7 +8,7 @@ from spotlight_asars.datasets import SupportFilters
 from spotlight_asars.errors import InputError
 from spotlight_asars.experiments.logs import LogChoice, prepare_log, tied_share
 from spotlight_asars.experiments.memory import PeakMemory
-from spotlight_asars.experiments.settings import CountingSettings, NetSettings, write_settings
+from spotlight_asars.experiments.settings import CountingSettings, NetSettings, Settings, write_settings
 from spotlight_asars.experiments.systems import DEFAULT_SYSTEMS, settings_in, settings_of, system_names
 from spotlight_asars.experiments.training import parts_of
 from spotlight_asars.sessions import SessionInteractions
@@ -100,7 +100,7 @@ class TestParts:
 class TestSettings:
     @pytest.mark.parametrize("name", system_names())
     def test_every_system_has_some(self, name):
-        assert isinstance(settings_of(name), NetSettings | CountingSettings)
+        assert isinstance(settings_of(name), Settings)
 
     @pytest.mark.parametrize(
         ("name", "has_users", "reads_dwell"),
@@ -114,6 +114,8 @@ class TestSettings:
             ("asars_time_user", True, True),
             ("asars_dynamics", True, True),
             ("vsknn", False, False),
+            ("asars_memory", False, True),
+            ("asars_two_stage", True, True),
         ],
     )
     def test_which_have_users_and_which_read_dwell(self, name, has_users, reads_dwell):

@@ -94,7 +94,7 @@ class TestSpaces:
                 value = ends[turn % len(ends)]
                 values[parameter.name] = ("+".join(value) or "none") if isinstance(value, tuple) else value
             settings = settings_from(suggest(optuna.trial.FixedTrial(values), space), space, base)
-            system = settings.new_system(log.validation, Training(epochs=1)).fit(log.validation)
+            system = settings.new_system(log.fitting, Training(epochs=1)).fit(log.fitting)
             # The fastest learning may diverge, and is then told; anything else is a wrong space.
             try:
                 assert len(rank_targets(system, log.validation)) == log.validation.num_targets
