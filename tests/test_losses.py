@@ -18,6 +18,7 @@ from spotlight_asars.losses import (
     hinge_loss,
     sampled_cross_entropy_loss,
     top1_loss,
+    top1_max_loss,
 )
 
 moderate = settings(max_examples=30, deadline=None)
@@ -35,11 +36,25 @@ def mean(values):
     return sum(values) / len(values)
 
 
-def bpr_max_of_one(positive, negatives):
+def shared_out(negatives):
+    """Each negative with its share of the softmax over the negatives alone."""
     total = sum(math.exp(r) for r in negatives)
-    shares = [math.exp(r) / total for r in negatives]
-    ranking = -math.log(sum(s * sigmoid(positive - r) for s, r in zip(shares, negatives, strict=True)))
-    return ranking + sum(s * r * r for s, r in zip(shares, negatives, strict=True))
+    return [(math.exp(r) / total, r) for r in negatives]
+
+
+def elu(x, alpha):
+    return x if x > 0 else alpha * math.expm1(x)
+
+
+def bpr_max_of_one(positive, negatives, regularization=1.0, alpha=None):
+    if alpha is not None:
+        positive, negatives = elu(positive, alpha), [elu(r, alpha) for r in negatives]
+    ranking = -math.log(sum(s * sigmoid(positive - r) for s, r in shared_out(negatives)))
+    return ranking + regularization * sum(s * r * r for s, r in shared_out(negatives))
+
+
+def top1_max_of_one(positive, negatives):
+    return sum(s * (sigmoid(r - positive) + sigmoid(r * r)) for s, r in shared_out(negatives))
 
 
 def cross_entropy_of_one(positive, negatives):
@@ -54,6 +69,7 @@ OF_ONE = {
     "cross_entropy": cross_entropy_of_one,
     "sampled_cross_entropy": cross_entropy_of_one,
     "bpr_max": bpr_max_of_one,
+    "top1_max": top1_max_of_one,
 }
 each_loss = pytest.mark.parametrize("name", OF_ONE)
 
@@ -107,6 +123,43 @@ def test_worked_by_hand():
     assert value(bpr_max_loss, 0.0, logs) == pytest.approx(ranking + penalty)
     assert value(bpr_max_loss, 0.0, logs, regularization=0.0) == pytest.approx(ranking)
     assert value(bpr_max_loss, 0.0, logs, regularization=3.0) == pytest.approx(ranking + 3 * penalty)
+    squares = [sigmoid(log**2) for log in logs]
+    by_hand = 2 / 7 * (2 / 3 + squares[0]) + 5 / 7 * (5 / 6 + squares[1])
+    assert value(top1_max_loss, 0.0, logs) == pytest.approx(by_hand)
+    # An exponential linear unit of .5 makes of -log 2 half of -1/2; what is above zero it leaves alone.
+    low = -math.log(2.0)
+    assert value(bpr_max_loss, 1.0, [low], elu=0.5) == pytest.approx(softplus(-1.25) + 0.0625)
+    assert value(bpr_max_loss, low, [1.0], elu=0.5) == pytest.approx(softplus(1.25) + 1.0)
+
+
+@moderate
+@given(
+    seed=st.integers(0, 10**6),
+    alpha=st.sampled_from([0.1, 0.5, 1.0, 2.0]),
+    regularization=st.sampled_from([0.0, 0.3, 1.95]),
+    masked=st.booleans(),
+)
+def test_bpr_max_with_an_exponential_linear_unit_equals_the_loop(seed, alpha, regularization, masked):
+    positive, negative, mask = scores(seed, (3, 2), (4,))
+    mask = mask if masked else torch.ones_like(mask)
+    options = {"regularization": regularization, "elu": alpha}
+    expected = [
+        bpr_max_of_one(positive[place].item(), negative[:, *place].tolist(), regularization, alpha)
+        for place in np.ndindex(3, 2)
+        if mask[place]
+    ]
+    loss = bpr_max_loss(positive, negative, mask if masked else None, **options)
+    assert loss.item() == pytest.approx(mean(expected) if expected else 0.0)
+    inputs = (positive.requires_grad_(), negative.requires_grad_())
+    assert torch.autograd.gradcheck(lambda p, n: bpr_max_loss(p, n, mask, **options), inputs)
+
+
+def test_the_penalty_leaves_negatives_alone_that_the_unit_has_saturated():
+    negative = torch.tensor([[-30.0], [-40.0]], requires_grad=True)
+    for unit, pulled in ((None, True), (0.5, False)):
+        loss = bpr_max_loss(torch.tensor([1.0]), negative, elu=unit)
+        (gradient,) = torch.autograd.grad(loss, negative)
+        assert (gradient.abs().max() > 1e-3) == pulled
 
 
 @each_loss
@@ -292,6 +345,7 @@ def test_the_registry():
         "cross_entropy": cross_entropy_loss,
         "sampled_cross_entropy": sampled_cross_entropy_loss,
         "bpr_max": bpr_max_loss,
+        "top1_max": top1_max_loss,
     }
     assert dict(LOSSES) == expected
 

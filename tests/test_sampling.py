@@ -1,4 +1,4 @@
-"""Local negative sampling and the users' histories, against loops and exact probabilities."""
+"""Negative sampling and the users' histories, against loops and exact probabilities."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spotlight_asars.errors import InputError
-from spotlight_asars.sampling import SeenItems, log_popularity, sample_local_items
+from spotlight_asars import sampling
+from spotlight_asars.sampling import PopularitySampler, SeenItems, log_popularity, sample_local_items
 
 moderate = settings(max_examples=60, deadline=None)
 
@@ -236,3 +237,72 @@ def test_log_popularity_is_the_share_of_the_mini_batch():
     items = torch.tensor([[0, 1, 2], [2, 2, 5]])
     found = log_popularity(items, torch.tensor([[1, 2], [5, 9]]))
     torch.testing.assert_close(found, torch.log(torch.tensor([[1 / 5, 3 / 5], [1 / 5, 1 / 5]])))
+
+
+class TestPopularitySampler:
+    # Items 0, the padding, 1, 4 and 6 have no popularity: in front, between and behind.
+    popularity = torch.tensor([0, 0, 9, 1, 0, 4, 0])
+
+    @pytest.mark.parametrize(
+        ("alpha", "weights"),
+        [
+            (1.0, [0, 0, 9, 1, 0, 4, 0]),
+            (0.5, [0, 0, 3, 1, 0, 2, 0]),
+            (0.0, [0, 0, 1, 1, 0, 1, 0]),
+            (2.0, [0, 0, 81, 1, 0, 16, 0]),
+        ],
+    )
+    def test_draws_are_in_proportion_to_a_power_of_popularity(self, alpha, weights):
+        sampler = PopularitySampler(self.popularity, alpha)
+        drawn = sampler.draw(20_000, generator())
+        assert drawn.dtype == torch.int64 and drawn.shape == (20_000,)
+        assert_in_proportion(drawn, weights)
+        shares = torch.tensor(weights, dtype=torch.float64) / sum(weights)
+        torch.testing.assert_close(sampler.log_share(torch.arange(7)).double().exp(), shares)
+
+    @moderate
+    @given(
+        popularity=st.lists(st.integers(0, 1000), min_size=1, max_size=40).filter(any),
+        alpha=st.sampled_from([0.0, 0.5, 1.0, 3.0]),
+    )
+    def test_the_ends_of_the_unit_interval_are_items_with_popularity(self, popularity, alpha):
+        """A uniform draw of 0 is of the first item that can be drawn, and one just below 1 of the last."""
+        sampler = PopularitySampler(torch.tensor([0, *popularity]), alpha)
+        ends = torch.tensor([0.0, np.nextafter(1.0, 0.0)], dtype=torch.float64)
+        there = 1 + np.flatnonzero(popularity)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sampling.torch, "rand", lambda *shape, **options: ends)
+            assert sampler.draw(2).tolist() == [there[0], there[-1]]
+        shares = sampler.log_share(torch.arange(len(popularity) + 1)).double().exp()
+        assert shares.sum().item() == pytest.approx(1.0, abs=1e-5)
+        assert np.flatnonzero(shares).tolist() == there.tolist()
+
+    def test_each_item_has_its_share_of_the_interval(self):
+        """With shares 9/14, 1/14 and 4/14, borders belong to the item behind them."""
+        cut = torch.tensor([0.0, 8.9, 9.0, 9.9, 10.0, 13.9], dtype=torch.float64) / 14
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sampling.torch, "rand", lambda *shape, **options: cut)
+            assert PopularitySampler(self.popularity, 1.0).draw(6).tolist() == [2, 2, 3, 3, 5, 5]
+
+    def test_large_and_unequal_popularity(self):
+        """In single precision the rare item's share of the running sum would be lost."""
+        sampler = PopularitySampler(torch.tensor([0, 10**9, 1, 10**9]), 1.0)
+        border = torch.tensor([(10**9 + 0.5) / (2 * 10**9 + 1)], dtype=torch.float64)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sampling.torch, "rand", lambda *shape, **options: border)
+            assert sampler.draw(1).tolist() == [2]
+
+    def test_the_generator_alone_decides_and_what_is_given_stays(self):
+        popularity = self.popularity.clone()
+        sampler = PopularitySampler(popularity, 0.5)
+        first = sampler.draw(40, generator(5))
+        assert torch.equal(sampler.draw(40, generator(5)), first)
+        assert not torch.equal(sampler.draw(40, generator(6)), first)
+        assert torch.equal(popularity, self.popularity)
+
+    def test_shares_have_the_shape_of_the_items(self):
+        sampler = PopularitySampler(self.popularity.float(), 1.0)
+        torch.testing.assert_close(
+            sampler.log_share(torch.tensor([[2, 0], [3, 5]])),
+            torch.tensor([[9 / 14, 0.0], [1 / 14, 4 / 14]]).log(),
+        )

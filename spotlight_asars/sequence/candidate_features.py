@@ -5,13 +5,14 @@ import torch
 from torch import Tensor
 
 from spotlight_asars.binning import UNKNOWN_BIN
-from spotlight_asars.interactions import SessionSequences
+from spotlight_asars.interactions import PADDING_ITEM, SessionSequences
 from spotlight_asars.rows import ITEM, TARGET, TIME, UNKNOWN_TIME, flat_positions
 from spotlight_asars.sequence.memory import Moments
 
 NEAREST = 4  # the newest events of the session whose items are told apart by their place
 SECONDS_A_DAY = 86_400.0
 HALF_LIVES = (1.0, 3.0)  # days, of recent popularity
+CLICKS_OF_NONE = 0.1  # added to counts before their logarithm
 
 
 class CandidateFeatures:
@@ -23,6 +24,9 @@ class CandidateFeatures:
     session, the same for all candidates: its length, whether its last events repeat, how popular its last item is,
     how long the event before the last was dwelt on.
 
+    Lengths of dwell are bins, as shares of all bins, 0 where unknown. A popularity is the logarithm of the item's
+    targets in the training part; lately, of those weighed by their age, which counts from its last known time.
+
     Parameters
     ----------
     sequences : SessionSequences
@@ -33,13 +37,14 @@ class CandidateFeatures:
 
     def __init__(self, sequences: SessionSequences, dwell: str) -> None:
         self._dwell = dwell
-        self._num_bins = sequences.binning.num_bins
+        self._num_bins, self._num_items = sequences.binning.num_bins, sequences.num_items
         targets = sequences.events[sequences.events[:, TARGET] != 0]
         items, seconds = targets[:, ITEM], targets[:, TIME].astype(np.float64)
-        age = np.where(seconds == UNKNOWN_TIME, 0.0, (seconds.max(initial=0.0) - seconds) / SECONDS_A_DAY)
+        # An unknown time is the smallest there is: it is the last one only where none is known.
+        age = np.where(seconds == UNKNOWN_TIME, 0.0, (seconds.max(initial=UNKNOWN_TIME) - seconds) / SECONDS_A_DAY)
         weights = [np.ones(len(items)), *(0.5 ** (age / half_life) for half_life in HALF_LIVES)]
-        counts = [np.bincount(items, weight, minlength=sequences.num_items) for weight in weights]
-        self._popularity = torch.from_numpy(np.log(np.stack(counts, axis=1) + 0.1)).float()  # (num_items, 3)
+        counts = [np.bincount(items, weight, minlength=self._num_items) for weight in weights]
+        self._popularity = torch.from_numpy(np.log(np.stack(counts, axis=1) + CLICKS_OF_NONE)).float()  # (num_items, 3)
 
     def of(self, moments: Moments, candidates: Tensor, given: list[Tensor], summary: list[Tensor]) -> Tensor:
         """
@@ -50,7 +55,7 @@ class CandidateFeatures:
         moments : Moments
             Of the targets.
         candidates : int64 tensor of shape (targets, candidates)
-            Item i as number i - 1.
+            Item i as number i - 1, best first, none twice for a target.
         given : list of tensors of shape (targets, candidates)
             Further features of the candidates.
         summary : list of tensors of shape (targets,)
@@ -59,6 +64,8 @@ class CandidateFeatures:
         Returns
         -------
         float32 tensor of shape (targets, candidates, features)
+            Those given; 3 of popularity; 4 of the nearest events; in the session, times there, dwell there, times in
+            earlier sessions; the summary; 6 of the session; and the candidate's place.
         """
         places = candidates.shape[1]
         own = [*given, *self._popularity[candidates + 1].unbind(dim=2), *self._in_session(moments, candidates)]
@@ -67,34 +74,28 @@ class CandidateFeatures:
         return torch.stack([*own, *shared, order], dim=2).float()
 
     def _in_session(self, moments: Moments, candidates: Tensor) -> list[Tensor]:
-        shape = (len(moments), int(self._popularity.shape[0]))
-        event, target, position = flat_positions(moments.begin, moments.end - moments.begin)
-        lag = (moments.end - moments.begin)[target] - position
-        items = moments.items[event].astype(np.int64)
-        bins = np.maximum(moments.bins[event] - UNKNOWN_BIN, 0) / self._num_bins
+        """What the events of the session and of earlier ones say of each candidate: (targets, candidates) each."""
+        places = _Places(candidates, self._num_items)
+        event, target, _ = flat_positions(moments.begin, moments.end - moments.begin)
+        place, event, target = places.of(target, moments.items[event], event)
+        lag = moments.end[target] - event
+        bins = self._shares_of_bins(moments.bins[event])
         if self._dwell == "known":
             bins[lag == 1] = 0.0
-        chosen = candidates + 1  # (targets, candidates)
+        nearest = [places.sums(place, lag == near) for near in range(1, NEAREST + 1)]
+        count, dwelt = places.sums(place, np.ones(len(place))), places.sums(place, bins)
 
-        def spread(where: np.ndarray, values: np.ndarray) -> Tensor:
-            table = torch.zeros(shape)
-            key = torch.from_numpy(target[where] * shape[1] + items[where])
-            return (
-                table.view(-1).index_add_(0, key, torch.from_numpy(values[where]).float()).view(shape).gather(1, chosen)
-            )
-
-        ones = np.ones(len(event))
-        nearest = [spread(lag == place, ones) for place in range(1, NEAREST + 1)]
-        count, dwelt = spread(lag > 0, ones), spread(lag > 0, bins)
         event, target, _ = flat_positions(moments.row_begin, moments.begin - moments.row_begin)
-        items, ones = moments.items[event].astype(np.int64), np.ones(len(event))
-        earlier = spread(ones > 0, ones)
+        place, _, _ = places.of(target, moments.items[event], event)
+        earlier = places.sums(place, np.ones(len(place)))
         return [*nearest, (count > 0).float(), count.log1p(), dwelt, earlier.log1p()]
 
     def _of_session(self, moments: Moments) -> list[Tensor]:
+        """What is the same for all candidates: (targets,) each."""
         length = moments.end - moments.begin
-        last, before, third = (moments.items[np.maximum(moments.end - back, moments.begin)] for back in (1, 2, 3))
-        bins = np.maximum(moments.bins[np.maximum(moments.end - 2, moments.begin)] - UNKNOWN_BIN, 0) / self._num_bins
+        # Where there are not so many events, an index held inside the arrays, whose value is not used.
+        last, before, third = (moments.items[np.maximum(moments.end - back, 0)] for back in (1, 2, 3))
+        bins = self._shares_of_bins(moments.bins[np.maximum(moments.end - 2, 0)])
         columns = (
             np.log(np.maximum(length, 1)),
             (last == before) & (length > 1),
@@ -102,5 +103,32 @@ class CandidateFeatures:
             np.where(length > 1, bins, 0.0),
             moments.begin > moments.row_begin,
         )
-        popular = self._popularity[torch.from_numpy(last.astype(np.int64)), 0]
-        return [popular, *(torch.from_numpy(np.asarray(column, dtype=np.float32)) for column in columns)]
+        last = np.where(length > 0, last, PADDING_ITEM).astype(np.int64)
+        popular = self._popularity[torch.from_numpy(last), 0]
+        return [popular, *(torch.from_numpy(column.astype(np.float32)) for column in columns)]
+
+    def _shares_of_bins(self, bins: np.ndarray) -> np.ndarray:
+        return np.maximum(bins - UNKNOWN_BIN, 0) / self._num_bins
+
+
+class _Places:
+    """Where an item stands among the candidates of a target, found by bisection."""
+
+    def __init__(self, candidates: Tensor, num_items: int) -> None:
+        self._shape, self._num_items = tuple(candidates.shape), num_items
+        items, order = (candidates + 1).sort(dim=1)  # (targets, candidates) both
+        first = torch.arange(len(items))[:, None]  # (targets, 1)
+        self._keys = (first * num_items + items).reshape(-1).numpy()  # ascending
+        self._flat = (first * candidates.shape[1] + order).reshape(-1).numpy()
+
+    def of(self, target: np.ndarray, items: np.ndarray, event: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Places of those events whose item is a candidate of their target; and these events and targets."""
+        wanted = target * self._num_items + items
+        at = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
+        found = self._keys[at] == wanted
+        return self._flat[at[found]], event[found], target[found]
+
+    def sums(self, place: np.ndarray, values: np.ndarray) -> Tensor:
+        """Sums of values at places: float32, (targets, candidates)."""
+        total = np.bincount(place, values, minlength=self._shape[0] * self._shape[1])
+        return torch.from_numpy(total.reshape(self._shape)).float()

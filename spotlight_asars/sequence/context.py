@@ -62,6 +62,7 @@ def context_of(name: str, events: Tensor) -> Tensor:
         begin = _at_session_start(seconds, events[:, :, SESSION_START])
         since = (seconds - begin).clamp(min=0)
         number = (since + 1).to(torch.float64).log2().long() + 1
+        number = torch.where(begin == UNKNOWN_TIME, 0, number)
     else:
         # Python's remainder, and torch's, is never negative, so times before the origin fall into the right hour.
         number = seconds % _DAY // _HOUR + 1 if name == "hour" else seconds % _WEEK // _DAY + 1

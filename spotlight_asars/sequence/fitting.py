@@ -20,7 +20,7 @@ from spotlight_asars.sampling import SeenItems
 from spotlight_asars.sequence.batches import like_length_batches
 from spotlight_asars.sequence.host_step import EventRows, HostStep, TargetStates
 from spotlight_asars.sequence.negatives import LocalNegatives, Negatives, SharedNegatives
-from spotlight_asars.sequence.scoring import score_all_items
+from spotlight_asars.sequence.scoring import score_all_items, scores_by_dot_product
 
 ALL_ITEMS_LOSS = "cross_entropy"
 SAMPLED_LOSS = "sampled_cross_entropy"
@@ -260,6 +260,11 @@ class SessionFitting(ImplicitSequenceModel):
         if self._loss == ALL_ITEMS_LOSS:
             return None
         if self._sampling == "shared":
+            if not scores_by_dot_product(self._net):
+                raise ValueError(
+                    f"sampling='shared' scores the same items for all targets at once, which "
+                    f"{type(self._net).__name__} cannot: choose 'local'"
+                )
             # Rows may overlap, but an event is a target only once.
             targets = sequences.events[sequences.events[:, TARGET] != 0, ITEM]
             popularity = torch.from_numpy(np.bincount(targets, minlength=self._num_items)).to(self._device)

@@ -1,36 +1,33 @@
 """The session-aware sequence model: Spotlight's ImplicitSequenceModel with users, sessions and dwell."""
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from spotlight_asars import host
 from spotlight_asars.binning import UNKNOWN_BIN, ScottBinning
-from spotlight_asars.errors import InputError
 from spotlight_asars.interactions import PADDING_ITEM, SessionSequences
 from spotlight_asars.losses import LOSSES
 from spotlight_asars.rows import DWELL, ITEM, NUM_CHANNELS, SESSION_START, TIME, UNKNOWN_TIME, USER, whole_seconds
 from spotlight_asars.sequence.fitting import ALL_ITEMS_LOSS, EpochRecord, SessionFitting
 from spotlight_asars.sequence.negatives import SAMPLINGS
+from spotlight_asars.sequence.recommending import Recommends
 from spotlight_asars.sequence.registry import HOST_REPRESENTATIONS, representation_factory
-from spotlight_asars.sequence.requests import request_rows
 from spotlight_asars.sequence.scoring import (
+    final_states,
     score_all_items,
     score_items,
     scores_by_dot_product,
-    states_after,
     target_states,
 )
 from spotlight_asars.sequence.session_net import DWELL_RULES
-from spotlight_asars.vocabulary import Vocabulary
 
 PADDING_SCORE = float(np.finfo(np.float32).min)
 
 
-class ASARSSequenceModel(SessionFitting):
+class ASARSSequenceModel(Recommends, SessionFitting):
     """
     A next-item model over sessions, with users and dwell times.
 
@@ -151,11 +148,6 @@ class ASARSSequenceModel(SessionFitting):
         return self._num_items
 
     @property
-    def raw_items(self) -> Vocabulary:
-        """Raw ids of the items; the numbers themselves where the rows came without."""
-        return self.item_vocabulary or Vocabulary(np.arange(1, self._num_items))
-
-    @property
     def num_users(self) -> int | None:
         """Number of user ids, the anonymous one included; None before the first fit."""
         return self._num_users
@@ -253,7 +245,7 @@ class ASARSSequenceModel(SessionFitting):
         events = self._events_of(sequences, user_ids, dwell, session_starts, timestamps)
         self._net.train(False)
         with torch.no_grad():
-            states = states_after(self._net, self._tensor(events))[:, -1]  # (batch, *state)
+            states = final_states(self._net, self._tensor(events))  # (batch, *state)
             if item_ids is None:
                 scores = score_all_items(self._net, states, self._num_items)  # (batch, items - 1)
                 scores = nn.functional.pad(scores, (1, 0), value=PADDING_SCORE)  # (batch, items)
@@ -302,78 +294,11 @@ class ASARSSequenceModel(SessionFitting):
         events[sequences == PADDING_ITEM] = 0
         return events
 
-    def recommend(
-        self,
-        items: Sequence[Hashable] | Sequence[Sequence[Hashable]],
-        timestamps: Sequence[float] | Sequence[Sequence[float]] | None = None,
-        user: Hashable | Sequence[Hashable] | None = None,
-        k: int = 20,
-        now: float | Sequence[float] | None = None,
-        exclude_seen: bool = False,
-        return_scores: bool = False,
-    ) -> list:
-        """
-        The k best next items, raw ids in and out, for one history or a list of them.
-
-        Parameters
-        ----------
-        items : list of raw ids, or list of such lists
-            What was clicked, oldest first. Ids the model does not know are left out.
-        timestamps : list of seconds, or list of such lists, optional
-            One for each item; without them dwell is unknown. A pause as long as in the rows fitted on begins a session.
-        user : raw id, or list of them, optional
-            None or an unknown one is anonymous.
-        k : int, optional
-        now : seconds, or one for each history, optional
-            The moment of asking; under ``dwell='observed'`` the newest event has been dwelt on since its time.
-        exclude_seen : bool, optional
-            Leave out the items given.
-        return_scores : bool, optional
-            Give (raw id, score) pairs.
-
-        Returns
-        -------
-        list of raw ids, best first, or a list of such lists for a list of histories
-        """
-        self._check_fitted()
-        if not isinstance(k, int | np.integer) or k < 1:
-            raise InputError(f"k is {k}: give a whole number of at least 1")
-        if isinstance(items, str) or not isinstance(items, Iterable):
-            raise InputError(f"items is {items!r}: give a list of raw ids, or a list of such lists")
-        items = list(items)
-        single = not items or not all(self._is_history(one) for one in items)
-        if single:
-            items, user = [items], [user]
-            timestamps = None if timestamps is None else [timestamps]
-        if np.ndim(now) == 0 and now is not None:
-            now = [now] * len(items)
-        rows = request_rows(self, items, timestamps, user, now)
-        states = self._final_states(rows)
-        with torch.no_grad():
-            scores = score_all_items(self._net, states, self._num_items)  # (requests, items - 1)
-        if exclude_seen:
-            seen_row = np.repeat(np.arange(len(rows)), rows.lengths)
-            scores[self._tensor(seen_row), self._tensor(rows.events[:, ITEM].astype(np.int64)) - 1] = -torch.inf
-        best = scores.topk(min(k, scores.shape[1]), dim=1)  # (requests, k)
-        answers = []
-        for numbers, values in zip(best.indices.cpu().numpy() + 1, best.values.cpu().numpy(), strict=True):
-            raw, values = self.raw_items.inverse(numbers), values[: np.isfinite(values).sum()]
-            raw = raw[: len(values)].tolist()
-            answers.append(list(zip(raw, values.tolist(), strict=True)) if return_scores else raw)
-        return answers[0] if single else answers
-
-    def _is_history(self, entry: object) -> bool:
-        """Whether an entry of `items` is a list of ids; a tuple may be an id itself."""
-        if isinstance(entry, tuple):
-            return entry not in self.raw_items
-        return isinstance(entry, list | np.ndarray | pd.Series)
-
-    def _final_states(self, rows: SessionSequences) -> Tensor:
-        """States after the last event of each row, (rows, *state)."""
+    def _scores_after(self, rows: SessionSequences) -> Tensor:
         self._net.train(False)
         events = self._tensor(rows.padded_events(np.arange(len(rows))))  # (rows, time, channel)
         with torch.no_grad():
-            return states_after(self._net, events)[:, -1]
+            return score_all_items(self._net, final_states(self._net, events), self._num_items)
 
     def target_states(self, sequences: SessionSequences) -> Tensor:
         """

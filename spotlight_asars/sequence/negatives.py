@@ -1,6 +1,5 @@
 """Scores of the negatives of a mini-batch, drawn for each target or shared by all of them."""
 
-import math
 import warnings
 from typing import Protocol
 
@@ -79,7 +78,9 @@ class SharedNegatives:
 
     def __init__(self, popularity: Tensor, num_negative_samples: int, alpha: float) -> None:
         self._num_negative_samples = num_negative_samples
-        self._drawn, self._inside = PopularitySampler(popularity, alpha), PopularitySampler(popularity, 1.0)
+        self._drawn = PopularitySampler(popularity, alpha)
+        # An item that was never a target, as one of the validation rows may be, counts as if it had been one once.
+        self._share = popularity.clamp(min=1).double() / popularity.sum()  # (num_items,)
 
     def score(self, net: nn.Module, targets: TargetStates, corrected: bool) -> Tensor:
         """See :meth:`Negatives.score`."""
@@ -87,11 +88,14 @@ class SharedNegatives:
         negatives = torch.cat([own, self._drawn.draw(self._num_negative_samples)])  # (negatives,)
         scores = score_shared_items(net, targets.states, negatives).T  # (negatives, targets)
         if corrected:
-            log_q = self._log_expected(torch.cat([negatives, own]), len(own))  # (negatives + targets,)
-            scores = scores - log_q[: len(negatives), None] + log_q[len(negatives) :]
+            log_count = self._expected(negatives, len(own)).log().to(scores.dtype)  # (negatives,)
+            # The target stands in the loss once, however often it is expected: what counts is whether it is at all.
+            # With its expected number it would fade from the loss as the samples grow, and the loss not become
+            # the full softmax.
+            log_chance = (-torch.expm1(-self._expected(own, len(own)))).log().to(scores.dtype)  # (targets,)
+            scores = scores - log_count[:, None] + log_chance
         return scores.masked_fill(negatives[:, None] == own, -torch.inf)
 
-    def _log_expected(self, items: Tensor, targets: int) -> Tensor:
+    def _expected(self, items: Tensor, targets: int) -> Tensor:
         """How often an item is expected among the negatives: in the draws, and as a target of the mini-batch."""
-        drawn = self._drawn.log_share(items) + math.log(self._num_negative_samples)
-        return torch.logaddexp(drawn, self._inside.log_share(items) + math.log(targets))
+        return self._num_negative_samples * self._drawn.log_share(items).double().exp() + targets * self._share[items]

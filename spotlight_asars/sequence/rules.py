@@ -12,6 +12,7 @@ from spotlight_asars.errors import InputError
 from spotlight_asars.host import SequenceInteractions
 from spotlight_asars.interactions import PADDING_ITEM, SessionSequences, as_session_sequences
 from spotlight_asars.rows import ITEM, SESSION_START, TARGET, TIME
+from spotlight_asars.sequence.recommending import KeepsNumbering
 from spotlight_asars.sessions import changes
 
 PADDING_SCORE = float(np.finfo(np.float32).min)
@@ -131,24 +132,15 @@ def training_events(sequences: SessionSequences) -> tuple[np.ndarray, np.ndarray
     return events[chosen, ITEM], session[chosen], events[chosen, TIME]
 
 
-class CountingSystem:
+class CountingSystem(KeepsNumbering):
     """
     What the systems of this module and of ``neighbours`` share; a subclass gives `_count` and `_block_scores`.
 
     They know items and sessions only: a target is predicted from the events of its own session before it in its row.
     They are exact and deterministic, and need no negative samples, epochs or seeds.
-
-    Attributes
-    ----------
-    num_items : int or None
-        Number of item ids, the padding included; None before the first fit.
-    item_vocabulary : Vocabulary or None
-        Raw ids of the items, where the rows had them.
     """
 
     reads_dwell = False
-    num_items: int | None = None
-    item_vocabulary = None
 
     def fit(self, sequences: SequenceInteractions) -> "CountingSystem":
         """
@@ -163,19 +155,13 @@ class CountingSystem:
         sequences = as_session_sequences(sequences)
         if not len(sequences.events):
             raise InputError("the rows hold no events: give a training part with at least one")
-        self.num_items, self.item_vocabulary = sequences.num_items, sequences.item_vocabulary
+        self._keep_numbering(sequences)
         self._count(*training_events(sequences))
         return self
 
     def target_states(self, sequences: SequenceInteractions) -> Prefixes:
         """What each target is predicted from, in the order of rows, then of time."""
-        self._check_fitted()
-        sequences = as_session_sequences(sequences)
-        self._check_items(sequences.events[:, ITEM])
-        theirs, ours = sequences.item_vocabulary, self.item_vocabulary
-        if theirs is not None and ours is not None and theirs is not ours and theirs != ours:
-            raise InputError("the rows have another item_vocabulary than the training part: align the test part first")
-        return Prefixes.before_targets(sequences)
+        return Prefixes.before_targets(self._checked_rows(sequences))
 
     def item_scores(self, states: Prefixes) -> Tensor:
         """
@@ -245,17 +231,6 @@ class CountingSystem:
     def _block_scores(self, states: Prefixes) -> np.ndarray:
         """Scores of all ids after each prefix: float64, (targets, num_items)."""
         raise NotImplementedError
-
-    def _check_fitted(self) -> None:
-        if self.num_items is None:
-            raise InputError(f"{type(self).__name__} is not fitted yet: call fit first")
-
-    def _check_items(self, items: np.ndarray) -> None:
-        if items.size and not (items.min() >= 0 and items.max() < self.num_items):
-            raise InputError(
-                f"item ids run from {items.min()} to {items.max()}: number them as in the training part, which has "
-                f"{self.num_items} ids"
-            )
 
 
 def blocks_of(costs: np.ndarray, budget: int) -> Iterator[slice]:

@@ -14,6 +14,7 @@ from spotlight_asars.interactions import SessionSequences
 from spotlight_asars.layers import without_padding
 from spotlight_asars.rows import ITEM, TARGET
 from spotlight_asars.sequence.batches import like_length_batches
+from spotlight_asars.sequence.history import HistoryStates
 from spotlight_asars.sequence.session_net import SessionNet, dot_product_scores, dot_product_scores_of_shared
 
 DOT_PRODUCT_NETS = (SessionNet, PoolNet, LSTMNet, CNNNet)
@@ -61,10 +62,27 @@ def states_at_targets(net: nn.Module, events: Tensor) -> tuple[Tensor, Tensor]:
     Returns
     -------
     (states, items) : tensors of shape (targets, *state) and (targets,)
-        In the order of rows, then of time.
+        In the order of rows, then of time; HistoryStates for a net that points back.
     """
     wanted = events[:, :, TARGET] != 0  # (batch, time)
-    return states_after(net, events)[:, :-1][wanted], events[:, :, ITEM][wanted]
+    states = states_after(net, events)[:, :-1][wanted]  # (targets, *state)
+    if points_back(net):
+        states = HistoryStates.before(states, events, *wanted.nonzero(as_tuple=True))
+    return states, events[:, :, ITEM][wanted]
+
+
+def points_back(net: nn.Module) -> bool:
+    """Whether scores of this net depend on the items of the history beside its state."""
+    return isinstance(net, SessionNet) and net.options.pointer
+
+
+def final_states(net: nn.Module, events: Tensor) -> Tensor | HistoryStates:
+    """The states after the last event of each row, (batch, *state)."""
+    states = states_after(net, events)[:, -1]
+    if not points_back(net):
+        return states
+    row = torch.arange(len(events), device=events.device)
+    return HistoryStates.before(states, events, row, torch.full_like(row, events.shape[1]))
 
 
 def target_states(net: nn.Module, sequences: SessionSequences, batch_size: int) -> Tensor:
@@ -88,7 +106,8 @@ def target_states(net: nn.Module, sequences: SessionSequences, batch_size: int) 
     begin = np.empty(len(order), dtype=np.int64)  # where each row's targets lie in the parts
     begin[order] = np.cumsum(counts[order]) - counts[order]
     place = np.repeat(begin - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())  # (targets,)
-    return torch.cat(parts)[torch.from_numpy(place).to(device)]
+    joined = HistoryStates.joined(parts) if points_back(net) else torch.cat(parts)
+    return joined[torch.from_numpy(place).to(device)]
 
 
 def score_items(net: nn.Module, states: Tensor, items: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from spotlight_asars.host import ZeroEmbedding
 from spotlight_asars.layers import EventGRU, EventLSTM, UnitEmbedding, at_positions, by_session, without_padding
 from spotlight_asars.rows import DWELL, ITEM, NUM_CHANNELS, SESSION_START, TIME, UNKNOWN_TIME, USER
 from spotlight_asars.sequence.context import CONTEXTS, ContextEmbedding
+from spotlight_asars.sequence.history import PLACES, HistoryStates
 
 DWELL_RULES = ("observed", "known")
 SCOPES = ("sequence", "session")
@@ -52,6 +53,10 @@ class NetOptions:
         Whether the recurrent layers' states are carried over a whole row or reset at each session start.
     context : tuple of str
         Further kinds of time that enter beside the items: 'session_gap', 'session_duration', 'hour', 'weekday'.
+    pointer : bool
+        Add to the score of each item of the history a weight that the state decides: one for the newest event's item,
+        one for others of the session, one for those of earlier sessions. Where a log repeats itself it points back;
+        where nobody comes back to an item it holds back what was seen.
     dwell_input : bool
         Let the recurrent layer over items read each event's dwell beside its item, in the nets that attend by dwell.
     dwell_weight : bool
@@ -72,6 +77,7 @@ class NetOptions:
     recurrent: str = "lstm"
     hidden_scope: str = "sequence"
     context: tuple[str, ...] = ()
+    pointer: bool = False
     dwell_input: bool = False
     dwell_weight: bool = False
     recency: bool = False
@@ -169,6 +175,10 @@ class SessionNet(nn.Module):
         self._state_dim = self._build(num_users, num_dwell_bins, sparse)
         joined_dim = self._state_dim + (self.options.user_dim if self.has_users else 0)
         self.projection = nn.Linear(joined_dim, embedding_dim)
+        if self.options.pointer:
+            self.pointer = nn.Linear(joined_dim, len(PLACES))
+            nn.init.zeros_(self.pointer.weight)
+            nn.init.zeros_(self.pointer.bias)
         self._start_as_recurrent_net()
 
     def _build(self, num_users: int, num_dwell_bins: int, sparse: bool) -> int:
@@ -250,7 +260,10 @@ class SessionNet(nn.Module):
         states = nn.functional.pad(states, (0, 0, 1, 0))  # (batch, short + 1, state): zeros before any event
         if users is not None:
             states = torch.cat([states, users[:, None, :].expand(-1, states.shape[1], -1)], dim=2)
-        states = self.finish(self.projection(self.hidden_dropout(states)), events, users)  # (batch, short + 1, dim)
+        states = self.hidden_dropout(states)
+        back = [self.pointer(states)] if self.options.pointer else []  # (batch, short + 1, places)
+        states = self.finish(self.projection(states), events, users)  # (batch, short + 1, dim)
+        states = torch.cat([states, *back], dim=2)
         states = at_positions(states, seen).permute(0, 2, 1)  # (batch, dim, time + 1)
         return states[:, :, :-1], states[:, :, -1]
 
@@ -300,24 +313,47 @@ class SessionNet(nn.Module):
         states = user_representations.permute(0, 2, 1).flatten(0, 1)  # (batch * time, dim)
         return self.score(states, items.flatten()).view(items.shape)
 
-    def score(self, states: Tensor, items: Tensor) -> Tensor:
+    def score(self, states: Tensor | HistoryStates, items: Tensor) -> Tensor:
         """
         Scores of given items.
 
         Parameters
         ----------
-        states : tensor of shape (targets, dim)
+        states : tensor of shape (targets, dim), or HistoryStates
+            A pointer needs the history; without it, as in a plain model of the host, only the rest counts.
         items : int64 tensor of shape (..., targets)
 
         Returns
         -------
         tensor of the shape of `items`
         """
-        return dot_product_scores(self, states, items)
+        if not self.options.pointer:
+            return dot_product_scores(self, states, items)
+        vectors, back = self._apart(states)
+        scores = dot_product_scores(self, vectors, items)
+        if not isinstance(states, HistoryStates):
+            return scores
+        numbers = torch.arange(len(states), device=items.device)
+        return scores + back[numbers, states.places_of(items, self.num_items)]
 
-    def score_shared(self, states: Tensor, items: Tensor | None = None) -> Tensor:
+    def score_shared(self, states: Tensor | HistoryStates, items: Tensor | None = None) -> Tensor:
         """Scores of the same items for all states, (targets, items); of all but the padding by default."""
-        return dot_product_scores_of_shared(self, states, items)
+        if not self.options.pointer:
+            return dot_product_scores_of_shared(self, states, items)
+        vectors, back = self._apart(states)
+        scores = dot_product_scores_of_shared(self, vectors, items)
+        if not isinstance(states, HistoryStates):
+            return scores
+        if items is None:
+            places = states.places_of_all(self.num_items)[:, PADDING_ITEM + 1 :]
+        else:
+            places = states.places_of(items[:, None].expand(-1, len(states)), self.num_items).T
+        return scores + back.gather(1, places)
+
+    def _apart(self, states: Tensor | HistoryStates) -> tuple[Tensor, Tensor]:
+        """State vectors (targets, embedding), and weights of the history's places and of no place, (targets, 4)."""
+        states = states.states if isinstance(states, HistoryStates) else states
+        return states[:, : self.embedding_dim], nn.functional.pad(states[:, self.embedding_dim :], (0, 1))
 
 
 def dot_product_scores(net: nn.Module, states: Tensor, items: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """``asars_two_stage``: candidates from several systems, ranked anew by what the session tells of each of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -9,16 +9,22 @@ import torch
 from torch import Tensor, nn
 
 from spotlight_asars.errors import InputError
-from spotlight_asars.evaluation import metrics, rank_targets
+from spotlight_asars.evaluation import System, metrics, rank_targets
 from spotlight_asars.interactions import SessionSequences, as_session_sequences
 from spotlight_asars.rows import ITEM, TARGET
 from spotlight_asars.sequence.candidate_features import CandidateFeatures
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
 from spotlight_asars.sequence.memory import Moments
+from spotlight_asars.sequence.recommending import KeepsNumbering
 from spotlight_asars.sequence.row_split import split_rows_by_time
+from spotlight_asars.sequence.rules import blocks_of, check_choice, check_whole
+from spotlight_asars.sequence.session_net import DWELL_RULES
 
-BLOCK_CELLS = 2**21  # probabilities of one member worked on at a time
-LOWEST = 1e-6  # of a probability, before its logarithm
+CELLS_A_BLOCK = 2**21  # probabilities and features worked on at a time: 8 MiB of float32 for each member
+CELLS_A_CANDIDATE = 32  # about as many as its features
+MOST_RANKED = 100_000  # targets that the ranking is learned from, spread over all there are
+LOWEST = 1e-6  # of a member's probability, before its logarithm
+LOWEST_MEAN = 1e-9  # of their mean
 
 
 @dataclass(frozen=True)
@@ -29,13 +35,18 @@ class Member:
     Attributes
     ----------
     new : callable
-        From the number of epochs to a system not yet fitted.
+        From the number of epochs to a system not yet fitted, which has `fit`, `target_states` and
+        `item_probabilities`.
     epochs : int or None
-        The most epochs to try, for a net; None for a system that is fitted at once.
+        The most epochs to try, for an ``ASARSSequenceModel``; None for a system that is fitted at once.
     """
 
-    new: Callable[[int], object]
+    new: Callable[[int], System]
     epochs: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.epochs is not None:
+            check_whole("epochs", self.epochs)
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,7 @@ class Ranker(nn.Module):
     def standardise(self, features: Tensor) -> None:
         """Take mean and deviation from features of shape (targets, candidates, features)."""
         self.mean.copy_(features.mean(dim=(0, 1)))
-        self.deviation.copy_(features.std(dim=(0, 1)).clamp(min=1e-6))
+        self.deviation.copy_(features.std(dim=(0, 1), correction=0).clamp(min=1e-6))
 
     def forward(self, features: Tensor) -> Tensor:
         """(targets, candidates, features) to (targets, candidates)."""
@@ -77,7 +88,53 @@ class Ranker(nn.Module):
         return (self.linear(features) + self.output(self.hidden(features)))[:, :, 0]
 
 
-class TwoStageRanker:
+class _Proposals:
+    """What members fitted on some rows propose, and what those rows tell of the candidates."""
+
+    def __init__(self, systems: Sequence[System], sequences: SessionSequences, dwell: str, candidates: int) -> None:
+        self.systems = tuple(systems)
+        self._features = CandidateFeatures(sequences, dwell)
+        self._num_items, self._candidates = sequences.num_items, min(candidates, sequences.num_items - 1)
+
+    def states(self, sequences: SessionSequences) -> TwoStageStates:
+        """What each target is scored from, in the order of rows, then of time."""
+        states = tuple(system.target_states(sequences) for system in self.systems)
+        return TwoStageStates(states, Moments.before_targets(sequences))
+
+    def blocks(self, states: TwoStageStates) -> Iterator[slice]:
+        """Targets to be worked on together."""
+        moments = states.moments
+        cells = self._num_items + CELLS_A_CANDIDATE * self._candidates + moments.end - moments.row_begin  # (targets,)
+        return blocks_of(cells, CELLS_A_BLOCK)
+
+    def of(self, states: TwoStageStates) -> tuple[Tensor, Tensor, Tensor]:
+        """
+        Candidates for a block of targets.
+
+        Returns
+        -------
+        (base, candidates, features) : tensors
+            Logarithms of the members' mean probabilities, (targets, num_items - 1); places of the candidates there,
+            best first, (targets, candidates); their features, (targets, candidates, features).
+        """
+        with torch.no_grad():
+            shares = [
+                system.item_probabilities(part).cpu() for system, part in zip(self.systems, states.members, strict=True)
+            ]
+        base = (sum(shares) / len(shares)).clamp(min=LOWEST_MEAN).log()
+        best = base.topk(self._candidates, dim=1)
+        own = [share.gather(1, best.indices).clamp(min=LOWEST).log() for share in shares]
+        summary = [part for share in shares for part in (_entropy(share), share.amax(dim=1))]  # (targets,) each
+        features = self._features.of(states.moments, best.indices, [*own, best.values], summary)
+        return base, best.indices, features
+
+
+def _entropy(shares: Tensor) -> Tensor:
+    """Of each target's probabilities: (targets,)."""
+    return -(shares * shares.clamp(min=1e-9).log()).sum(dim=1)
+
+
+class TwoStageRanker(KeepsNumbering):
     """
     Two stages, as large recommenders have them (Covington et al. 2016): candidate generation, then ranking.
 
@@ -101,9 +158,15 @@ class TwoStageRanker:
     patience : int, optional
         Epochs without a better MRR@20 on the later sessions after which a net among the members is not fitted on.
     random_state : int, optional
-    """
+        Of the ranking nets; the members bring their own.
 
-    num_items: int | None = None
+    Attributes
+    ----------
+    systems : tuple
+        The members, fitted on the whole training part.
+    member_epochs : tuple of int or None
+        For how many epochs each was fitted.
+    """
 
     def __init__(
         self,
@@ -122,8 +185,12 @@ class TwoStageRanker:
     ) -> None:
         if not members:
             raise InputError("there are no members: give at least one system that proposes candidates")
-        if candidates < 1 or rankers < 1 or not 0 < late_share < 1:
-            raise InputError("candidates and rankers are at least 1, and late_share lies between 0 and 1")
+        check_choice("dwell", dwell, DWELL_RULES)
+        whole = {"candidates": candidates, "hidden_dim": hidden_dim, "epochs": epochs, "batch_size": batch_size}
+        for name, value in {**whole, "rankers": rankers, "patience": patience}.items():
+            check_whole(name, value)
+        if not 0 < late_share < 1:
+            raise InputError(f"late_share is {late_share}: give a share between 0 and 1")
         self._members, self.dwell = tuple(members), dwell
         self._candidates, self._late_share = candidates, late_share
         self._hidden_dim, self._epochs, self._learning_rate = hidden_dim, epochs, learning_rate
@@ -131,107 +198,104 @@ class TwoStageRanker:
         self._patience, self._random_state = patience, random_state
 
     def fit(self, sequences: SessionSequences) -> "TwoStageRanker":
-        """Fit members and ranking on a training part; an earlier one is forgotten."""
+        """Fit members and ranking on a training part; an earlier one is forgotten, once all is fitted."""
         sequences = as_session_sequences(sequences)
         early, late = split_rows_by_time(sequences, self._late_share)
-        self.num_items = sequences.num_items
-        fitted, epochs = zip(*(self._fit_early(member, early, late) for member in self._members), strict=True)
-        self.systems, self.member_epochs = fitted, epochs
-        self._features = CandidateFeatures(early, self.dwell)
-        self._fit_rankers(late)
-        self.systems = tuple(
-            member.new(count or 1).fit(sequences) for member, count in zip(self._members, epochs, strict=True)
-        )
-        self._features = CandidateFeatures(sequences, self.dwell)
+        found = [self._fit_early(member, early, late) for member in self._members]
+        systems, epochs = zip(*found, strict=True)
+        rankers = self._fit_rankers(_Proposals(systems, early, self.dwell, self._candidates), late)
+        systems = [self._new(member, count).fit(sequences) for member, count in zip(self._members, epochs, strict=True)]
+        self._proposals = _Proposals(systems, sequences, self.dwell, self._candidates)
+        self.systems, self.member_epochs, self._rankers = tuple(systems), epochs, rankers
+        self._keep_numbering(sequences)
         return self
 
-    def _fit_early(self, member: Member, early: SessionSequences, late: SessionSequences) -> tuple[object, int | None]:
+    def _new(self, member: Member, epochs: int | None) -> System:
+        system = member.new(1 if epochs is None else epochs)
+        rule = getattr(system, "_dwell", getattr(system, "dwell", self.dwell))
+        if rule != self.dwell:
+            raise InputError(
+                f"a member was made with dwell={rule!r} and the ranking with {self.dwell!r}: give both one"
+            )
+        return system
+
+    def _fit_early(self, member: Member, early: SessionSequences, late: SessionSequences) -> tuple[System, int | None]:
         """The member as it is best on the later sessions, and after how many epochs."""
-        system = member.new(member.epochs or 1)
+        system = self._new(member, member.epochs)
         if member.epochs is None:
             return system.fit(early), None
         found, best = [], {}
 
         def measure(model: ASARSSequenceModel, record: object) -> bool:
             found.append(metrics(rank_targets(model, late), (20,))["mrr@20"])
-            if np.argmax(found) == len(found) - 1:
+            waited = len(found) - 1 - int(np.argmax(found))
+            if not waited:
                 best.update(deepcopy(model._net.state_dict()))
-            return bool(len(found) - 1 - np.argmax(found) >= self._patience)
+            return waited >= self._patience
 
         system.fit(early, callbacks=[measure])
         system._net.load_state_dict(best)
         return system, int(np.argmax(found)) + 1
 
-    def _fit_rankers(self, late: SessionSequences) -> None:
-        """Learn to put the target first among its candidates, where it is one of them."""
+    def _fit_rankers(self, proposals: _Proposals, late: SessionSequences) -> list[Ranker]:
+        """Nets that put the target first among its candidates where it is one of them; none where it never is."""
+        states = proposals.states(late)
+        thinned = slice(None, None, -(-len(states) // MOST_RANKED))
         wanted = torch.from_numpy(late.events[late.events[:, TARGET] != 0, ITEM].astype(np.int64))  # (targets,)
-        parts = []
-        states = self.target_states(late)
-        for begin in range(0, len(states), self._block):
-            block = slice(begin, begin + self._block)
-            _, candidates, features = self._propose(states[block])
+        states, wanted = states[thinned], wanted[thinned]
+        features, places = [], []
+        for block in proposals.blocks(states):
+            _, candidates, known = proposals.of(states[block])
             hit = candidates == wanted[block, None] - 1  # (targets, candidates)
             inside = hit.any(dim=1)
-            parts.append((features[inside], hit[inside].int().argmax(dim=1)))
-        features, place = (torch.cat(part) for part in zip(*parts, strict=True))
-        self._rankers = []
-        for number in range(self._num_rankers):
-            generator = torch.Generator().manual_seed(self._random_state * self._num_rankers + number)
-            self._rankers.append(self._fit_ranker(features, place, generator))
+            features.append(known[inside])
+            places.append(hit[inside].int().argmax(dim=1))
+        features, places = torch.cat(features), torch.cat(places)
+        if not len(places):
+            return []
+        first = self._random_state * self._num_rankers
+        generators = [torch.Generator().manual_seed(first + number) for number in range(self._num_rankers)]
+        return [self._fit_ranker(features, places, generator) for generator in generators]
 
-    def _fit_ranker(self, features: Tensor, place: Tensor, generator: torch.Generator) -> Ranker:
+    def _fit_ranker(self, features: Tensor, places: Tensor, generator: torch.Generator) -> Ranker:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(torch.randint(2**31 - 1, (1,), generator=generator)))
             ranker = Ranker(features.shape[2], self._hidden_dim)
         ranker.standardise(features)
         optimizer = torch.optim.Adam(ranker.parameters(), lr=self._learning_rate, weight_decay=self._weight_decay)
         for _ in range(self._epochs):
-            for batch in torch.randperm(len(place), generator=generator).split(self._batch_size):
+            for batch in torch.randperm(len(places), generator=generator).split(self._batch_size):
                 optimizer.zero_grad()
-                nn.functional.cross_entropy(ranker(features[batch]), place[batch]).backward()
+                nn.functional.cross_entropy(ranker(features[batch]), places[batch]).backward()
                 optimizer.step()
-        return ranker.eval()
-
-    @property
-    def _block(self) -> int:
-        """Targets worked on at a time."""
-        return max(1, BLOCK_CELLS // self.num_items)
+        return ranker
 
     def target_states(self, sequences: SessionSequences) -> TwoStageStates:
         """What each target is scored from, in the order of rows, then of time."""
-        if self.num_items is None:
-            raise InputError("TwoStageRanker is not fitted yet: call fit first")
-        sequences = as_session_sequences(sequences)
-        states = tuple(system.target_states(sequences) for system in self.systems)
-        return TwoStageStates(states, Moments.before_targets(sequences))
+        sequences = self._checked_rows(sequences)
+        return self._proposals.states(sequences)
 
     def item_scores(self, states: TwoStageStates) -> Tensor:
-        """Scores of items 1, 2, ...; float32, (targets, num_items - 1)."""
-        blocks = [states[begin : begin + self._block] for begin in range(0, len(states), self._block)]
-        return torch.cat([self._score(block) for block in blocks]) if blocks else torch.empty(0, self.num_items - 1)
+        """
+        Scores of items 1, 2, ...
+
+        Candidates have scores of at least 1; the others, below, the logarithm of the members' mean probability.
+
+        Returns
+        -------
+        float32 tensor of shape (targets, num_items - 1)
+        """
+        self._check_fitted()
+        scores = torch.empty(len(states), self.num_items - 1)
+        for block in self._proposals.blocks(states):
+            scores[block] = self._score(states[block])
+        return scores
 
     def _score(self, states: TwoStageStates) -> Tensor:
-        base, candidates, features = self._propose(states)
+        base, candidates, features = self._proposals.of(states)
+        if not self._rankers:
+            return base
         with torch.no_grad():
             ranked = torch.stack([ranker(features) for ranker in self._rankers]).mean(dim=0)
-        # Candidates stand above all others, whose logarithms of a mean probability are at most 0.
         ranked = ranked - ranked.min(dim=1, keepdim=True).values + 1.0
         return base.scatter(1, candidates, ranked)
-
-    def _propose(self, states: TwoStageStates) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean log-probabilities (targets, items - 1), candidates' places there (targets, candidates), features."""
-        with torch.no_grad():
-            shares = [
-                system.item_probabilities(part) for system, part in zip(self.systems, states.members, strict=True)
-            ]
-        base = (sum(shares) / len(shares)).clamp(min=LOWEST * 1e-3).log()
-        count = min(self._candidates, base.shape[1])
-        best = base.topk(count, dim=1)
-        own = [share.gather(1, best.indices).clamp(min=LOWEST).log() for share in shares]
-        summary = [part for share in shares for part in (_entropy(share), share.amax(dim=1))]  # (targets,) each
-        features = self._features.of(states.moments, best.indices, [*own, best.values], summary)
-        return base, best.indices, features
-
-
-def _entropy(shares: Tensor) -> Tensor:
-    return -(shares * shares.clamp(min=1e-9).log()).sum(dim=1)

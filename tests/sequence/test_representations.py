@@ -9,12 +9,27 @@ from spotlight_asars.rows import DWELL, ITEM, NUM_CHANNELS, SESSION_START, USER
 from spotlight_asars.sequence.baselines import GRU4RecNet
 from spotlight_asars.sequence.representations import (
     AsarsTimeAttNet,
+    AsarsTimeCatNet,
     AsarsTimeUserNet,
+    AsarsUserAttNet,
     AsarsUserCatNet,
 )
 from spotlight_asars.sequence.session_net import NetOptions, SessionNet
 
 TIME_NETS = [AsarsTimeAttNet, AsarsTimeUserNet]
+EVERYTHING = {"dwell_input": True, "dwell_weight": True, "recency": True}
+# Each way in which a net reads dwell, with the layers and the restarts that the newest event's state has to pass.
+DWELL_NETS = [
+    pytest.param(kind, {"recurrent": recurrent, **options}, id=f"{kind.__name__}-{recurrent}-{','.join(options)}")
+    for recurrent in ("lstm", "gru")
+    for kind, options in [
+        *((kind, options) for kind in (AsarsTimeCatNet, *TIME_NETS) for options in ({}, {"hidden_scope": "session"})),
+        *((AsarsTimeAttNet, {name: True}) for name in EVERYTHING),
+        *((kind, EVERYTHING) for kind in TIME_NETS),
+        *((AsarsTimeUserNet, {**EVERYTHING, "attention": form, "scope": "session"}) for form in ("linear", "dense")),
+        (AsarsTimeUserNet, {**EVERYTHING, "scope": "session", "hidden_scope": "session", "residual": False}),
+    ]
+]
 
 
 def net_of(kind, seed=0, **settings):
@@ -45,11 +60,11 @@ def states(net, events):
     return torch.cat([before, final[:, :, None]], dim=2)  # (batch, dim, time + 1)
 
 
-@pytest.mark.parametrize("kind", TIME_NETS)
+@pytest.mark.parametrize(("kind", "options"), DWELL_NETS)
 class TestDwellRules:
-    def test_known_is_observed_with_the_newest_dwell_unknown(self, kind):
+    def test_known_is_observed_with_the_newest_dwell_unknown(self, kind, options):
         """State t under 'known' is the state an 'observed' net has of the prefix whose last dwell is unknown."""
-        known, observed = net_of(kind, dwell="known"), net_of(kind, dwell="observed")
+        known, observed = net_of(kind, dwell="known", **options), net_of(kind, dwell="observed", **options)
         events = events_of()
         found = states(known, events)
         for end in range(1, 9):
@@ -57,22 +72,25 @@ class TestDwellRules:
             prefix[:, -1, DWELL] = UNKNOWN_BIN
             torch.testing.assert_close(found[:, :, end], states(observed, prefix)[:, :, -1], atol=1e-5, rtol=1e-5)
 
-    def test_the_time_of_the_next_event_moves_nothing_under_known(self, kind):
-        net, events = net_of(kind, dwell="known"), events_of()
+    def test_the_time_of_the_next_event_moves_nothing_under_known(self, kind, options):
+        net, events = net_of(kind, dwell="known", **options), events_of()
         moved = events.clone()
         moved[:, 4, DWELL] = 10 - moved[:, 4, DWELL]  # seen only once event 5 has happened
         first, second = states(net, events), states(net, moved)
         assert torch.equal(first[:, :, :6], second[:, :, :6])
         assert not torch.allclose(first[:, :, 6:], second[:, :, 6:], atol=1e-3)
 
-    def test_the_newest_dwell_counts_under_observed(self, kind):
-        net, events = net_of(kind, dwell="observed"), events_of()
+    def test_the_newest_dwell_counts_under_observed(self, kind, options):
+        net, events = net_of(kind, dwell="observed", **options), events_of()
         moved = events.clone()
         moved[:, 4, DWELL] = 10 - moved[:, 4, DWELL]
         first, second = states(net, events), states(net, moved)
         assert torch.equal(first[:, :, :5], second[:, :, :5])
         assert not torch.allclose(first[:, :, 5], second[:, :, 5], atol=1e-3)
 
+
+@pytest.mark.parametrize("kind", TIME_NETS)
+class TestAttention:
     def test_without_the_residual_only_the_attended_state_is_left(self, kind):
         net, wide = net_of(kind, residual=False), net_of(kind, residual=True)
         assert wide.projection.in_features - net.projection.in_features == 6
@@ -91,7 +109,7 @@ class TestDwellRules:
         assert not torch.allclose(first[:, :3], second[:, :3])
 
 
-@pytest.mark.parametrize("kind", [AsarsUserCatNet, AsarsTimeUserNet])
+@pytest.mark.parametrize("kind", [AsarsUserCatNet, AsarsUserAttNet, AsarsTimeUserNet])
 class TestUsers:
     def test_users_move_the_scores(self, kind):
         net, events = net_of(kind), events_of()
@@ -129,7 +147,7 @@ class TestSwitchedOff:
             expected = net.projection(lstm(net.item_embeddings(events[:, :, ITEM]))[0])  # (batch, time, dim)
         torch.testing.assert_close(states(net, events)[:, :, 1:], expected.permute(0, 2, 1))
 
-    @pytest.mark.parametrize("kind", [AsarsUserCatNet, AsarsTimeAttNet, AsarsTimeUserNet])
+    @pytest.mark.parametrize("kind", [AsarsUserCatNet, AsarsUserAttNet, AsarsTimeAttNet, AsarsTimeUserNet])
     @pytest.mark.parametrize("recurrent", ["lstm", "gru"])
     def test_every_net_begins_as_the_plain_recurrent_net(self, kind, recurrent):
         """Before any step of the optimizer, attention and users add nothing to the newest hidden state."""
@@ -167,6 +185,8 @@ class TestOptions:
             ({"hidden_dropout": -0.1}, "hidden_dropout is -0.1"),
             ({"hidden_dim": 0}, "hidden_dim is 0"),
             ({"hiden_dim": 3}, "hidden_dim, user_dim"),
+            ({"hidden_scope": "day"}, "hidden_scope is 'day': choose one of sequence, session"),
+            ({"context": ("hour", "month")}, "context names 'month': choose of session_gap, session_duration, hour"),
         ],
     )
     def test_a_wrong_option_names_the_right_ones(self, options, named):

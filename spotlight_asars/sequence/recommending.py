@@ -1,0 +1,170 @@
+"""Recommendations with raw ids from any system that scores targets, and what it keeps of its rows for that."""
+
+from collections.abc import Hashable, Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from spotlight_asars.binning import UNKNOWN_BIN
+from spotlight_asars.errors import InputError
+from spotlight_asars.interactions import PADDING_ITEM, SessionSequences, as_session_sequences
+from spotlight_asars.rows import DWELL, ITEM, SESSION_GAP_BIN, SESSION_START, TARGET, TIME, UNKNOWN_TIME
+from spotlight_asars.sequence.requests import request_rows
+from spotlight_asars.vocabulary import Vocabulary
+
+
+class Recommends:
+    """
+    ``recommend`` for a system with ``target_states`` and ``item_scores``, see ``evaluation.System``.
+
+    The system also has what :class:`KeepsNumbering` keeps, and ``_check_fitted``.
+    """
+
+    @property
+    def raw_items(self) -> Vocabulary:
+        """Raw ids of the items; the numbers themselves where the rows came without."""
+        return self.item_vocabulary or Vocabulary(np.arange(1, self.num_items))
+
+    def recommend(
+        self,
+        items: Sequence[Hashable] | Sequence[Sequence[Hashable]],
+        timestamps: Sequence[float] | Sequence[Sequence[float]] | None = None,
+        user: Hashable | Sequence[Hashable] | None = None,
+        k: int = 20,
+        now: float | Sequence[float] | None = None,
+        exclude_seen: bool = False,
+        return_scores: bool = False,
+    ) -> list:
+        """
+        The k best next items, raw ids in and out, for one history or a list of them.
+
+        Parameters
+        ----------
+        items : list of raw ids, or list of such lists
+            What was clicked, oldest first. Ids the model does not know are left out.
+        timestamps : list of seconds, or list of such lists, optional
+            One for each item; without them dwell is unknown. A pause as long as in the rows fitted on begins a session.
+        user : raw id, or list of them, optional
+            None or an unknown one is anonymous.
+        k : int, optional
+        now : seconds, or one for each history, optional
+            The moment of asking; under ``dwell='observed'`` the newest event has been dwelt on since its time.
+        exclude_seen : bool, optional
+            Leave out the items given.
+        return_scores : bool, optional
+            Give (raw id, score) pairs.
+
+        Returns
+        -------
+        list of raw ids, best first, or a list of such lists for a list of histories
+        """
+        self._check_fitted()
+        if not isinstance(k, int | np.integer) or k < 1:
+            raise InputError(f"k is {k}: give a whole number of at least 1")
+        if isinstance(items, str) or not isinstance(items, Iterable):
+            raise InputError(f"items is {items!r}: give a list of raw ids, or a list of such lists")
+        items = list(items)
+        single = not items or not all(self._is_history(one) for one in items)
+        if single:
+            items, user = [items], [user]
+            timestamps = None if timestamps is None else [timestamps]
+        if np.ndim(now) == 0 and now is not None:
+            now = [now] * len(items)
+        rows = request_rows(self, items, timestamps, user, now)
+        scores = self._scores_after(rows)  # (requests, items - 1)
+        if exclude_seen:
+            seen_row = np.repeat(np.arange(len(rows)), rows.lengths)
+            seen = (torch.from_numpy(seen_row), torch.from_numpy(rows.events[:, ITEM].astype(np.int64)) - 1)
+            scores[tuple(one.to(scores.device) for one in seen)] = -torch.inf
+        best = scores.topk(min(k, scores.shape[1]), dim=1)  # (requests, k)
+        answers = []
+        for numbers, values in zip(best.indices.cpu().numpy() + 1, best.values.cpu().numpy(), strict=True):
+            values = values[values != -np.inf].tolist()
+            raw = self.raw_items.inverse(numbers[: len(values)]).tolist()
+            answers.append(list(zip(raw, values, strict=True)) if return_scores else raw)
+        return answers[0] if single else answers
+
+    def _is_history(self, entry: object) -> bool:
+        """Whether an entry of `items` is a list of ids; a tuple may be an id itself."""
+        if isinstance(entry, tuple):
+            return entry not in self.raw_items
+        return isinstance(entry, list | np.ndarray | pd.Series)
+
+    def _scores_after(self, rows: SessionSequences) -> Tensor:
+        """Scores of items 1, 2, ... after the last event of each row: (rows, num_items - 1)."""
+        return self.item_scores(self.target_states(with_unknown_target(rows)))
+
+
+class KeepsNumbering(Recommends):
+    """
+    What a system that is no net keeps of the rows it was fitted on, to read others by.
+
+    Attributes
+    ----------
+    num_items, num_users : int or None
+        Numbers of item and user ids, 0 included; None before the first fit.
+    item_vocabulary, user_vocabulary : Vocabulary or None
+        Raw ids, where the rows had them.
+    binning, gap_binning : ScottBinning
+        What made the bins of dwell and of session gaps.
+    session_gap : float
+        Seconds without an event after which a session ends.
+    """
+
+    num_items: int | None = None
+    num_users: int | None = None
+    item_vocabulary = user_vocabulary = None
+
+    def _keep_numbering(self, sequences: SessionSequences) -> None:
+        self.num_items, self.num_users = sequences.num_items, sequences.num_users
+        self.item_vocabulary, self.user_vocabulary = sequences.item_vocabulary, sequences.user_vocabulary
+        self.binning, self.gap_binning = sequences.binning, sequences.gap_binning
+        self.session_gap = sequences.session_gap
+
+    def _check_fitted(self) -> None:
+        if self.num_items is None:
+            raise InputError(f"{type(self).__name__} is not fitted yet: call fit first")
+
+    def _checked_rows(self, sequences: SessionSequences) -> SessionSequences:
+        """Rows to be scored, refused where their numbers are not those of the training part."""
+        self._check_fitted()
+        sequences = as_session_sequences(sequences)
+        self._check_items(sequences.events[:, ITEM])
+        theirs, ours = sequences.item_vocabulary, self.item_vocabulary
+        if theirs is not None and ours is not None and theirs is not ours and theirs != ours:
+            raise InputError("the rows have another item_vocabulary than the training part: align the test part first")
+        return sequences
+
+    def _check_items(self, items: np.ndarray) -> None:
+        if items.size and not (items.min() >= 0 and items.max() < self.num_items):
+            raise InputError(
+                f"item ids run from {items.min()} to {items.max()}: number them as in the training part, which has "
+                f"{self.num_items} ids"
+            )
+
+
+def with_unknown_target(rows: SessionSequences) -> SessionSequences:
+    """
+    The rows with one more event each, the only target: what comes next, in the session of the row's last event.
+
+    No system looks at an event to predict it, so any item will do; it stands there at an unknown time.
+    """
+    empty = rows.lengths == 0  # (rows,)
+    comes = np.zeros((len(rows), rows.events.shape[1]), dtype=rows.events.dtype)  # (rows, channel)
+    comes[:, ITEM], comes[:, DWELL] = PADDING_ITEM + 1, UNKNOWN_BIN
+    comes[:, TIME], comes[:, TARGET] = UNKNOWN_TIME, 1
+    comes[empty, SESSION_START], comes[empty, SESSION_GAP_BIN] = 1, UNKNOWN_BIN
+    sessions = rows.session_ids.max(initial=-1) + 1 + np.arange(len(rows))  # (rows,); new ones, for empty rows
+    sessions[~empty] = rows.session_ids[rows.offsets[1:][~empty] - 1]
+    return SessionSequences.from_flat(
+        rows.offsets + np.arange(len(rows) + 1),
+        np.insert(rows.events, rows.offsets[1:], comes, axis=0),
+        np.insert(rows.session_ids, rows.offsets[1:], sessions),
+        rows.user_ids,
+        rows.max_sequence_length + 1,
+        like=rows,
+        binning=rows.binning,
+        gap_binning=rows.gap_binning,
+    )
