@@ -110,10 +110,10 @@ def triangle_weights(
 
 def _mix(weights: Tensor, values: Tensor, current_values: Tensor | None) -> Tensor:
     """Values mixed by weights (batch, time, time), the newest one taken from `current_values`: (batch, time, dim)."""
-    mixed = weights @ values
     if current_values is None:
-        return mixed
-    return mixed + weights.diagonal(dim1=1, dim2=2)[:, :, None] * (current_values - values)
+        return weights @ values
+    # Not the difference to `values` on top of their mixture: rounding would let the newest one's through.
+    return weights.tril(-1) @ values + weights.diagonal(dim1=1, dim2=2)[:, :, None] * current_values
 
 
 def _triangle_logits(scores: Tensor, present: Tensor, current_scores: Tensor, segments: Tensor) -> Tensor:

@@ -104,8 +104,7 @@ class TestGRU:
     def by_loop(gru, inputs):
         """States (time, hidden) of one row, gate by gate."""
         weight, recurrent, bias, recurrent_bias = (
-            getattr(gru, name).detach().numpy()
-            for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+            getattr(gru, name).detach().numpy() for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
         )
         hidden, states = np.zeros(gru.hidden_size), []
         for step in inputs:
@@ -206,3 +205,15 @@ class TestCurrentValues:
             for form in ("linear", "dense")
         )
         torch.testing.assert_close(linear, dense, rtol=0, atol=1e-5)
+
+    @pytest.mark.parametrize("options", [{"form": "dense"}, {"chunk_size": 3}], ids=str)
+    def test_the_value_of_the_newest_step_does_not_enter_not_even_by_rounding(self, options):
+        """Regression: it was taken off again after it had been added, and moved the last bits."""
+        torch.manual_seed(0)
+        scores, present, values = torch.randn(2, 8), torch.ones(2, 8, dtype=torch.bool), torch.randn(2, 8, 5)
+        current, moved = torch.randn(2, 8, 5), values.clone()
+        moved[:, 4] *= 1000.0
+        first, second = (
+            triangle_attention(scores, value, present, current_values=current, **options) for value in (values, moved)
+        )
+        assert torch.equal(first[:, :5], second[:, :5]) and not torch.allclose(first[:, 5:], second[:, 5:])

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spotlight_asars.errors import InputError
 from spotlight_asars import sampling
+from spotlight_asars.errors import InputError
 from spotlight_asars.sampling import PopularitySampler, SeenItems, log_popularity, sample_local_items
 
 moderate = settings(max_examples=60, deadline=None)

@@ -20,10 +20,12 @@ from spotlight_asars.experiments.settings import (
 from spotlight_asars.interactions import SessionSequences
 from spotlight_asars.sequence.registry import representation_factory, representation_names
 
-DEFAULT_SYSTEMS = ("gru4rec", "asars_user_cat", "asars_time_att", "asars_time_user")
+DEFAULT_SYSTEMS = ("gru4rec", "vsknn", "asars_memory", "asars_time_user")
 
 # Chosen by MRR@20 on the latest sessions of training logs, see benchmarks/README.rst.
-_GRU4REC = NetSettings("gru4rec", representation_options={"dropout": 0.5, "hidden_dropout": 0.3})
+_GRU4REC = NetSettings(
+    "gru4rec", representation_options={"dropout": 0.5, "hidden_dropout": 0.3, "hidden_scope": "session"}
+)
 _ASARS_OPTIONS = {
     "dropout": 0.5,
     "hidden_dropout": 0.5,
@@ -31,6 +33,8 @@ _ASARS_OPTIONS = {
     "recurrent": "gru",
     "dwell_weight": True,
     "recency": True,
+    "scope": "session",
+    "hidden_scope": "session",
 }
 _BPR_MAX = {
     "loss": "bpr_max",
@@ -43,8 +47,15 @@ _BPR_MAX = {
 _SETTINGS: dict[str, Settings] = {
     "gru4rec": _GRU4REC,
     "gru4rec_bpr_max": replace(
-        _GRU4REC, representation_options={"dropout": 0.5, "hidden_dropout": 0.05}, batch_events=80, **_BPR_MAX
+        _GRU4REC,
+        representation_options={**_GRU4REC.representation_options, "hidden_dropout": 0.05},
+        batch_events=80,
+        **_BPR_MAX,
     ),
+    "wavenet_cnn": NetSettings(
+        "wavenet_cnn", learning_rate=0.003, optimizer="adam", representation_options={"dropout": 0.3}
+    ),
+    "asars_time_user": NetSettings("asars_time_user", representation_options={**_ASARS_OPTIONS, "pointer": True}),
     **{name: CountingSettings(name) for name in COUNTING_SYSTEMS},
 }
 _SETTINGS["asars_two_stage"] = TwoStageSettings(

@@ -296,5 +296,5 @@ def _earlier_shares(moments: Moments, sequences: SessionSequences) -> np.ndarray
     same_item = _numbers(row * np.int64(sequences.num_items) + moments.items) * (events + 1)  # (events,)
     ordered = np.sort(same_item + np.arange(events))
     first = same_item[moments.end]  # (targets,)
-    count = np.searchsorted(ordered, first + moments.begin) - np.searchsorted(ordered, first + moments.row_begin)
+    count = np.searchsorted(ordered, first + moments.begin) - np.searchsorted(ordered, first)
     return count / np.maximum(moments.begin - moments.row_begin, 1)

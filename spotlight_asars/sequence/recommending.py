@@ -1,6 +1,6 @@
 """Recommendations with raw ids from any system that scores targets, and what it keeps of its rows for that."""
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -59,6 +59,7 @@ class Recommends:
         Returns
         -------
         list of raw ids, best first, or a list of such lists for a list of histories
+            Items of equal score stand in the order of their numbers.
         """
         self._check_fitted()
         if not isinstance(k, int | np.integer) or k < 1:
@@ -78,11 +79,9 @@ class Recommends:
             seen_row = np.repeat(np.arange(len(rows)), rows.lengths)
             seen = (torch.from_numpy(seen_row), torch.from_numpy(rows.events[:, ITEM].astype(np.int64)) - 1)
             scores[tuple(one.to(scores.device) for one in seen)] = -torch.inf
-        best = scores.topk(min(k, scores.shape[1]), dim=1)  # (requests, k)
         answers = []
-        for numbers, values in zip(best.indices.cpu().numpy() + 1, best.values.cpu().numpy(), strict=True):
-            values = values[values != -np.inf].tolist()
-            raw = self.raw_items.inverse(numbers[: len(values)]).tolist()
+        for numbers, values in best_items(scores, k):
+            raw, values = self.raw_items.inverse(numbers).tolist(), values.tolist()
             answers.append(list(zip(raw, values, strict=True)) if return_scores else raw)
         return answers[0] if single else answers
 
@@ -95,6 +94,16 @@ class Recommends:
     def _scores_after(self, rows: SessionSequences) -> Tensor:
         """Scores of items 1, 2, ... after the last event of each row: (rows, num_items - 1)."""
         return self.item_scores(self.target_states(with_unknown_target(rows)))
+
+
+def best_items(scores: Tensor, k: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Numbers and scores of the k best items of each request, best first; (requests, items - 1), -inf is left out."""
+    least = scores.topk(min(k, scores.shape[1]), dim=1).values[:, -1]  # (requests,)
+    for row, lowest in zip(scores.cpu().numpy(), least.cpu().numpy(), strict=True):
+        # topk leaves open which of equal scores it takes; so all that reach the last of them are put in order.
+        found = np.flatnonzero((row >= lowest) & (row > -np.inf))
+        found = found[np.argsort(-row[found], kind="stable")[:k]]
+        yield found + 1, row[found]
 
 
 class KeepsNumbering(Recommends):

@@ -25,6 +25,7 @@ CELLS_A_CANDIDATE = 32  # about as many as its features
 MOST_RANKED = 100_000  # targets that the ranking is learned from, spread over all there are
 LOWEST = 1e-6  # of a member's probability, before its logarithm
 LOWEST_MEAN = 1e-9  # of their mean
+ROUNDING = 1e-5  # a feature whose values lie closer, as a share of the largest, does not vary
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Ranker(nn.Module):
     def __init__(self, features: int, hidden_dim: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(features))
-        self.register_buffer("deviation", torch.ones(features))
+        self.register_buffer("scale", torch.ones(features))
         self.linear = nn.Linear(features, 1, bias=False)
         self.hidden = nn.Sequential(
             nn.Linear(features, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, hidden_dim), nn.ReLU()
@@ -79,12 +80,15 @@ class Ranker(nn.Module):
 
     def standardise(self, features: Tensor) -> None:
         """Take mean and deviation from features of shape (targets, candidates, features)."""
+        high, low = features.amax(dim=(0, 1)), features.amin(dim=(0, 1))
+        # Of what did not vary nothing is learned; without this, a new value would be as far off as rounding is small.
+        varies = high - low > ROUNDING * torch.maximum(high.abs(), low.abs())
         self.mean.copy_(features.mean(dim=(0, 1)))
-        self.deviation.copy_(features.std(dim=(0, 1), correction=0).clamp(min=1e-6))
+        self.scale.copy_(varies / features.std(dim=(0, 1)).clamp(min=1e-6))
 
     def forward(self, features: Tensor) -> Tensor:
         """(targets, candidates, features) to (targets, candidates)."""
-        features = (features - self.mean) / self.deviation
+        features = (features - self.mean) * self.scale
         return (self.linear(features) + self.output(self.hidden(features)))[:, :, 0]
 
 
@@ -199,7 +203,10 @@ class TwoStageRanker(KeepsNumbering):
 
     def fit(self, sequences: SessionSequences) -> "TwoStageRanker":
         """Fit members and ranking on a training part; an earlier one is forgotten, once all is fitted."""
-        sequences = as_session_sequences(sequences)
+        with torch.random.fork_rng(devices=[]):  # the host seeds torch for everybody when a net is made
+            return self._fit(as_session_sequences(sequences))
+
+    def _fit(self, sequences: SessionSequences) -> "TwoStageRanker":
         early, late = split_rows_by_time(sequences, self._late_share)
         found = [self._fit_early(member, early, late) for member in self._members]
         systems, epochs = zip(*found, strict=True)
@@ -238,7 +245,7 @@ class TwoStageRanker(KeepsNumbering):
         return system, int(np.argmax(found)) + 1
 
     def _fit_rankers(self, proposals: _Proposals, late: SessionSequences) -> list[Ranker]:
-        """Nets that put the target first among its candidates where it is one of them; none where it never is."""
+        """Nets that put the target first among its candidates where it is one; none where there is nothing to learn."""
         states = proposals.states(late)
         thinned = slice(None, None, -(-len(states) // MOST_RANKED))
         wanted = torch.from_numpy(late.events[late.events[:, TARGET] != 0, ITEM].astype(np.int64))  # (targets,)
@@ -251,16 +258,15 @@ class TwoStageRanker(KeepsNumbering):
             features.append(known[inside])
             places.append(hit[inside].int().argmax(dim=1))
         features, places = torch.cat(features), torch.cat(places)
-        if not len(places):
+        if not len(places) or features.shape[1] == 1:  # no target is ever a candidate, or there is but one
             return []
         first = self._random_state * self._num_rankers
         generators = [torch.Generator().manual_seed(first + number) for number in range(self._num_rankers)]
         return [self._fit_ranker(features, places, generator) for generator in generators]
 
     def _fit_ranker(self, features: Tensor, places: Tensor, generator: torch.Generator) -> Ranker:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(torch.randint(2**31 - 1, (1,), generator=generator)))
-            ranker = Ranker(features.shape[2], self._hidden_dim)
+        torch.manual_seed(int(torch.randint(2**31 - 1, (1,), generator=generator)))
+        ranker = Ranker(features.shape[2], self._hidden_dim)
         ranker.standardise(features)
         optimizer = torch.optim.Adam(ranker.parameters(), lr=self._learning_rate, weight_decay=self._weight_decay)
         for _ in range(self._epochs):

@@ -151,7 +151,8 @@ class TestByHand:
     @pytest.mark.parametrize("options", [{}, *({name: True} for name in EVERYTHING), EVERYTHING], ids=str)
     def test_time_attention(self, options, recurrent, scope):
         """Eq. 15 to 17, and what each option adds to the scores or to the input."""
-        net, events = net_of(AsarsTimeAttNet, dwell="observed", scope=scope, recurrent=recurrent, **options), events_of()
+        net = net_of(AsarsTimeAttNet, dwell="observed", scope=scope, recurrent=recurrent, **options)
+        events = events_of()
         with torch.no_grad():
             dwell = net.dwell_embeddings(events[:, :, DWELL])
             items = net.item_embeddings(events[:, :, ITEM])
