@@ -10,7 +10,7 @@ VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "spotlight_asars" / "__in
 
 PROGRESS = ["tqdm>=4.60"]
 PLOTS = ["matplotlib>=3.8"]
-TUNE = ["optuna>=3.5"]
+TUNE = ["optuna>=4.0"]
 
 setup(
     name="spotlight-asars",

@@ -182,7 +182,7 @@ class TestCompare:
         options = cli._parser().parse_args(["compare"])
         choice = cli._log_choice(options)
         assert (choice.data, choice.train, choice.test) == (None, None, None)
-        assert options.models == ("gru4rec", "asars_user_cat", "asars_time_att", "asars_time_user")
+        assert options.models == ("gru4rec", "vsknn", "asars_memory", "asars_time_user")
 
     def test_as_a_module_in_a_process_of_its_own(self, log, tmp_path):
         command = [sys.executable, "-m", "spotlight_asars", "compare", "--data", str(log), *COLUMNS]

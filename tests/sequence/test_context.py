@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from spotlight_asars import ASARSSequenceModel, SessionInteractions, SessionSequences, to_session_sequences
+from spotlight_asars.binning import ScottBinning
 from spotlight_asars.rows import (
     ITEM,
     NUM_CHANNELS,
@@ -35,7 +36,7 @@ def events_at(times, starts=None, gaps=None):
 
 def utc(*date):
     """The TIME of a date, through the calendar of the standard library."""
-    return int(whole_seconds(np.array([calendar.timegm(date)]))[0])
+    return int(whole_seconds(np.array([calendar.timegm((*date, 0, 0, 0)[:6])]))[0])
 
 
 class TestHoursAndWeekdays:
@@ -114,7 +115,7 @@ def test_the_session_gap_stands_at_session_starts_only():
     log = SessionInteractions(
         [1] * 5, [1, 2, 3, 1, 2], timestamps=[0, 9, 9000, 9001, 90_000], session_ids=[1, 1, 2, 2, 3]
     )
-    rows = to_session_sequences(log)
+    rows = to_session_sequences(log, gap_binning=ScottBinning(scale="log").fit(np.arange(1.0, 1e5, 100.0)))
     bins = rows.gap_binning.transform(np.array([np.nan, 9000 - 9, 90_000 - 9001]))
     found = context_of("session_gap", torch.from_numpy(rows.padded_events(np.arange(1))))
     assert found.tolist() == [[bins[0], 0, bins[1], 0, bins[2]]]
