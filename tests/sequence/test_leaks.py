@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from spotlight_asars.rows import DWELL, ITEM, NUM_CHANNELS, SESSION_GAP_BIN, SESSION_START, TIME, USER
+from spotlight_asars.rows import DWELL, ITEM, NUM_CHANNELS, SESSION_GAP_BIN, SESSION_START, TARGET, TIME, USER
 from spotlight_asars.sequence.context import CONTEXTS
 from spotlight_asars.sequence.registry import representation_factory, representation_names
-from spotlight_asars.sequence.scoring import score_all_items, states_after
+from spotlight_asars.sequence.scoring import score_all_items, states_at_targets
 
 NUM_ITEMS, NUM_BINS = 20, 9
 TIMELESS = ("bpr_mf", "fpmc")  # look at no time at all
@@ -15,7 +15,7 @@ EVERYTHING = {"context": CONTEXTS, "dwell_input": True, "dwell_weight": True, "r
 OPTIONS = [
     EVERYTHING,
     {**EVERYTHING, "scope": "session"},
-    {**EVERYTHING, "scope": "session", "hidden_scope": "session"},
+    {**EVERYTHING, "scope": "session", "hidden_scope": "session", "pointer": True},
     {**EVERYTHING, "attention": "dense", "residual": False},
 ]
 
@@ -62,11 +62,13 @@ def later_from(events, target):
     return moved
 
 
-def scores_after(net, events):
-    """Scores of all items after 0, 1, ... events, (batch, time + 1, items)."""
+def scores_before(net, events):
+    """Scores of all items before each event, (batch, time, items)."""
+    everywhere = events.clone()
+    everywhere[:, :, TARGET] = 1
     with torch.no_grad():
-        states = states_after(net, events)
-        return score_all_items(net, states.flatten(0, 1), NUM_ITEMS).view(*states.shape[:2], -1)
+        states, _ = states_at_targets(net, everywhere)
+        return score_all_items(net, states, NUM_ITEMS).view(*events.shape[:2], -1)
 
 
 @pytest.mark.parametrize("recurrent", ["lstm", "gru"])
@@ -74,9 +76,9 @@ def scores_after(net, events):
 @pytest.mark.parametrize("name", representation_names())
 def test_the_time_of_the_next_event_and_all_after_it_moves_no_score_before_it(name, options, recurrent):
     net, events = net_of(name, options, recurrent), events_of()
-    before = scores_after(net, events)
+    before = scores_before(net, events)
     for target in range(1, 9):
-        after = scores_after(net, later_from(events, target))
+        after = scores_before(net, later_from(events, target))
         assert torch.equal(after[:, : target + 1], before[:, : target + 1])
         if name not in TIMELESS and target < 8:  # the control: it does move what comes after
             rows = events[:, target, ITEM] != 0
@@ -87,8 +89,8 @@ def test_the_time_of_the_next_event_and_all_after_it_moves_no_score_before_it(na
 def test_under_observed_the_newest_dwell_does(name):
     """The control of the whole: the paper's protocol looks at the time of the next event."""
     net, events = net_of(name, EVERYTHING, "gru", dwell="observed"), events_of()
-    before = scores_after(net, events)
+    before = scores_before(net, events)
     for target in range(3, 9):
-        after = scores_after(net, later_from(events, target))
+        after = scores_before(net, later_from(events, target))
         assert torch.equal(after[:, :target], before[:, :target])
         assert (after[:, target] - before[:, target]).abs().max() > 1e-4
