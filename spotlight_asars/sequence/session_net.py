@@ -161,6 +161,8 @@ class SessionNet(nn.Module):
             raise ValueError(f"dwell is {dwell!r}: choose one of {', '.join(DWELL_RULES)}")
         self.dwell = dwell
         self.options = NetOptions.of(options)
+        if self.options.pointer and type(self).score is not SessionNet.score:
+            raise ValueError(f"pointer does not go with {type(self).__name__}, whose states hold more than a vector")
         self.num_items, self.embedding_dim = num_items, embedding_dim
         self.item_embeddings = item_embedding_layer or UnitEmbedding(
             num_items, embedding_dim, padding_idx=PADDING_ITEM, sparse=sparse

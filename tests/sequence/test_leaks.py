@@ -11,6 +11,7 @@ from spotlight_asars.sequence.scoring import score_all_items, states_at_targets
 
 NUM_ITEMS, NUM_BINS = 20, 9
 TIMELESS = ("bpr_mf", "fpmc")  # look at no time at all
+POINTERLESS = ("asars_dynamics", "time_svd")
 EVERYTHING = {"context": CONTEXTS, "dwell_input": True, "dwell_weight": True, "recency": True}
 OPTIONS = [
     EVERYTHING,
@@ -22,7 +23,9 @@ OPTIONS = [
 
 def net_of(name, options, recurrent="lstm", dwell="known"):
     torch.manual_seed(0)
-    options = options if name == "asars_dynamics" else {**options, "recurrent": recurrent}
+    options = dict(options) if name == "asars_dynamics" else {**options, "recurrent": recurrent}
+    if name in POINTERLESS:
+        options.pop("pointer", None)
     sizes = {"num_users": 4, "num_dwell_bins": NUM_BINS, "num_gap_bins": NUM_BINS}
     net = representation_factory(name)(NUM_ITEMS, 8, dwell=dwell, **sizes, **options).eval()
     with torch.no_grad():
@@ -94,3 +97,10 @@ def test_under_observed_the_newest_dwell_does(name):
         after = scores_before(net, later_from(events, target))
         assert torch.equal(after[:, :target], before[:, :target])
         assert (after[:, target] - before[:, target]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("name", POINTERLESS)
+def test_a_pointer_is_refused_where_states_hold_terms_of_their_own(name):
+    """Regression: it failed only at the first batch, with the shapes of two matrices."""
+    with pytest.raises(ValueError, match="pointer does not go with"):
+        representation_factory(name)(NUM_ITEMS, 8, pointer=True)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from spotlight_asars.binning import UNKNOWN_BIN
-from spotlight_asars.rows import DWELL, ITEM, NUM_CHANNELS, SESSION_GAP_BIN, SESSION_START, TIME, USER
+from spotlight_asars.rows import DWELL, ITEM, NUM_CHANNELS, SESSION_GAP_BIN, SESSION_START, TARGET, TIME, USER
 from spotlight_asars.sequence.context import CONTEXTS
 from spotlight_asars.sequence.representations import (
     AsarsTimeAttNet,
@@ -14,6 +14,7 @@ from spotlight_asars.sequence.representations import (
     AsarsUserAttNet,
     AsarsUserCatNet,
 )
+from spotlight_asars.sequence.scoring import final_states, score_all_items, score_items, states_at_targets
 from spotlight_asars.sequence.session_net import SessionNet
 
 ATTENTION_NETS = [AsarsUserAttNet, AsarsTimeAttNet, AsarsTimeUserNet]
@@ -248,3 +249,35 @@ def test_with_dwell_user_and_attention_off_every_net_is_the_plain_one(kind, opti
         plain.projection.weight.copy_(net.projection.weight[:, begin : begin + 6])
         plain.projection.bias.copy_(net.projection.bias)
     torch.testing.assert_close(states(net, events), states(plain, events), rtol=0, atol=1e-10)
+
+
+def test_a_pointer_adds_the_weight_of_the_place_where_an_item_stands():
+    """Against a loop: the newest event's item, others of the session, those of earlier ones; the first that fits."""
+    net, events = net_of(AsarsTimeUserNet, pointer=True), events_of(time=12)
+    events[:, :, ITEM] = events[:, :, ITEM] % 5 + 1  # so that items come back
+    events[0, :3] = 0
+    starts = events[:, :, SESSION_START]
+    events[:, :, TARGET] = (events[:, :, ITEM] != 0) & (starts == 0)
+    with torch.no_grad():
+        states, items = states_at_targets(net, events)
+        ends = final_states(net, events)
+        found = [score_all_items(net, one, 20) for one in (states, ends)]
+        places = [*events[:, :, TARGET].nonzero().tolist(), *([row, 12] for row in range(3))]
+        vectors = torch.cat([states.states, ends.states])
+        plain = net.item_biases.weight[1:, 0] + vectors[:, :7] @ net.item_embeddings.weight[1:].T
+    for (row, position), scores, vector, expected in zip(places, torch.cat(found), vectors, plain, strict=True):
+        begin = max((step for step in range(position) if starts[row, step]), default=0)
+        weights = {}
+        for place, past in ((2, range(begin)), (1, range(begin, position)), (0, range(max(position - 1, 0), position))):
+            weights |= {int(events[row, step, ITEM]): vector[7 + place] for step in past}
+        weights.pop(0, None)
+        assert weights or row == 0
+        by_hand = expected.clone()
+        for item, weight in weights.items():
+            by_hand[item - 1] += weight
+        torch.testing.assert_close(scores, by_hand, rtol=0, atol=1e-10)
+    with torch.no_grad():
+        some = torch.tensor([7, 2, 1, 5])
+        torch.testing.assert_close(net.score_shared(states, some), found[0][:, some - 1], rtol=0, atol=1e-10)
+        own = found[0].gather(1, items[:, None] - 1)[:, 0]
+        torch.testing.assert_close(score_items(net, states, items), own, rtol=0, atol=1e-10)

@@ -1,0 +1,100 @@
+"""The pointer: where items stand in a history, by hand and by a slow loop, and what it adds to a score."""
+
+import numpy as np
+import pytest
+import torch
+
+from spotlight_asars import ASARSSequenceModel
+from spotlight_asars.rows import ITEM, NUM_CHANNELS, SESSION_START
+from spotlight_asars.sequence.history import HistoryStates
+from spotlight_asars.sequence.representations import AsarsTimeAttNet
+
+
+def events_of(items, starts):
+    events = torch.zeros(*np.shape(items), NUM_CHANNELS, dtype=torch.long)  # (batch, time, channel)
+    events[:, :, ITEM] = torch.tensor(items)
+    events[:, :, SESSION_START] = torch.tensor(starts)
+    return events
+
+
+def history():
+    """Two rows: padding, then sessions (1 2), (3 1 3); and one session 4 5 4 4 6 4."""
+    events = events_of([[0, 1, 2, 3, 1, 3], [4, 5, 4, 4, 6, 4]], [[0, 1, 0, 1, 0, 0], [1, 0, 0, 0, 0, 0]])
+    row, position = torch.tensor([0, 0, 1, 0]), torch.tensor([5, 6, 5, 2])
+    return HistoryStates.before(torch.zeros(4, 3), events, row, position)
+
+
+class TestPlaces:
+    def test_by_hand(self):
+        """Before (0, 5) stand 1 2 | 3 1; before (0, 6) 1 2 | 3 1 3; before (1, 5) 4 5 4 4 6; before (0, 2) only 1."""
+        expected = [
+            [3, 0, 2, 1, 3, 3, 3],
+            [3, 1, 2, 0, 3, 3, 3],
+            [3, 3, 3, 3, 1, 1, 0],
+            [3, 0, 3, 3, 3, 3, 3],
+        ]
+        found = history().places_of_all(7)
+        assert found[:, 1:].tolist() == [row[1:] for row in expected]
+
+    def test_given_items_and_all_items_agree(self):
+        states = history()
+        items = torch.randint(1, 7, (5, 4), generator=torch.Generator().manual_seed(0))
+        assert torch.equal(states.places_of(items, 7), states.places_of_all(7).T.gather(0, items))
+
+    def test_slices_and_joined_batches(self):
+        states = history()
+        joined = HistoryStates.joined([states[:2], states[2:]])
+        assert torch.equal(joined.places_of_all(7), states.places_of_all(7))
+        chosen = torch.tensor([3, 1])
+        assert torch.equal(joined[chosen].places_of_all(7), states.places_of_all(7)[chosen])
+
+
+class TestPointer:
+    def test_it_adds_its_weight_to_items_of_the_history(self, chain_rows):
+        rows = chain_rows()
+        model = ASARSSequenceModel(
+            representation="asars_time_att", n_iter=1, random_state=0, representation_options={"pointer": True}
+        ).fit(rows)
+        with torch.no_grad():
+            model._net.pointer.weight.zero_()
+            model._net.pointer.bias.zero_()
+        plain = model.predict([7, 3, 7, 5], session_starts=[1, 0, 1, 0])
+        with torch.no_grad():
+            model._net.pointer.bias.copy_(torch.tensor([4.0, 2.0, -3.0]))
+        added = model.predict([7, 3, 7, 5], session_starts=[1, 0, 1, 0])[1:] - plain[1:]
+        expected = np.zeros(24)
+        expected[[4, 6, 2]] = 4.0, 2.0, -3.0  # item 5 is the newest, 7 of the session, 3 of the one before
+        np.testing.assert_allclose(added, expected, atol=1e-5)
+
+    def test_targets_are_scored_as_predict_does(self, chain_rows):
+        rows = chain_rows()
+        options = {"pointer": True, "scope": "session"}
+        model = ASARSSequenceModel(
+            representation="asars_time_att", n_iter=2, random_state=0, representation_options=options
+        ).fit(rows)
+        one = rows.rows(np.arange(1))
+        scores = model.item_scores(model.target_states(one)).numpy()
+        places = np.flatnonzero(one.targets[0])
+        for row, place in zip(scores, places, strict=True):
+            alone = model.predict(
+                one.sequences[0, :place], dwell=one.dwell[0, :place], session_starts=one.session_starts[0, :place]
+            )
+            np.testing.assert_allclose(row, alone[1:], atol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("loss", "sampling"), [("cross_entropy", "local"), ("bpr_max", "shared"), ("bpr", "local")]
+    )
+    def test_it_learns_that_nobody_comes_back(self, loss, sampling, chain_rows):
+        """In a ring of 24 no session of 6 repeats an item; only a loss that draws seen items can tell."""
+        model = ASARSSequenceModel(
+            loss=loss,
+            representation=AsarsTimeAttNet,
+            n_iter=5,
+            random_state=0,
+            sampling=sampling,
+            representation_options={"pointer": True, "hidden_dim": 8},
+        ).fit(chain_rows())
+        bias = model._net.pointer.bias.detach()
+        assert torch.isfinite(bias).all()
+        if (loss, sampling) != ("bpr", "local"):  # whose negatives are never of the history
+            assert (bias[:2] < 0).all()  # items of earlier sessions do come back
