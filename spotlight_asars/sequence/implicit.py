@@ -34,9 +34,9 @@ class ASARSSequenceModel(Recommends, SessionFitting):
     Parameters
     ----------
     loss : str or callable, optional
-        'cross_entropy' over all items, or, with local negative samples, 'sampled_cross_entropy', 'bpr', 'bpr_max',
-        'top1', 'hinge', 'adaptive_hinge', 'pointwise'; or a function ``f(positive, negative)`` of scores of shapes
-        (targets,) and (negatives, targets).
+        'cross_entropy' over all items, which draws nothing; or, with negative samples, 'sampled_cross_entropy', 'bpr',
+        'bpr_max', 'top1', 'top1_max', 'hinge', 'adaptive_hinge', 'pointwise'; or a function ``f(positive, negative)``
+        of scores of shapes (targets,) and (negatives, targets).
     representation : str, module or callable, optional
         A registered name ('asars_time_user', 'asars_time_att', 'asars_user_cat', 'gru4rec', ...), one of the host's
         ('pooling', 'cnn', 'lstm', 'mixture'), a module with the host's interface, or a factory as for
