@@ -3,6 +3,7 @@
 import numpy as np
 
 from spotlight_asars.errors import InputError
+from spotlight_asars.state import SystemState
 
 PADDING_BIN = 0
 UNKNOWN_BIN = 1
@@ -113,6 +114,19 @@ class ScottBinning:
         else:
             offset = np.zeros_like(offset)
         return np.where(unknown, UNKNOWN_BIN, FIRST_BIN + offset).astype(np.int32)
+
+    def state(self) -> SystemState:
+        """The binning as data, see ``SystemState``."""
+        fitted = {"low": self.low, "width": self.width, "num_known_bins": self.num_known_bins}
+        return SystemState({"max_bins": self.max_bins, "scale": self.scale}, fitted=fitted if self.fitted else None)
+
+    @classmethod
+    def from_state(cls, state: SystemState) -> "ScottBinning":
+        """An equal binning."""
+        binning = cls(**state.settings)
+        if state.fitted is not None:
+            vars(binning).update(state.fitted, fitted=True)
+        return binning
 
     def _on_scale(self, values: np.ndarray) -> np.ndarray:
         values = np.asarray(values, dtype=np.float64)

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 
 from spotlight_asars.errors import InputError
+from spotlight_asars.raw_ids import ids_as_array, ids_from_array
+from spotlight_asars.state import SystemState
 
 UNKNOWN_ID = 0
 
@@ -112,6 +114,23 @@ class Vocabulary:
             numbers to new ones, 0 for those dropped.
         """
         return Vocabulary(self._index[kept[1:]]), renumbering(kept)
+
+    def state(self) -> SystemState:
+        """
+        The vocabulary as data, see ``SystemState``.
+
+        Raises
+        ------
+        InputError
+            If there are ids that are neither numbers nor text, nor tuples of these.
+        """
+        ids, type_name = ids_as_array(self._index)
+        return SystemState(fitted={"type": type_name}, arrays={"ids": ids})
+
+    @classmethod
+    def from_state(cls, state: SystemState) -> "Vocabulary":
+        """An equal vocabulary."""
+        return cls(ids_from_array(state.arrays["ids"], state.fitted["type"]))
 
 
 def renumbering(kept: np.ndarray) -> np.ndarray:

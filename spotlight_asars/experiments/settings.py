@@ -59,7 +59,8 @@ class NetSettings:
     ----------
     representation : str
         Name of the net.
-    embedding_dim, learning_rate, loss, loss_options, num_negative_samples, sampling, sampling_options :
+    embedding_dim, learning_rate, loss, loss_options, num_negative_samples, sampling, sampling_options, mix_lengths,
+    initial_embeddings :
         As for ``ASARSSequenceModel``.
     batch_size, batch_events : int
         A mini-batch has at least so many rows, and more where they are short, to have about so many events.
@@ -83,6 +84,8 @@ class NetSettings:
     num_negative_samples: int = 5
     sampling: str = "local"
     sampling_options: dict = field(default_factory=dict)
+    mix_lengths: bool = False
+    initial_embeddings: str = "random"
     representation_options: dict = field(default_factory=dict)
 
     @property
@@ -126,6 +129,8 @@ class NetSettings:
             loss_options=self.loss_options,
             sampling=self.sampling,
             sampling_options=self.sampling_options,
+            mix_lengths=self.mix_lengths,
+            initial_embeddings=self.initial_embeddings,
         )
 
 

@@ -24,7 +24,9 @@ DEFAULT_SYSTEMS = ("gru4rec", "vsknn", "asars_memory", "asars_time_user")
 
 # Chosen by MRR@20 on the latest sessions of training logs, see benchmarks/README.rst.
 _GRU4REC = NetSettings(
-    "gru4rec", representation_options={"dropout": 0.5, "hidden_dropout": 0.3, "hidden_scope": "session"}
+    "gru4rec",
+    mix_lengths=True,
+    representation_options={"dropout": 0.5, "hidden_dropout": 0.3, "hidden_scope": "session"},
 )
 _ASARS_OPTIONS = {
     "dropout": 0.5,
@@ -55,12 +57,21 @@ _SETTINGS: dict[str, Settings] = {
     "wavenet_cnn": NetSettings(
         "wavenet_cnn", learning_rate=0.003, optimizer="adam", representation_options={"dropout": 0.3}
     ),
-    "asars_time_user": NetSettings("asars_time_user", representation_options={**_ASARS_OPTIONS, "pointer": True}),
+    "asars_time_user": NetSettings(
+        "asars_time_user",
+        initial_embeddings="cooccurrence",
+        representation_options={**_ASARS_OPTIONS, "pointer": True},
+    ),
     **{name: CountingSettings(name) for name in COUNTING_SYSTEMS},
 }
 _SETTINGS["asars_two_stage"] = TwoStageSettings(
     (
-        NetSettings("asars_time_user", representation_options=_ASARS_OPTIONS),
+        NetSettings(
+            "asars_time_user",
+            initial_embeddings="cooccurrence",
+            mix_lengths=True,
+            representation_options=_ASARS_OPTIONS,
+        ),
         _SETTINGS["gru4rec_bpr_max"],
         CountingSettings("asars_memory"),
         CountingSettings("vstan"),
@@ -86,7 +97,10 @@ def settings_of(name: str) -> Settings:
     if name in _SETTINGS:
         return _SETTINGS[name]
     representation_factory(name)
-    return NetSettings(name, representation_options=_ASARS_OPTIONS)
+    ours = name.startswith("asars_")  # the others begin as their papers say
+    return NetSettings(
+        name, initial_embeddings="cooccurrence" if ours else "random", representation_options=_ASARS_OPTIONS
+    )
 
 
 def settings_in(folder: Path, names: Iterable[str]) -> dict[str, Settings]:

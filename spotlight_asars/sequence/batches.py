@@ -1,4 +1,4 @@
-"""Rows of like length side by side, so that little padding is computed."""
+"""Which rows go through a net together: of like length, so that little padding is computed, or of any length."""
 
 import numpy as np
 
@@ -31,3 +31,23 @@ def like_length_batches(
     if random_state is not None:
         batches = [batches[place] for place in random_state.permutation(len(batches))]
     return batches
+
+
+def mixed_batches(rows: int, batch_size: int, random_state: np.random.RandomState) -> list[np.ndarray]:
+    """
+    Cut rows into batches at random, whatever their lengths.
+
+    Parameters
+    ----------
+    rows : int
+        How many there are.
+    batch_size : int
+        Rows a batch.
+    random_state : numpy RandomState
+
+    Returns
+    -------
+    list of int64 arrays
+        Row numbers; each row stands in one batch.
+    """
+    return np.split(random_state.permutation(rows), np.arange(batch_size, rows, batch_size))

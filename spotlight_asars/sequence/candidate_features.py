@@ -8,6 +8,7 @@ from spotlight_asars.binning import UNKNOWN_BIN
 from spotlight_asars.interactions import PADDING_ITEM, SessionSequences
 from spotlight_asars.rows import ITEM, TARGET, TIME, UNKNOWN_TIME, flat_positions
 from spotlight_asars.sequence.memory import Moments
+from spotlight_asars.state import SystemState
 
 NEAREST = 4  # the newest events of the session whose items are told apart by their place
 SECONDS_A_DAY = 86_400.0
@@ -37,14 +38,28 @@ class CandidateFeatures:
 
     def __init__(self, sequences: SessionSequences, dwell: str) -> None:
         self._dwell = dwell
-        self._num_bins, self._num_items = sequences.binning.num_bins, sequences.num_items
+        self._num_bins, self.num_items = sequences.binning.num_bins, sequences.num_items
         targets = sequences.events[sequences.events[:, TARGET] != 0]
         items, seconds = targets[:, ITEM], targets[:, TIME].astype(np.float64)
         # An unknown time is the smallest there is: it is the last one only where none is known.
         age = np.where(seconds == UNKNOWN_TIME, 0.0, (seconds.max(initial=UNKNOWN_TIME) - seconds) / SECONDS_A_DAY)
         weights = [np.ones(len(items)), *(0.5 ** (age / half_life) for half_life in HALF_LIVES)]
-        counts = [np.bincount(items, weight, minlength=self._num_items) for weight in weights]
+        counts = [np.bincount(items, weight, minlength=self.num_items) for weight in weights]
         self._popularity = torch.from_numpy(np.log(np.stack(counts, axis=1) + CLICKS_OF_NONE)).float()  # (num_items, 3)
+
+    def state(self) -> SystemState:
+        """What it has of the training part as data, see ``SystemState``."""
+        fitted = {"dwell": self._dwell, "num_bins": self._num_bins, "num_items": self.num_items}
+        return SystemState(fitted=fitted, arrays={"popularity": self._popularity.numpy()})
+
+    @classmethod
+    def from_state(cls, state: SystemState) -> "CandidateFeatures":
+        """Equal features."""
+        features = cls.__new__(cls)  # there are no rows to make them of
+        features._dwell, features._num_bins = state.fitted["dwell"], state.fitted["num_bins"]
+        features.num_items = state.fitted["num_items"]
+        features._popularity = torch.from_numpy(state.arrays["popularity"])
+        return features
 
     def of(self, moments: Moments, candidates: Tensor, given: list[Tensor], summary: list[Tensor]) -> Tensor:
         """
@@ -75,7 +90,7 @@ class CandidateFeatures:
 
     def _in_session(self, moments: Moments, candidates: Tensor) -> list[Tensor]:
         """What the events of the session and of earlier ones say of each candidate: (targets, candidates) each."""
-        places = _Places(candidates, self._num_items)
+        places = _Places(candidates, self.num_items)
         event, target, _ = flat_positions(moments.begin, moments.end - moments.begin)
         place, event, target = places.of(target, moments.items[event], event)
         lag = moments.end[target] - event

@@ -17,8 +17,9 @@ from spotlight_asars.losses import LOSSES
 from spotlight_asars.progress import progress
 from spotlight_asars.rows import ITEM, TARGET
 from spotlight_asars.sampling import SeenItems
-from spotlight_asars.sequence.batches import like_length_batches
+from spotlight_asars.sequence.batches import like_length_batches, mixed_batches
 from spotlight_asars.sequence.host_step import EventRows, HostStep, TargetStates
+from spotlight_asars.sequence.initial_embeddings import start_from_cooccurrence
 from spotlight_asars.sequence.negatives import LocalNegatives, Negatives, SharedNegatives
 from spotlight_asars.sequence.scoring import score_all_items, scores_by_dot_product
 
@@ -58,7 +59,7 @@ class SessionFitting(ImplicitSequenceModel):
     """
     The fitting half of ``ASARSSequenceModel``: what the host's loop asks of a subclass, and the epochs around it.
 
-    A mini-batch of rows goes through the host's `fit` at a time, so that rows of like length train together.
+    A mini-batch of rows goes through the host's `fit` at a time, so that rows of like length can train together.
     """
 
     def _get_negative_prediction(self, shape: torch.Size, user_representation: TargetStates) -> Tensor:
@@ -119,13 +120,23 @@ class SessionFitting(ImplicitSequenceModel):
         with torch.random.fork_rng(devices=self._cuda_devices), unchecked:
             torch.manual_seed(int(self._random_state.randint(2**31 - 1)))
             if not self._initialized:
-                self._initialize(sequences)
+                self._begin(sequences)
             self._check_ids(sequences)
             if validation is not None:
                 self._check_ids(validation)
             self._fit_epochs(sequences, validation, verbose, tuple(callbacks))
         self._net.train(False)
         return self
+
+    def _begin(self, sequences: SessionSequences) -> None:
+        self._initialize(sequences)
+        if self._initial_embeddings == "random":
+            return
+        try:
+            start_from_cooccurrence(self._net, sequences)
+        except InputError:
+            self._net = None  # as before the call
+            raise
 
     def _as_rows(self, interactions: SequenceInteractions) -> SessionSequences:
         sequences = as_session_sequences(interactions)
@@ -198,7 +209,10 @@ class SessionFitting(ImplicitSequenceModel):
         """One pass over the rows through the host's `fit`, a mini-batch a call."""
         self._net.train()  # the host leaves it in evaluation mode after predict
         rows = np.flatnonzero(sequences.targets_a_row)
-        batches = like_length_batches(sequences.lengths[rows], self._batch_size, self._random_state)
+        if self._mix_lengths:
+            batches = mixed_batches(len(rows), self._batch_size, self._random_state)
+        else:
+            batches = like_length_batches(sequences.lengths[rows], self._batch_size, self._random_state)
         total, begin = 0.0, perf_counter()
         with self._host_loop(negatives) as step:
             for batch in batches:

@@ -12,6 +12,8 @@ from spotlight_asars.interactions import PADDING_ITEM, SessionSequences
 from spotlight_asars.losses import LOSSES
 from spotlight_asars.rows import DWELL, ITEM, NUM_CHANNELS, SESSION_START, TIME, UNKNOWN_TIME, USER, whole_seconds
 from spotlight_asars.sequence.fitting import ALL_ITEMS_LOSS, EpochRecord, SessionFitting
+from spotlight_asars.sequence.initial_embeddings import INITIAL_EMBEDDINGS
+from spotlight_asars.sequence.model_state import ModelState
 from spotlight_asars.sequence.negatives import SAMPLINGS
 from spotlight_asars.sequence.recommending import Recommends
 from spotlight_asars.sequence.registry import HOST_REPRESENTATIONS, representation_factory
@@ -27,7 +29,7 @@ from spotlight_asars.sequence.session_net import DWELL_RULES
 PADDING_SCORE = float(np.finfo(np.float32).min)
 
 
-class ASARSSequenceModel(Recommends, SessionFitting):
+class ASARSSequenceModel(Recommends, ModelState, SessionFitting):
     """
     A next-item model over sessions, with users and dwell times.
 
@@ -58,6 +60,13 @@ class ASARSSequenceModel(Recommends, SessionFitting):
         the mini-batch: its other targets, and `num_negative_samples` items by popularity to the power `alpha`.
     sampling_options : dict, optional
         ``{"alpha": 0.5}`` for 'shared'.
+    mix_lengths : bool, optional
+        Let a mini-batch hold rows of any length instead of like ones. It computes more padding, about twice the time on
+        sessions of unequal length. But a step on a batch of short sessions has few targets and one of long sessions
+        many, and both move the net as far: mixed, no target counts for less than others.
+    initial_embeddings : {'random', 'cooccurrence'}, optional
+        Where item embeddings begin: anywhere, or where items that stand together in sessions lie together, see
+        ``initial_embeddings.py``. The latter takes a second and helps most where items have few events.
 
     Attributes
     ----------
@@ -66,7 +75,7 @@ class ASARSSequenceModel(Recommends, SessionFitting):
 
     Notes
     -----
-    `fit`, from :class:`SessionFitting`, drives the host's own `fit`, so that rows of like length train together.
+    `fit`, from :class:`SessionFitting`, drives the host's own `fit`, so that rows of like length can train together.
     """
 
     def __init__(
@@ -89,6 +98,8 @@ class ASARSSequenceModel(Recommends, SessionFitting):
         early_stopping: int = 10,
         sampling: str = "local",
         sampling_options: dict | None = None,
+        mix_lengths: bool = False,
+        initial_embeddings: str = "random",
     ) -> None:
         if isinstance(loss, str) and loss not in LOSSES:
             raise ValueError(f"loss is {loss!r}: choose one of {', '.join(LOSSES)}")
@@ -108,6 +119,15 @@ class ASARSSequenceModel(Recommends, SessionFitting):
             raise ValueError(f"sampling is {sampling!r}: choose one of {', '.join(SAMPLINGS)}")
         if set(sampling_options or {}) - {"alpha"} or (sampling_options and sampling != "shared"):
             raise ValueError(f"sampling_options are {sampling_options}: there is alpha, for sampling='shared'")
+        if sampling == "shared" and loss == ALL_ITEMS_LOSS:
+            raise ValueError(
+                "sampling='shared' goes with losses that sample: 'cross_entropy' is over all items; "
+                "choose 'sampled_cross_entropy' or 'bpr_max', or leave sampling out"
+            )
+        if initial_embeddings not in INITIAL_EMBEDDINGS:
+            raise ValueError(
+                f"initial_embeddings is {initial_embeddings!r}: choose one of {', '.join(INITIAL_EMBEDDINGS)}"
+            )
         if num_negative_samples < 1:
             raise ValueError(f"num_negative_samples is {num_negative_samples}: give at least 1")
         if dwell not in DWELL_RULES:
@@ -135,6 +155,8 @@ class ASARSSequenceModel(Recommends, SessionFitting):
         self._loss_options = dict(loss_options or {})
         self._early_stopping = early_stopping
         self._sampling, self._sampling_options = sampling, {"alpha": 0.5, **(sampling_options or {})}
+        self._mix_lengths = mix_lengths
+        self._initial_embeddings = initial_embeddings
         self._num_users: int | None = None
         self.binning: ScottBinning | None = None
         self.gap_binning: ScottBinning | None = None

@@ -14,6 +14,8 @@ from spotlight_asars.rows import DWELL, ITEM, SESSION_START, TARGET, flat_positi
 from spotlight_asars.sequence.recommending import KeepsNumbering
 from spotlight_asars.sequence.rules import CELLS_A_BLOCK, blocks_of, check_choice, check_whole
 from spotlight_asars.sequence.session_net import DWELL_RULES
+from spotlight_asars.sequence.weights import load_weights, weights_of
+from spotlight_asars.state import SystemState
 
 TINIEST = 1e-12  # of a likelihood, before its logarithm
 
@@ -154,6 +156,7 @@ class SessionMemory(KeepsNumbering):
     """
 
     reads_dwell = True
+    counted = ("_popular", "_transitions", "_unseen")
 
     def __init__(self, dwell: str = "known", steps: int = 20, smoothing: float = 3.0, rounds: int = 4) -> None:
         check_choice("dwell", dwell, DWELL_RULES)
@@ -183,6 +186,22 @@ class SessionMemory(KeepsNumbering):
         self._transitions = sparse.diags_array(1.0 / (total + self.smoothing)) @ counts  # (num_items, num_items)
         self._unseen = self.smoothing / (total + self.smoothing)  # (num_items,)
         return self
+
+    def state(self) -> SystemState:
+        """The memory as data, see ``SystemState``."""
+        state = super().state()
+        if state.fitted is not None:
+            state.arrays["weights"] = weights_of(self._weights)
+        return state
+
+    @classmethod
+    def from_state(cls, state: SystemState) -> "SessionMemory":
+        """An equal memory."""
+        memory = super().from_state(state)
+        if state.fitted is not None:
+            memory._weights = _Weights(memory.steps, memory.binning.num_bins)
+            load_weights(memory._weights, state.arrays["weights"])
+        return memory
 
     def target_states(self, sequences: SessionSequences) -> Moments:
         """What each target is predicted from, in the order of rows, then of time."""

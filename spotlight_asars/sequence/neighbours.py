@@ -45,6 +45,10 @@ class SessionNeighbours(CountingSystem):
     neighbour_decay: float | None = None
     idf_weight: float = 0.0
     similarity = "cosine"
+    counted = (
+        *("_session_times", "_items", "_positions", "_sizes", "_begin"),
+        *("_occurrences", "_item_costs", "_item_weights"),
+    )
 
     def __init__(self, k: int, sample_size: int) -> None:
         check_whole("k", k)

@@ -11,7 +11,9 @@ from spotlight_asars.binning import UNKNOWN_BIN
 from spotlight_asars.errors import InputError
 from spotlight_asars.interactions import PADDING_ITEM, SessionSequences, as_session_sequences
 from spotlight_asars.rows import DWELL, ITEM, SESSION_GAP_BIN, SESSION_START, TARGET, TIME, UNKNOWN_TIME
+from spotlight_asars.sequence.numbering import Numbering
 from spotlight_asars.sequence.requests import request_rows
+from spotlight_asars.state import SystemState, constructor_arguments, plain_and_code
 from spotlight_asars.vocabulary import Vocabulary
 
 
@@ -120,13 +122,35 @@ class KeepsNumbering(Recommends):
         What made the bins of dwell and of session gaps.
     session_gap : float
         Seconds without an event after which a session ends.
+    counted : tuple of str
+        Names of the arrays and sparse matrices that fitting leaves; a subclass gives them.
     """
 
+    counted: tuple[str, ...] = ()
     num_items: int | None = None
     num_users: int | None = None
     item_vocabulary = user_vocabulary = None
 
-    def _keep_numbering(self, sequences: SessionSequences) -> None:
+    def state(self) -> SystemState:
+        """The system as data, see ``SystemState``."""
+        settings, code = plain_and_code(constructor_arguments(self))
+        if self.num_items is None:
+            return SystemState(settings, code)
+        numbering = Numbering.of(self)
+        arrays = {name.removeprefix("_"): getattr(self, name) for name in self.counted}
+        return SystemState(settings, code, numbering.fitted(), arrays, numbering.parts())
+
+    @classmethod
+    def from_state(cls, state: SystemState) -> "KeepsNumbering":
+        """An equal system."""
+        system = cls(**state.settings)
+        if state.fitted is not None:
+            system._keep_numbering(Numbering.from_state(state))
+            for name in cls.counted:
+                setattr(system, name, state.arrays[name.removeprefix("_")])
+        return system
+
+    def _keep_numbering(self, sequences: SessionSequences | Numbering) -> None:
         self.num_items, self.num_users = sequences.num_items, sequences.num_users
         self.item_vocabulary, self.user_vocabulary = sequences.item_vocabulary, sequences.user_vocabulary
         self.binning, self.gap_binning = sequences.binning, sequences.gap_binning

@@ -72,5 +72,6 @@ def representation_factory(name: str) -> Factory:
         If there is none.
     """
     if name not in _REPRESENTATIONS:
-        raise ValueError(f"representation is {name!r}: choose one of {', '.join(_REPRESENTATIONS)}")
+        known = ", ".join(_REPRESENTATIONS)
+        raise ValueError(f"representation is {name!r}: choose one of {known}, or add it with register_representation")
     return _REPRESENTATIONS[name]

@@ -247,6 +247,8 @@ def blocks_of(costs: np.ndarray, budget: int) -> Iterator[slice]:
 class Popularity(CountingSystem):
     """The same scores for every target: how often an item was clicked in the training part."""
 
+    counted = ("_clicks",)
+
     def _count(self, items: np.ndarray, sessions: np.ndarray, times: np.ndarray) -> None:
         self._clicks = np.bincount(items, minlength=self.num_items).astype(np.float64)  # (num_items,)
 
@@ -270,6 +272,8 @@ class SequentialRules(CountingSystem):
     weighting : {'division', 'same', 'linear', 'logarithmic', 'quadratic'}, optional
         Of d steps: 1 / d, 1, max(0, 1 - d / 10), 1 / log10(d + 1.7), 1 / d**2.
     """
+
+    counted = ("_rules",)
 
     def __init__(self, steps: int = 10, weighting: str = "division") -> None:
         check_whole("steps", steps)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,10 +16,13 @@ from spotlight_asars.rows import ITEM, TARGET
 from spotlight_asars.sequence.candidate_features import CandidateFeatures
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
 from spotlight_asars.sequence.memory import Moments
+from spotlight_asars.sequence.numbering import Numbering
 from spotlight_asars.sequence.recommending import KeepsNumbering
 from spotlight_asars.sequence.row_split import split_rows_by_time
 from spotlight_asars.sequence.rules import blocks_of, check_choice, check_whole
 from spotlight_asars.sequence.session_net import DWELL_RULES
+from spotlight_asars.sequence.weights import load_weights, weights_of
+from spotlight_asars.state import SystemState, constructor_arguments, plain_and_code
 
 CELLS_A_BLOCK = 2**21  # probabilities and features worked on at a time: 8 MiB of float32 for each member
 CELLS_A_CANDIDATE = 32  # about as many as its features
@@ -92,13 +96,27 @@ class Ranker(nn.Module):
         return (self.linear(features) + self.output(self.hidden(features)))[:, :, 0]
 
 
+def _ranker_from(weights: dict[str, np.ndarray], hidden_dim: int) -> Ranker:
+    with torch.random.fork_rng(devices=[]):
+        ranker = Ranker(len(weights["mean"]), hidden_dim)
+    load_weights(ranker, weights)
+    return ranker
+
+
+def _made_anew(template: System, by_epochs: bool, epochs: int) -> System:
+    """A system as it was before it was fitted, for so many epochs if it is fitted by epochs."""
+    system = deepcopy(template)
+    if by_epochs:
+        system._n_iter = epochs
+    return system
+
+
 class _Proposals:
     """What members fitted on some rows propose, and what those rows tell of the candidates."""
 
-    def __init__(self, systems: Sequence[System], sequences: SessionSequences, dwell: str, candidates: int) -> None:
-        self.systems = tuple(systems)
-        self._features = CandidateFeatures(sequences, dwell)
-        self._num_items, self._candidates = sequences.num_items, min(candidates, sequences.num_items - 1)
+    def __init__(self, systems: Sequence[System], features: CandidateFeatures, candidates: int) -> None:
+        self.systems, self.features = tuple(systems), features
+        self._num_items, self._candidates = features.num_items, min(candidates, features.num_items - 1)
 
     def states(self, sequences: SessionSequences) -> TwoStageStates:
         """What each target is scored from, in the order of rows, then of time."""
@@ -129,7 +147,7 @@ class _Proposals:
         best = base.topk(self._candidates, dim=1)
         own = [share.gather(1, best.indices).clamp(min=LOWEST).log() for share in shares]
         summary = [part for share in shares for part in (_entropy(share), share.amax(dim=1))]  # (targets,) each
-        features = self._features.of(states.moments, best.indices, [*own, best.values], summary)
+        features = self.features.of(states.moments, best.indices, [*own, best.values], summary)
         return base, best.indices, features
 
 
@@ -210,12 +228,45 @@ class TwoStageRanker(KeepsNumbering):
         early, late = split_rows_by_time(sequences, self._late_share)
         found = [self._fit_early(member, early, late) for member in self._members]
         systems, epochs = zip(*found, strict=True)
-        rankers = self._fit_rankers(_Proposals(systems, early, self.dwell, self._candidates), late)
+        rankers = self._fit_rankers(_Proposals(systems, CandidateFeatures(early, self.dwell), self._candidates), late)
         systems = [self._new(member, count).fit(sequences) for member, count in zip(self._members, epochs, strict=True)]
-        self._proposals = _Proposals(systems, sequences, self.dwell, self._candidates)
+        self._proposals = _Proposals(systems, CandidateFeatures(sequences, self.dwell), self._candidates)
         self.systems, self.member_epochs, self._rankers = tuple(systems), epochs, rankers
         self._keep_numbering(sequences)
         return self
+
+    def state(self) -> SystemState:
+        """The ranking and its members as data, see ``SystemState``; a member is kept as the system that it makes."""
+        settings, code = plain_and_code(constructor_arguments(self, "members", "rankers"))
+        settings |= {"members": [member.epochs for member in self._members], "rankers": self._num_rankers}
+        with torch.random.fork_rng(devices=[]):  # the host seeds torch for everybody when a net is made
+            parts = {f"member_{place}": self._new(one, one.epochs) for place, one in enumerate(self._members)}
+        if self.num_items is None:
+            return SystemState(settings, code, parts=parts)
+        numbering = Numbering.of(self)
+        parts |= {f"system_{place}": system for place, system in enumerate(self.systems)}
+        parts |= {**numbering.parts(), "features": self._proposals.features}
+        fitted = {**numbering.fitted(), "member_epochs": list(self.member_epochs)}
+        rankers = {str(place): weights_of(ranker) for place, ranker in enumerate(self._rankers)}
+        return SystemState(settings, code, fitted, {"rankers": rankers}, parts)
+
+    @classmethod
+    def from_state(cls, state: SystemState) -> "TwoStageRanker":
+        """An equal ranking; the global random state of torch stays as it is."""
+        settings, parts = dict(state.settings), state.parts
+        members = [
+            Member(partial(_made_anew, parts[f"member_{place}"], epochs is not None), epochs)
+            for place, epochs in enumerate(settings.pop("members"))
+        ]
+        ranking = cls(members, **settings)
+        if state.fitted is not None:
+            ranking._keep_numbering(Numbering.from_state(state))
+            ranking.member_epochs = tuple(state.fitted["member_epochs"])
+            ranking.systems = tuple(parts[f"system_{place}"] for place in range(len(members)))
+            ranking._proposals = _Proposals(ranking.systems, parts["features"], ranking._candidates)
+            saved = state.arrays["rankers"]
+            ranking._rankers = [_ranker_from(saved[str(place)], ranking._hidden_dim) for place in range(len(saved))]
+        return ranking
 
     def _new(self, member: Member, epochs: int | None) -> System:
         system = member.new(1 if epochs is None else epochs)

@@ -1,0 +1,47 @@
+"""Weights of a module as arrays, and back."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spotlight_asars.errors import InputError
+
+
+def weights_of(module: nn.Module) -> dict[str, np.ndarray]:
+    """
+    Parameters and buffers by the names of the state dict, in main memory.
+
+    Raises
+    ------
+    InputError
+        If there is what numpy has no type for, or what is no tensor.
+    """
+    found = module.state_dict()
+    for name, weight in found.items():
+        if not isinstance(weight, Tensor) or weight.dtype == torch.bfloat16:
+            kind = weight.dtype if isinstance(weight, Tensor) else type(weight).__name__
+            raise InputError(f"the weight {name} of {type(module).__name__} is of type {kind}: make it float32 first")
+    return {name: weight.cpu().numpy() for name, weight in found.items()}
+
+
+def load_weights(module: nn.Module, weights: dict[str, np.ndarray]) -> None:
+    """
+    Put weights of :func:`weights_of` into a module of the same kind.
+
+    Raises
+    ------
+    InputError
+        If names, shapes or types are not those of the module.
+    """
+    there = module.state_dict()
+    for name in {**there, **weights}:
+        found, wanted = (
+            None if one is None else f"{str(one.dtype).removeprefix('torch.')} {tuple(one.shape)}"
+            for one in (weights.get(name), there.get(name))
+        )
+        if found != wanted:
+            raise InputError(
+                f"the weight {name} is {found or 'missing'}, and {type(module).__name__} has {wanted or 'none'}: "
+                "make the net as it was"
+            )
+    module.load_state_dict({name: torch.from_numpy(weight) for name, weight in weights.items()})

@@ -1,0 +1,33 @@
+"""A small log of several lengths, users and times, for the tests of the leak audit."""
+
+import numpy as np
+import pytest
+import torch
+
+from spotlight_asars import SessionInteractions, to_session_sequences
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Bits do not depend on the number of threads, and small nets are faster on one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def rows():
+    """13 users with three sessions of 2 to 7 of 19 items, and three sessions of nobody's, hours apart."""
+    random_state = np.random.RandomState(0)
+    lengths = random_state.randint(2, 8, size=42)
+    session = np.repeat(np.arange(42), lengths)
+    events = len(session)
+    log = SessionInteractions(
+        session // 3,
+        random_state.randint(1, 20, size=events),
+        timestamps=random_state.randint(1, 400, size=events).cumsum() + session * 20_000 + 1_400_000_000,
+        num_items=20,
+        session_ids=session,
+    )
+    return to_session_sequences(log, max_sequence_length=30)

@@ -1,0 +1,260 @@
+"""A loaded model is the one that was saved: every system, fitted or not, with users and without, both dwell rules."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from spotlight_asars import host, register_representation
+from spotlight_asars.sequence import registry
+from spotlight_asars.sequence.memory import SessionMemory
+from spotlight_asars.sequence.neighbours import STAN, VSKNN, VSTAN
+from spotlight_asars.sequence.registry import representation_factory, representation_names
+from spotlight_asars.sequence.rules import Popularity, SequentialRules
+from spotlight_asars.sequence.two_stage import Member, TwoStageRanker
+from spotlight_asars.serialization import load_model, save_model
+from spotlight_asars.serialization.models import SYSTEMS
+from spotlight_asars.state import constructor_arguments
+
+pytestmark = pytest.mark.filterwarnings("ignore:a user has every item:UserWarning")
+
+HOST_NETS = ["pooling", "cnn", "lstm"] + (["mixture"] if host.NAME == "spotlight" else [])
+NETS = [*representation_names(), *HOST_NETS]
+COUNTING = [
+    Popularity(),
+    SequentialRules(steps=3, weighting="linear"),
+    VSKNN(k=7, sample_size=20, weighting="division", idf_weight=0.5),
+    STAN(k=5, neighbour_decay=None),
+    VSTAN(similarity="dot", session_decay_days=0.25),
+    SessionMemory("observed", steps=4, smoothing=0.7, rounds=2),
+]
+
+
+def again(model, tmp_path, **given):
+    save_model(model, tmp_path / "model.h5")
+    return load_model(tmp_path / "model.h5", **given)
+
+
+def arguments(model):
+    """Constructor arguments that can be compared."""
+    found = constructor_arguments(model)
+    return {name: value for name, value in found.items() if name not in ("random_state", "optimizer_func")}
+
+
+def mean_loss(positive, negative):
+    return (negative - positive).exp().mean()
+
+
+def halved_steps(parameters):
+    return torch.optim.SGD(parameters, lr=0.005)
+
+
+class TestNets:
+    @pytest.mark.parametrize(("dwell", "users"), [("known", True), ("observed", False)])
+    @pytest.mark.parametrize("representation", NETS)
+    def test_fitted_and_not(
+        self, representation, dwell, users, rows, anonymous_rows, make_model, tmp_path, assert_alike
+    ):
+        """An unfitted model is fitted to the same bits as the one that was saved."""
+        rows = rows if users else anonymous_rows
+        model = make_model(representation, dwell=dwell, n_iter=1)
+        unfitted = again(model, tmp_path)
+        assert arguments(unfitted) == arguments(model) and unfitted.num_items is None
+        assert_alike(model.fit(rows), unfitted.fit(rows), rows)
+        loaded = again(model, tmp_path)
+        assert not loaded._net.training
+        assert_alike(model, loaded, rows)
+        np.testing.assert_array_equal(loaded.predict([3, 1, 4]), model.predict([3, 1, 4]))
+        assert arguments(loaded) == arguments(model)
+        assert loaded.epoch_records == model.epoch_records
+        assert (loaded.user_vocabulary is not None) == users
+
+    def test_fits_on(self, rows, make_model, tmp_path):
+        model = make_model().fit(rows)
+        loaded = again(model, tmp_path)
+        before = loaded.predict([1, 2])
+        loaded.fit(rows)
+        assert [record.epoch for record in loaded.epoch_records] == [0, 1, 2, 3]
+        assert not np.array_equal(loaded.predict([1, 2]), before)
+
+    def test_fits_on_to_the_same_bits_where_the_optimizer_has_no_state(self, rows, make_model, tmp_path, assert_alike):
+        model = make_model(optimizer_func=partial(torch.optim.SGD, lr=0.1)).fit(rows)
+        loaded = again(model, tmp_path)
+        assert_alike(model.fit(rows), loaded.fit(rows), rows)
+
+    def test_rows_without_raw_ids(self, make_model, tmp_path):
+        rows = host.SequenceInteractions(np.array([[0, 1, 2, 3], [3, 2, 1, 4]]), num_items=6)
+        model = make_model().fit(rows)
+        loaded = again(model, tmp_path)
+        assert loaded.item_vocabulary is None and not loaded.binning.fitted
+        np.testing.assert_array_equal(loaded.predict([[1, 2], [2, 3]]), model.predict([[1, 2], [2, 3]]))
+        assert loaded.recommend([1, 2], k=3) == model.recommend([1, 2], k=3)
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"sparse": True, "representation_options": {"pointer": True, "context": ("hour", "session_gap")}},
+            {"loss": "cross_entropy", "n_iter": np.int64(1), "learning_rate": np.float32(0.1)},
+            {"sampling": "shared", "sampling_options": {"alpha": 0.25}, "loss_options": {"elu": 0.5}},
+            {"optimizer_func": torch.optim.Adagrad},
+            {"optimizer_func": partial(torch.optim.Rprop, lr=0.01, etas=(0.4, 1.3))},
+            {"optimizer_func": partial(torch.optim.AdamW, lr=0.1, betas=(0.5, 0.9), amsgrad=True)},
+        ],
+    )
+    def test_settings(self, settings, rows, make_model, tmp_path, assert_alike):
+        model = make_model(**settings)
+        loaded = again(model, tmp_path)
+        assert_alike(model.fit(rows), loaded.fit(rows), rows)
+        again_fitted = again(model, tmp_path)
+        assert_alike(model, again_fitted, rows)
+        for one in (loaded, again_fitted):
+            assert type(one._optimizer) is type(model._optimizer)
+            assert one._optimizer.defaults == model._optimizer.defaults
+
+    def test_the_global_random_state_stays(self, rows, make_model, tmp_path):
+        model = make_model().fit(rows)
+        states = torch.get_rng_state(), np.random.get_state()[1].copy(), model._random_state.get_state()[1].copy()
+        again(model, tmp_path)
+        assert torch.equal(torch.get_rng_state(), states[0])
+        np.testing.assert_array_equal(np.random.get_state()[1], states[1])
+        np.testing.assert_array_equal(model._random_state.get_state()[1], states[2])
+
+    def test_same_model_same_bytes(self, rows, make_model, tmp_path):
+        model = make_model().fit(rows)
+        save_model(model, tmp_path / "one.h5")
+        save_model(load_model(tmp_path / "one.h5"), tmp_path / "other.h5")
+        assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "other.h5").read_bytes()
+
+
+class TestWhatIsCode:
+    def test_a_registered_net(self, rows, make_model, tmp_path, assert_alike, refuses, monkeypatch):
+        monkeypatch.setattr(registry, "_REPRESENTATIONS", dict(registry._REPRESENTATIONS))
+        register_representation("own", representation_factory("asars_time_att"))
+        model = make_model("own").fit(rows)
+        assert_alike(model, again(model, tmp_path), rows)
+        register_representation("own", representation_factory("gru4rec"))
+        refuses(lambda: again(model, tmp_path), "model.h5", "AsarsTimeAttNet", "GRU4RecNet", "register")
+        del registry._REPRESENTATIONS["own"]
+        refuses(lambda: load_model(tmp_path / "model.h5"), "model.h5", "'own'", "register_representation")
+
+    @pytest.mark.parametrize(
+        ("name", "make", "called"),
+        [
+            ("loss", lambda: mean_loss, "mean_loss"),
+            ("optimizer_func", lambda: halved_steps, "halved_steps"),
+            ("optimizer_func", lambda: partial(torch.optim.SGD, lr=torch.tensor(0.01)), "partial"),
+            ("representation", lambda: partial(representation_factory("gru4rec"), hidden_dim=5), "partial"),
+            ("representation", lambda: representation_factory("gru4rec")(15, 6), "GRU4RecNet"),
+            (
+                "representation_options",
+                lambda: {"item_embedding_layer": nn.Embedding(15, 6, padding_idx=0)},
+                "dict",
+            ),
+        ],
+    )
+    def test_is_given_again(self, name, make, called, rows, make_model, tmp_path, assert_alike, refuses):
+        model = make_model(**{"representation": "gru4rec", "loss": "bpr", name: make()}).fit(rows)
+        assert_alike(model, again(model, tmp_path, **{name: make()}), rows)
+        refuses(lambda: load_model(tmp_path / "model.h5"), "model.h5", name, called, f"give load_model {name}=")
+
+    def test_is_given_to_an_unfitted_model_too(self, rows, make_model, tmp_path, assert_alike):
+        model = make_model("gru4rec", loss=mean_loss)
+        loaded = again(model, tmp_path, loss=mean_loss)
+        assert_alike(model.fit(rows), loaded.fit(rows), rows)
+
+    def test_nothing_else_is_taken(self, make_model, tmp_path, refuses):
+        refuses(lambda: again(make_model(), tmp_path, n_iter=5), "n_iter", "leave it out")
+
+    def test_a_net_of_other_sizes_is_refused(self, rows, make_model, tmp_path, refuses):
+        model = make_model(representation_factory("gru4rec")(15, 6)).fit(rows)
+        other = representation_factory("gru4rec")(15, 7)
+        refuses(lambda: again(model, tmp_path, representation=other), "model.h5", "(15, 6)", "(15, 7)")
+        double = representation_factory("gru4rec")(15, 6).double()
+        refuses(lambda: again(model, tmp_path, representation=double), "model.h5", "float32", "float64")
+
+
+class TestOthers:
+    @pytest.mark.parametrize("system", COUNTING, ids=lambda system: type(system).__name__)
+    @pytest.mark.parametrize("users", [True, False])
+    def test_that_count(self, system, users, rows, anonymous_rows, tmp_path, assert_alike):
+        rows = rows if users else anonymous_rows
+        unfitted = again(type(system)(**constructor_arguments(system)), tmp_path)
+        assert constructor_arguments(unfitted) == constructor_arguments(system) and unfitted.num_items is None
+        system.fit(rows)
+        assert_alike(system, again(system, tmp_path), rows)
+        assert_alike(system, unfitted.fit(rows), rows)
+
+    @pytest.mark.parametrize("dwell", ["known", "observed"])
+    def test_two_stages(self, dwell, rows, make_model, tmp_path, assert_alike):
+        """Scores, and a second fit that begins anew."""
+        members = [
+            Member(lambda epochs: make_model("gru4rec", n_iter=epochs, dwell=dwell), 2),
+            Member(lambda epochs: SessionMemory(dwell, rounds=1)),
+            Member(lambda epochs: VSKNN(k=5)),
+        ]
+        ranker = TwoStageRanker(members, dwell, candidates=5, epochs=2, rankers=2)
+        unfitted = again(ranker, tmp_path)
+        ranker.fit(rows)
+        assert ranker._rankers
+        loaded = again(ranker, tmp_path)
+        assert_alike(ranker, loaded, rows)
+        assert loaded.member_epochs == ranker.member_epochs
+        assert loaded.systems[0].item_vocabulary is loaded.item_vocabulary  # one in the file, one in memory
+        assert loaded.systems[0] is not loaded._members[0].new(2)
+        for one in (unfitted, loaded):
+            assert_alike(ranker, one.fit(rows), rows)
+
+    def test_two_stages_without_ranking_nets(self, rows, tmp_path, assert_alike):
+        ranker = TwoStageRanker([Member(lambda epochs: Popularity())], candidates=3).fit(rows)
+        ranker._rankers = []
+        assert_alike(ranker, again(ranker, tmp_path), rows)
+
+    def test_every_system_is_here(self):
+        here = {type(system).__name__ for system in COUNTING} | {"ASARSSequenceModel", "TwoStageRanker"}
+        assert here == set(SYSTEMS)
+
+
+class TestWhatNoFileCanHold:
+    """It is refused before anything is written."""
+
+    def refused(self, model, tmp_path, refuses, *parts):
+        refuses(lambda: save_model(model, tmp_path / "model.h5"), *parts)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_other_objects(self, make_model, rows, tmp_path, refuses):
+        class Own(Popularity):
+            pass
+
+        for other in (host.ImplicitSequenceModel(), {}, rows, Own().fit(rows), None):
+            self.refused(other, tmp_path, refuses, type(other).__name__, "ASARSSequenceModel")
+        ranker = TwoStageRanker([Member(lambda epochs: Own())])
+        self.refused(ranker, tmp_path, refuses, "Own", "Popularity")
+
+    def test_weights_that_numpy_does_not_know(self, make_model, rows, tmp_path, refuses):
+        model = make_model("gru4rec").fit(rows)
+        model._net.bfloat16()
+        self.refused(model, tmp_path, refuses, "item_embeddings.weight", "bfloat16", "float32")
+
+    def test_other_generators(self, make_model, tmp_path, refuses):
+        model = make_model(random_state=np.random.RandomState(np.random.PCG64(1)))
+        self.refused(model, tmp_path, refuses, "PCG64", "RandomState")
+
+    def test_ids(self, rows, tmp_path, refuses):
+        from spotlight_asars import Vocabulary
+
+        model = Popularity().fit(rows)
+        model.item_vocabulary = Vocabulary([frozenset("ab"), *range(13)])
+        self.refused(model, tmp_path, refuses, "frozenset", "text")
+
+
+def test_a_gpu_that_is_not_there(make_model, rows, tmp_path, refuses, assert_alike, monkeypatch):
+    model = make_model("gru4rec").fit(rows)
+    model._use_cuda = True
+    save_model(model, tmp_path / "model.h5")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    refuses(lambda: load_model(tmp_path / "model.h5"), "model.h5", "GPU", "use_cuda=False")
+    loaded = load_model(tmp_path / "model.h5", use_cuda=False)
+    assert loaded._use_cuda is False
+    assert_alike(model, loaded, rows)
