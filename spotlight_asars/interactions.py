@@ -239,11 +239,21 @@ class SessionSequences(SequenceInteractions):
         chosen = np.arange(len(self))[chosen]
         lengths = self.lengths[chosen]
         event, _, _ = flat_positions(self.offsets[chosen], lengths)
+        return self.with_events(self.events[event], self.session_ids[event], lengths, self.user_ids[chosen])
+
+    def with_events(
+        self,
+        events: np.ndarray,
+        session_ids: np.ndarray | None = None,
+        lengths: np.ndarray | None = None,
+        user_ids: np.ndarray | None = None,
+    ) -> "SessionSequences":
+        """Rows of other events, numbered and binned alike; arrays as for :meth:`from_flat`, its own where not given."""
         return SessionSequences.from_flat(
-            np.concatenate([[0], np.cumsum(lengths)]),
-            self.events[event],
-            self.session_ids[event],
-            self.user_ids[chosen],
+            self.offsets if lengths is None else np.concatenate([[0], np.cumsum(lengths)]),
+            events,
+            self.session_ids if session_ids is None else session_ids,
+            self.user_ids if user_ids is None else user_ids,
             self.max_sequence_length,
             like=self,
             binning=self.binning,

@@ -2,9 +2,19 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import strategies as st
 
 from spotlight_asars.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Bits do not depend on the number of threads, and small nets are faster on one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

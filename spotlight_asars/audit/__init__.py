@@ -99,7 +99,7 @@ def audit(
     lie as close as that. A failure of padding or company alone, for one target on many rows, may be such a step.
     """
     rows = as_session_sequences(rows)
-    dwell = dwell or getattr(system, "_dwell", getattr(system, "dwell", "known"))
+    dwell = dwell or getattr(system, "dwell", "known")
     if dwell not in DWELL_RULES:
         raise InputError(f"dwell is {dwell!r}: choose one of {', '.join(DWELL_RULES)}")
     if not rows.num_targets:

@@ -117,14 +117,14 @@ class AuditedRows:
         """Rows with the wanted events (bool, (events,)) only, and which of the audited events these are."""
         origin = np.flatnonzero(wanted)
         lengths = np.bincount(self.row[origin], minlength=len(self))
-        return self._like(lengths, self.rows.events[origin], self.rows.session_ids[origin], self.rows.user_ids), origin
+        return self.rows.with_events(self.rows.events[origin], self.rows.session_ids[origin], lengths), origin
 
     def beside(self, rows: SessionSequences, origin: np.ndarray) -> tuple[SessionSequences, np.ndarray]:
         """Those rows, and after them the audited rows as company, whose events have no origin."""
-        joined = self._like(
-            np.concatenate([rows.lengths, self.rows.lengths]),
+        joined = self.rows.with_events(
             np.concatenate([rows.events, self.rows.events]),
             np.concatenate([rows.session_ids, self.rows.session_ids + rows.session_ids.max(initial=-1) + 1]),
+            np.concatenate([rows.lengths, self.rows.lengths]),
             np.concatenate([rows.user_ids, self.rows.user_ids]),
         )
         return joined, np.concatenate([origin, np.full(len(self.rows.events), -1)])
@@ -139,7 +139,7 @@ class AuditedRows:
         """The same rows with other targets (bool, (events,))."""
         events = self.rows.events.copy()
         events[:, TARGET] = wanted
-        return self._with(events)
+        return self.rows.with_events(events)
 
     def other_future(self, at: np.ndarray) -> Change:
         """All after the event at the cut is other: items, dwell, its own included, times and sessions."""
@@ -182,25 +182,7 @@ class AuditedRows:
         return self._change("the other rows hold other items", events, ~changed)
 
     def _change(self, what: str, events: np.ndarray, still: np.ndarray, sessions: np.ndarray | None = None) -> Change:
-        return Change(what, self._with(events, sessions), np.arange(len(events)), still)
-
-    def _with(self, events: np.ndarray, sessions: np.ndarray | None = None) -> SessionSequences:
-        sessions = self.rows.session_ids if sessions is None else sessions
-        return self._like(self.rows.lengths, events, sessions, self.rows.user_ids)
-
-    def _like(
-        self, lengths: np.ndarray, events: np.ndarray, sessions: np.ndarray, user_ids: np.ndarray
-    ) -> SessionSequences:
-        return SessionSequences.from_flat(
-            np.concatenate([[0], np.cumsum(lengths)]),
-            events,
-            sessions,
-            user_ids,
-            self.rows.max_sequence_length,
-            like=self.rows,
-            binning=self.rows.binning,
-            gap_binning=self.rows.gap_binning,
-        )
+        return Change(what, self.rows.with_events(events, sessions), np.arange(len(events)), still)
 
     def _sessions_from(self, later: np.ndarray, starts: np.ndarray) -> np.ndarray:
         """Session ids where events after the cut have other starts; up to the cut they stay."""

@@ -79,16 +79,7 @@ def with_shuffled_dwell(rows: SessionSequences, seed: int) -> SessionSequences:
     events = rows.events.copy()
     known = np.flatnonzero(events[:, DWELL] > UNKNOWN_BIN)
     events[known, DWELL] = np.random.RandomState(seed).permutation(events[known, DWELL])
-    return SessionSequences.from_flat(
-        rows.offsets,
-        events,
-        rows.session_ids,
-        rows.user_ids,
-        rows.max_sequence_length,
-        like=rows,
-        binning=rows.binning,
-        gap_binning=rows.gap_binning,
-    )
+    return rows.with_events(events)
 
 
 def train_and_test(settings: Settings, parts: Parts, training: Training, verbose: bool = False) -> Run:

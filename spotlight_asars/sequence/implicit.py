@@ -150,7 +150,7 @@ class ASARSSequenceModel(Recommends, ModelState, SessionFitting):
             num_negative_samples,
         )
         self._loss, self._representation = loss, representation
-        self._dwell = dwell
+        self.dwell = dwell
         self._representation_options = dict(representation_options or {})
         self._loss_options = dict(loss_options or {})
         self._early_stopping = early_stopping
@@ -210,7 +210,7 @@ class ASARSSequenceModel(Recommends, ModelState, SessionFitting):
             num_users=interactions.num_users,
             num_dwell_bins=interactions.binning.num_bins,
             num_gap_bins=interactions.gap_binning.num_bins,
-            dwell=self._dwell,
+            dwell=self.dwell,
             sparse=self._sparse,
             **self._representation_options,
         )

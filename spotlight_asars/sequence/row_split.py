@@ -38,26 +38,11 @@ def split_rows_by_time(sequences: SessionSequences, late_share: float) -> tuple[
     row = np.repeat(np.arange(len(sequences)), sequences.lengths)  # (events,)
 
     lengths = np.bincount(row[~is_late], minlength=len(sequences))
-    early = _with_events(sequences, sequences.events[~is_late], sequences.session_ids[~is_late], lengths)
+    early = sequences.with_events(sequences.events[~is_late], sequences.session_ids[~is_late], lengths)
     late_events = sequences.events.copy()
     late_events[~is_late, TARGET] = 0
-    late = _with_events(sequences, late_events, sequences.session_ids, sequences.lengths)
+    late = sequences.with_events(late_events)
     early, late = early.rows(early.lengths > 0), late.rows(late.targets_a_row > 0)
     if not early.num_targets or not late.num_targets:
         raise InputError("the rows have too few sessions to hold some of them back: give a longer training part")
     return early, late
-
-
-def _with_events(
-    like: SessionSequences, events: np.ndarray, session_ids: np.ndarray, lengths: np.ndarray
-) -> SessionSequences:
-    return SessionSequences.from_flat(
-        np.concatenate([[0], np.cumsum(lengths)]),
-        events,
-        session_ids,
-        like.user_ids,
-        like.max_sequence_length,
-        like=like,
-        binning=like.binning,
-        gap_binning=like.gap_binning,
-    )

@@ -270,7 +270,7 @@ class TwoStageRanker(KeepsNumbering):
 
     def _new(self, member: Member, epochs: int | None) -> System:
         system = member.new(1 if epochs is None else epochs)
-        rule = getattr(system, "_dwell", getattr(system, "dwell", self.dwell))
+        rule = getattr(system, "dwell", self.dwell)
         if rule != self.dwell:
             raise InputError(
                 f"a member was made with dwell={rule!r} and the ranking with {self.dwell!r}: give both one"

@@ -8,7 +8,6 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from spotlight_asars import SessionInteractions
 from spotlight_asars.datasets import SupportFilters
@@ -25,14 +24,6 @@ from spotlight_asars.experiments.tune import Search, tune
 optuna = pytest.importorskip("optuna")
 
 QUICK = Search(trials=3, epochs=2, max_sequence_length=50)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def chains(users=12):

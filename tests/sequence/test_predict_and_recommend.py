@@ -57,7 +57,7 @@ class TestPredict:
 
     def test_the_newest_dwell_counts_only_when_observed(self, model):
         same = np.array_equal(model.predict([1, 2], dwell=[3, 2]), model.predict([1, 2], dwell=[3, 6]))
-        assert same == (model._dwell == "known")
+        assert same == (model.dwell == "known")
 
     def test_dropout_is_off(self, model):
         model._net.train()
@@ -123,7 +123,7 @@ class TestRecommend:
     def test_lingering_counts_only_when_observed(self, model):
         items, times = ["item 3", "item 4"], [0.0, 30.0]
         short, long = (model.recommend(items, times, now=now, return_scores=True) for now in (31.0, 200.0))
-        assert (short == long) == (model._dwell == "known")
+        assert (short == long) == (model.dwell == "known")
 
     def test_many_as_one(self, model):
         histories = [["item 3"], [], ["item 4", "item 5", "item 6"]]

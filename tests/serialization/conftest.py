@@ -9,15 +9,6 @@ from spotlight_asars import ASARSSequenceModel, SessionInteractions, to_session_
 from spotlight_asars.sequence.rules import Popularity
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Bits do not depend on the number of threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="session")
 def rows():
     """Rows of 12 users and 14 items, some of them named oddly, with sessions and dwell."""
