@@ -1,6 +1,7 @@
 """Writing files so that a half-written one never stays."""
 
 import os
+import re
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -75,3 +76,12 @@ def write_whole(path: str | Path, content: str | bytes) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"{path}: cannot be written ({reason}): choose another place") from error
+
+
+def remove_leftovers(path: str | Path) -> None:
+    """Remove what a process that was killed inside :func:`write_whole` has left beside a file."""
+    path = Path(path)
+    with suppress(OSError):
+        for beside in path.parent.iterdir():
+            if re.fullmatch(rf"\.{re.escape(path.name)}\.[0-9a-f]{{32}}", beside.name):
+                beside.unlink(missing_ok=True)

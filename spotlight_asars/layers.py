@@ -36,6 +36,7 @@ def triangle_attention(
     current_values: Tensor | None = None,
     form: str = "linear",
     chunk_size: int = 64,
+    slope: Tensor | None = None,
 ) -> Tensor:
     """
     Attend at every step to all events up to it: all rows of the paper's triangle at once (Eq. 16-18).
@@ -62,6 +63,8 @@ def triangle_attention(
         triangle, O(time ** 2), as the reference.
     chunk_size : int, optional
         Steps a chunk of the linear form.
+    slope : scalar tensor, optional
+        Added to the scores once for each step an event lies behind the first one, so that old events fade.
 
     Returns
     -------
@@ -71,6 +74,9 @@ def triangle_attention(
     current_scores = scores if current_scores is None else current_scores
     segments = torch.zeros_like(present, dtype=torch.long) if segments is None else segments
     if form == "dense":
+        if slope is not None:
+            rise = slope * torch.arange(values.shape[1], device=values.device)  # (time,)
+            scores, current_scores = scores + rise, current_scores + rise
         weights = triangle_weights(scores, present, current_scores, segments)
         return _mix(weights, values, current_values)  # (batch, time, dim)
     if form != "linear":
@@ -83,8 +89,13 @@ def triangle_attention(
     for begin in range(0, values.shape[1], chunk_size):
         chunk = slice(begin, begin + chunk_size)
         score, value, segment = scores[:, chunk], values[:, chunk], segments[:, chunk]
-        here = present[:, chunk]
-        logits = _triangle_logits(score, here, current_scores[:, chunk], segment)  # (batch, chunk, chunk)
+        here, current_score = present[:, chunk], current_scores[:, chunk]
+        if slope is not None:
+            # From the chunk's end, and what lies before falls: over a long row the scores would lose their digits.
+            rise = slope * torch.arange(1 - score.shape[1], 1, device=values.device)  # (chunk,)
+            carry = carry.fallen(slope * score.shape[1])
+            score, current_score = score + rise, current_score + rise
+        logits = _triangle_logits(score, here, current_score, segment)  # (batch, chunk, chunk)
         current_value = None if current_values is None else current_values[:, chunk]
         mixed.append(carry.attend(logits, value, segment, current_value))  # (batch, chunk, dim)
         carry = carry.advance(score, value, here, segment)
@@ -131,7 +142,7 @@ class _Carry:
     """
     The running sums of the latest segment: ``sum exp(score - top) * value`` and ``sum exp(score - top)``.
 
-    `top` is their largest score; it cancels in the quotient, so no gradient has to pass through it.
+    `top` is their largest score; it cancels in the quotient, so no gradient has to pass through it but by a slope.
     """
 
     def __init__(self, top: Tensor, weighted: Tensor, weight: Tensor, segment: Tensor | None) -> None:
@@ -145,6 +156,10 @@ class _Carry:
         nothing = values.new_zeros(values.shape[0])  # (batch,)
         return cls(nothing + _MASKED, values.new_zeros(values.shape[0], values.shape[2]), nothing, None)
 
+    def fallen(self, by: Tensor) -> "_Carry":
+        """The same with all scores lower."""
+        return _Carry(self.top - by, self.weighted, self.weight, self.segment)
+
     def _top_for(self, segment: Tensor) -> Tensor:
         """`top` where a later step is of the carried segment, else masked; the shape of `segment`."""
         if self.segment is None:
@@ -155,7 +170,7 @@ class _Carry:
 
     def attend(self, logits: Tensor, values: Tensor, segments: Tensor, current_values: Tensor | None) -> Tensor:
         carried = self._top_for(segments)  # (batch, chunk)
-        top = torch.maximum(logits.detach().amax(dim=2), carried).clamp(min=_FLOOR)  # (batch, chunk)
+        top = torch.maximum(logits.amax(dim=2), carried).detach().clamp(min=_FLOOR)  # (batch, chunk)
         weights = (logits - top[:, :, None]).exp()  # (batch, chunk, chunk)
         share = (carried - top).exp()  # (batch, chunk)
         weighted = (
@@ -171,11 +186,43 @@ class _Carry:
         stays = present & (segments == latest[:, None])
         logits = scores.masked_fill(~stays, _MASKED)
         carried = self._top_for(latest)  # (batch,)
-        top = torch.maximum(logits.detach().amax(dim=1), carried).clamp(min=_FLOOR)  # (batch,)
+        top = torch.maximum(logits.amax(dim=1), carried).detach().clamp(min=_FLOOR)  # (batch,)
         weights = (logits - top[:, None]).exp()  # (batch, chunk)
         share = (carried - top).exp()  # (batch,)
         weighted = torch.einsum("bk,bkd->bd", weights, values) + share[:, None] * self.weighted  # (batch, dim)
         return _Carry(top, weighted, weights.sum(dim=1) + share * self.weight, latest)
+
+
+def attention_memory(sessions: int, dim: int, device: torch.device | None = None) -> Tensor:
+    """What :func:`attention_step` keeps before the first event: (sessions, 2 + dim)."""
+    memory = torch.zeros(sessions, 2 + dim, dtype=torch.float64, device=device)
+    memory[:, 0] = _FLOOR
+    return memory
+
+
+def attention_step(memory: Tensor, scores: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """
+    One more row of the triangle for each of some sessions: attend to all events up to a new one.
+
+    The memory is what :class:`_Carry` holds, ``top``, ``weight`` and ``weighted``, in double precision: it is added to
+    for as long as a session lasts.
+
+    Parameters
+    ----------
+    memory : float64 tensor of shape (sessions, 2 + dim)
+    scores : tensor of shape (sessions,)
+    values : tensor of shape (sessions, dim)
+
+    Returns
+    -------
+    (attended, memory) : tensors of shape (sessions, dim), as `values`, and (sessions, 2 + dim)
+    """
+    scores = scores[:, None].double()  # (sessions, 1)
+    before = memory[:, :1]
+    top = torch.maximum(before, scores)
+    new = nn.functional.pad(values.double(), (1, 0), value=1.0)  # (sessions, 1 + dim): the weight's share, the values
+    sums = (before - top).exp() * memory[:, 1:] + (scores - top).exp() * new
+    return (sums[:, 1:] / sums[:, :1]).to(values.dtype), torch.cat([top, sums], dim=1)
 
 
 class EventLSTM(nn.LSTM):
@@ -221,6 +268,21 @@ class EventLSTM(nn.LSTM):
             states.append(hidden)
         return torch.stack(states, dim=1), torch.stack(newest_states, dim=1)  # (batch, time, hidden)
 
+    @property
+    def memory_dim(self) -> int:
+        """Size of what :meth:`step` keeps."""
+        return 2 * self.hidden_size
+
+    def step(self, inputs: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """One event: (batch, input) and (batch, memory) to the state (batch, hidden) and the memory after it."""
+        past = memory.tensor_split(2, dim=1)
+        hidden, cell = torch.lstm_cell(inputs, past, *_weights_of(self))  # (batch, hidden) each
+        return hidden, torch.cat([hidden, cell], dim=1)
+
+
+def _weights_of(layer: nn.RNNBase) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0
+
 
 def _lstm_step(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
     entry, forget, candidate, output = gates.chunk(4, dim=1)  # (batch, hidden) each
@@ -246,10 +308,19 @@ class EventGRU(nn.GRU):
         """
         states = self(inputs)  # (batch, time, hidden)
         past = nn.functional.pad(states[:, :-1], (0, 0, 1, 0))  # (batch, time, hidden): the state before each step
-        weights = (self.weight_ih_l0, self.weight_hh_l0, self.bias_ih_l0, self.bias_hh_l0)
-        newest = newest.expand(*inputs.shape)
-        newest_states = torch.gru_cell(newest.flatten(0, 1), past.flatten(0, 1), *weights)  # (batch * time, hidden)
+        newest = newest.expand(*inputs.shape).flatten(0, 1)  # (batch * time, input)
+        newest_states = torch.gru_cell(newest, past.flatten(0, 1), *_weights_of(self))  # (batch * time, hidden)
         return states, newest_states.view_as(states)
+
+    @property
+    def memory_dim(self) -> int:
+        """As of :class:`EventLSTM`; here the state is all of it."""
+        return self.hidden_size
+
+    def step(self, inputs: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """As :meth:`EventLSTM.step`."""
+        hidden = torch.gru_cell(inputs, memory, *_weights_of(self))  # (batch, hidden)
+        return hidden, hidden
 
 
 def by_session(layer: Callable, starts: Tensor, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:

@@ -217,3 +217,31 @@ class TestCurrentValues:
             triangle_attention(scores, value, present, current_values=current, **options) for value in (values, moved)
         )
         assert torch.equal(first[:, :5], second[:, :5]) and not torch.allclose(first[:, 5:], second[:, 5:])
+
+
+@pytest.mark.parametrize("options", [{"form": "dense"}, {"chunk_size": 4}, {"chunk_size": 64}])
+def test_a_slope_is_added_once_for_each_step(options):
+    draw = torch.Generator().manual_seed(0)
+    scores, current = (torch.randn(3, 17, generator=draw, dtype=torch.float64) for _ in range(2))
+    values = torch.randn(3, 17, 2, generator=draw, dtype=torch.float64)
+    present = torch.rand(3, 17, generator=draw) < 0.8
+    segments = (torch.rand(3, 17, generator=draw) < 0.2).long().cumsum(dim=1)
+    slope = torch.tensor(-0.7, dtype=torch.float64, requires_grad=True)
+    rise = slope * torch.arange(17)  # (time,)
+    wanted = triangle_attention(scores + rise, values, present, current + rise, segments, form="dense")
+    found = triangle_attention(scores, values, present, current, segments, slope=slope, **options)
+    torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
+    gradients = [torch.autograd.grad((one * values).sum(), slope, retain_graph=True)[0] for one in (found, wanted)]
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("slope", [2.0, -2.0])
+def test_a_slope_costs_no_digits_over_a_long_row(slope):
+    torch.manual_seed(0)
+    scores, values = torch.randn(1, 20_000), torch.randn(1, 20_000, 3)
+    everything = torch.ones(1, 20_000, dtype=torch.bool)
+    found = triangle_attention(scores, values, everything, slope=torch.tensor(slope))[0, -5:]
+    weights = scores.double()[0] + slope * torch.arange(20_000, dtype=torch.float64)
+    for step, row in zip(range(19_996, 20_001), found, strict=True):
+        share = weights[:step].softmax(dim=0)
+        torch.testing.assert_close(row, (share @ values[0, :step].double()).float(), rtol=1e-5, atol=1e-6)

@@ -20,7 +20,7 @@ def python_blocks():
 
 def test_the_code_blocks_run_one_after_the_other(capsys):
     blocks = python_blocks()
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     names = {}
     for block in blocks:
         exec(compile(block, "README.rst", "exec"), names)

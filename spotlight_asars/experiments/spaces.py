@@ -17,9 +17,9 @@ from spotlight_asars.experiments.settings import (
     Settings,
     TwoStageSettings,
 )
+from spotlight_asars.sequence.net_options import SCOPES, NetOptions
 from spotlight_asars.sequence.registry import representation_factory
 from spotlight_asars.sequence.rules import STEP_WEIGHTS
-from spotlight_asars.sequence.session_net import SCOPES, NetOptions
 from spotlight_asars.sequence.two_stage import TwoStageRanker
 
 if TYPE_CHECKING:

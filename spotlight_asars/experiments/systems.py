@@ -66,17 +66,15 @@ _SETTINGS: dict[str, Settings] = {
 }
 _SETTINGS["asars_two_stage"] = TwoStageSettings(
     (
-        NetSettings(
-            "asars_time_user",
-            initial_embeddings="cooccurrence",
-            mix_lengths=True,
-            representation_options=_ASARS_OPTIONS,
-        ),
+        replace(_SETTINGS["asars_time_user"], mix_lengths=True),
+        replace(_SETTINGS["asars_time_user"], mix_lengths=True, representation_options=_ASARS_OPTIONS),
         _SETTINGS["gru4rec_bpr_max"],
         CountingSettings("asars_memory"),
         CountingSettings("vstan"),
         CountingSettings("vsknn"),
-    )
+        CountingSettings("sequential_rules"),
+    ),
+    {"epochs": 12},
 )
 
 

@@ -170,6 +170,21 @@ class DecayedGRU(nn.Module):
             states.append(hidden)
         return torch.stack(states, dim=1)  # (batch, time, hidden)
 
+    @property
+    def memory_dim(self) -> int:
+        """As of ``EventGRU``."""
+        return self.gru.hidden_size
+
+    def step(self, inputs: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """One event as by ``EventGRU.step``; who calls it has let the memory fade (:meth:`faded`)."""
+        gru = self.gru
+        hidden = torch.gru_cell(inputs, memory, gru.weight_ih_l0, gru.weight_hh_l0, gru.bias_ih_l0, gru.bias_hh_l0)
+        return hidden, hidden
+
+    def faded(self, memory: Tensor, deviations: Tensor) -> Tensor:
+        """The memory (batch, hidden) after a pause of ``dev(pause)``, (batch,)."""
+        return memory * torch.exp(-deviations[:, None] * nn.functional.softplus(self.fading))
+
 
 class AsarsDynamicsNet(DriftingUserNet):
     """
@@ -214,6 +229,16 @@ class AsarsDynamicsNet(DriftingUserNet):
             return self.to_items(self.recur(self.recurrent, events, inputs))
         faded = deviation(days_of_pause(events)).to(inputs.dtype)  # (batch, time)
         return self.to_items(self.recurrent(inputs, faded))  # (batch, time, dim)
+
+    def encode_step(
+        self, memory: dict[str, Tensor], items: Tensor, events: Tensor, users: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """See :meth:`SessionNet.encode_step`."""
+        past = memory["recurrent"]  # (sessions, hidden)
+        if self.options.hidden_scope == "sequence":
+            past = self.recurrent.faded(past, deviation(days_of_pause(events))[:, -1].to(past.dtype))
+        hidden, past = self.recur_step(self.recurrent, past, events, items)
+        return self.to_items(hidden), {"recurrent": past}
 
     def finish(self, states: Tensor, events: Tensor, users: Tensor) -> Tensor:
         """The terms of Eq. 14 together; (batch, time + 1, embedding + 1)."""

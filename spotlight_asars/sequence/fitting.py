@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -18,44 +18,22 @@ from spotlight_asars.progress import progress
 from spotlight_asars.rows import ITEM, TARGET
 from spotlight_asars.sampling import SeenItems
 from spotlight_asars.sequence.batches import like_length_batches, mixed_batches
+from spotlight_asars.sequence.checkpoints import Checkpoint, CheckpointFile
+from spotlight_asars.sequence.fit_progress import EpochRecord, FitProgress
 from spotlight_asars.sequence.host_step import EventRows, HostStep, TargetStates
 from spotlight_asars.sequence.initial_embeddings import start_from_cooccurrence
 from spotlight_asars.sequence.negatives import LocalNegatives, Negatives, SharedNegatives
+from spotlight_asars.sequence.resuming import Resumes
 from spotlight_asars.sequence.scoring import score_all_items, scores_by_dot_product
 
 ALL_ITEMS_LOSS = "cross_entropy"
 SAMPLED_LOSS = "sampled_cross_entropy"
 
 
-@dataclass(frozen=True)
-class EpochRecord:
-    """
-    What one epoch of `fit` did.
-
-    Attributes
-    ----------
-    epoch : int
-        Counted from 0 over all calls of `fit`.
-    loss : float
-        Mean training loss a target.
-    validation_loss : float or None
-    seconds : float
-        Training only, without validation.
-    events : int
-        Real events that went through the net.
-    """
-
-    epoch: int
-    loss: float
-    validation_loss: float | None
-    seconds: float
-    events: int
-
-
 Callback = Callable[["SessionFitting", EpochRecord], object]
 
 
-class SessionFitting(ImplicitSequenceModel):
+class SessionFitting(Resumes, ImplicitSequenceModel):
     """
     The fitting half of ``ASARSSequenceModel``: what the host's loop asks of a subclass, and the epochs around it.
 
@@ -87,6 +65,7 @@ class SessionFitting(ImplicitSequenceModel):
         verbose: bool = False,
         validation: SequenceInteractions | None = None,
         callbacks: Iterable[Callback] = (),
+        checkpoint: Checkpoint | str | Path | None = None,
     ) -> "SessionFitting":
         """
         Fit the model; called again, it goes on from where it was.
@@ -102,6 +81,11 @@ class SessionFitting(ImplicitSequenceModel):
             with the smallest validation loss are kept.
         callbacks : iterable of callables, optional
             Each is called with the model and the epoch's :class:`EpochRecord`; one that returns True ends fitting.
+        checkpoint : path or Checkpoint, optional
+            A file in which the call keeps how far it is, after every epoch or as ``Checkpoint(path, minutes=10)`` says.
+            Killed and made again, with the same settings, rows and file, the call goes on from there and ends with the
+            same weights, to the bit on a CPU; callbacks are told of the epochs that were still to come. A finished
+            call made again returns at once; with a larger `n_iter` it goes on. Each call has a file of its own.
 
         Returns
         -------
@@ -111,10 +95,18 @@ class SessionFitting(ImplicitSequenceModel):
         ------
         InputError
             If no row has an event to predict, if ids lie outside what the model was first fitted on, or if the
-            loss is no longer finite; the model is then as it was after the last epoch that was kept.
+            loss is no longer finite; the model is then as it was after the last epoch that was kept. Also if the
+            checkpoint is damaged or of another call; the model is then as it was.
+
+        Warns
+        -----
+        UserWarning
+            Once, if a checkpoint cannot be written; fitting goes on.
         """
         sequences = self._as_rows(interactions)
         validation = None if validation is None else self._as_rows(validation)
+        file = None if checkpoint is None else CheckpointFile(checkpoint)
+        saved = self._saved(file, sequences, validation)
         # torch asks users of sparse gradients to say whether it shall check them; the embeddings' are sound.
         unchecked = torch.sparse.check_sparse_tensor_invariants(False)
         with torch.random.fork_rng(devices=self._cuda_devices), unchecked:
@@ -124,8 +116,10 @@ class SessionFitting(ImplicitSequenceModel):
             self._check_ids(sequences)
             if validation is not None:
                 self._check_ids(validation)
-            self._fit_epochs(sequences, validation, verbose, tuple(callbacks))
+            run = self._begin_or_go_on(file, saved)
+            self._fit_epochs(sequences, validation, verbose, tuple(callbacks), run, file)
         self._net.train(False)
+        self._unfinished_start = None
         return self
 
     def _begin(self, sequences: SessionSequences) -> None:
@@ -171,64 +165,79 @@ class SessionFitting(ImplicitSequenceModel):
         validation: SessionSequences | None,
         verbose: bool,
         callbacks: tuple[Callback, ...],
+        run: FitProgress,
+        file: CheckpointFile | None,
     ) -> None:
         negatives = self._negatives_of(sequences)
-        kept_loss, kept_state, kept_epoch = np.inf, self._state(), 0
-        bar = progress(range(self._n_iter), verbose, "epochs")
+        bar = progress(range(run.epoch, run.epoch if run.ended else self._n_iter), verbose, "epochs")
         for epoch in bar:
-            record = self._fit_epoch(sequences, validation, negatives)
+            record = self._fit_epoch(sequences, validation, negatives, run, file)
             if not np.isfinite([record.loss, record.validation_loss or 0.0]).all():
-                self._restore(kept_state)
+                self._restore(run.kept_state)
                 raise InputError(
                     f"the loss is no longer finite in epoch {record.epoch}: fit a new model with a lower "
                     "learning_rate; this one is as it was when last kept"
                 )
             self.epoch_records.append(record)
             bar.describe(loss=record.loss, validation_loss=record.validation_loss)
-            if validation is None or record.validation_loss < kept_loss:
-                kept_loss, kept_epoch = record.validation_loss, epoch
-                kept_state = self._state()
+            if validation is None or record.validation_loss < run.kept_loss:
+                run.keep(self._state(), record.validation_loss)
             asked_to_stop = [callback(self, record) is True for callback in callbacks]
-            if any(asked_to_stop) or epoch - kept_epoch >= self._early_stopping:
+            run.end_epoch()
+            run.ended = any(asked_to_stop) or epoch - run.kept_epoch >= self._early_stopping
+            if file is not None and (file.due(epoch_ended=True) or run.ended or run.epoch == self._n_iter):
+                file.write(self._in_hand(run))
+            if run.ended:
                 break
         bar.close()
-        self._restore(kept_state)
-
-    def _state(self) -> tuple[dict, dict]:
-        """Weights and the optimizer's state, which belong together when fitting goes on."""
-        return deepcopy(self._net.state_dict()), deepcopy(self._optimizer.state_dict())
-
-    def _restore(self, state: tuple[dict, dict]) -> None:
-        weights, optimizer = state
-        self._net.load_state_dict(weights)
-        self._optimizer.load_state_dict(optimizer)
+        self._restore(run.kept_state)
 
     def _fit_epoch(
-        self, sequences: SessionSequences, validation: SessionSequences | None, negatives: Negatives | None
+        self,
+        sequences: SessionSequences,
+        validation: SessionSequences | None,
+        negatives: Negatives | None,
+        run: FitProgress,
+        file: CheckpointFile | None,
     ) -> EpochRecord:
-        """One pass over the rows through the host's `fit`, a mini-batch a call."""
+        """One pass over the rows, or what is left of it, through the host's `fit`, a mini-batch a call."""
         self._net.train()  # the host leaves it in evaluation mode after predict
         rows = np.flatnonzero(sequences.targets_a_row)
-        if self._mix_lengths:
-            batches = mixed_batches(len(rows), self._batch_size, self._random_state)
-        else:
-            batches = like_length_batches(sequences.lengths[rows], self._batch_size, self._random_state)
-        total, begin = 0.0, perf_counter()
-        with self._host_loop(negatives) as step:
-            for batch in batches:
-                events = sequences.padded_events(rows[batch])  # (batch, time, channel)
+        batches = self._batches(sequences.lengths[rows], run)
+        begin = perf_counter()
+        for batch in batches[run.batch :]:
+            events = sequences.padded_events(rows[batch])  # (batch, time, channel)
+            with self._host_loop(negatives) as step:
                 loss = self._fit_batch(step, events)
-                total += loss * int(events[:, :, TARGET].sum())
-                if not np.isfinite(loss):
-                    break
-        seconds = perf_counter() - begin
+            run.loss += loss * int(events[:, :, TARGET].sum())
+            run.batch += 1
+            if not np.isfinite(loss):
+                break
+            if file is not None and file.due():
+                run.seconds += perf_counter() - begin
+                file.write(self._in_hand(run))
+                begin = perf_counter()
+        run.seconds += perf_counter() - begin
+        finite = np.isfinite(run.loss)
         return EpochRecord(
             len(self.epoch_records),
-            total / sequences.num_targets,
-            None if validation is None or not np.isfinite(total) else self._mean_loss_of(validation, negatives),
-            seconds,
+            run.loss / sequences.num_targets,
+            None if validation is None or not finite else self._mean_loss_of(validation, negatives),
+            run.seconds,
             int(sequences.lengths[rows].sum()),
         )
+
+    def _batches(self, lengths: np.ndarray, run: FitProgress) -> list[np.ndarray]:
+        """The mini-batches of an epoch; those of one that had begun are drawn as they were."""
+        random_state = self._random_state
+        if run.drawn_with is None:
+            run.drawn_with = random_state.get_state(legacy=False)
+        else:
+            random_state = deepcopy(random_state)
+            random_state.set_state(run.drawn_with)
+        if self._mix_lengths:
+            return mixed_batches(len(lengths), self._batch_size, random_state)
+        return like_length_batches(lengths, self._batch_size, random_state)
 
     def _fit_batch(self, step: HostStep, events: np.ndarray) -> float:
         try:

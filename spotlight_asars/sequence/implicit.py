@@ -1,6 +1,6 @@
 """The session-aware sequence model: Spotlight's ImplicitSequenceModel with users, sessions and dwell."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from spotlight_asars.sequence.fitting import ALL_ITEMS_LOSS, EpochRecord, Sessio
 from spotlight_asars.sequence.initial_embeddings import INITIAL_EMBEDDINGS
 from spotlight_asars.sequence.model_state import ModelState
 from spotlight_asars.sequence.negatives import SAMPLINGS
+from spotlight_asars.sequence.online import LiveSession
 from spotlight_asars.sequence.recommending import Recommends
 from spotlight_asars.sequence.registry import HOST_REPRESENTATIONS, representation_factory
 from spotlight_asars.sequence.scoring import (
@@ -132,6 +133,7 @@ class ASARSSequenceModel(Recommends, ModelState, SessionFitting):
             raise ValueError(f"num_negative_samples is {num_negative_samples}: give at least 1")
         if dwell not in DWELL_RULES:
             raise ValueError(f"dwell is {dwell!r}: choose one of {', '.join(DWELL_RULES)}")
+        self._seeded = random_state is not None
         if not isinstance(random_state, np.random.RandomState):
             random_state = np.random.RandomState(random_state)
         # The host knows its own losses and nets only: it gets two of them, and ours in their place.
@@ -163,6 +165,7 @@ class ASARSSequenceModel(Recommends, ModelState, SessionFitting):
         self.item_vocabulary = self.user_vocabulary = None
         self.session_gap: float | None = None
         self.epoch_records: list[EpochRecord] = []
+        self._unfinished_start: dict | None = None
 
     @property
     def num_items(self) -> int | None:
@@ -321,6 +324,20 @@ class ASARSSequenceModel(Recommends, ModelState, SessionFitting):
         events = self._tensor(rows.padded_events(np.arange(len(rows))))  # (rows, time, channel)
         with torch.no_grad():
             return score_all_items(self._net, final_states(self._net, events), self._num_items)
+
+    def session(self, user: Hashable = None) -> LiveSession:
+        """
+        A live session: ``observe(item, timestamp)`` and ``recommend(k, now=None)`` at a cost that does not grow.
+
+        Its answers are those of :meth:`recommend` for all that it has observed. ``online.LiveSessions`` steps many as
+        one batch.
+
+        Parameters
+        ----------
+        user : raw id, optional
+            None or an unknown one is anonymous.
+        """
+        return LiveSession(self, user)
 
     def target_states(self, sequences: SessionSequences) -> Tensor:
         """

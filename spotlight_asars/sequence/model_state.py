@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from spotlight_asars.errors import InputError
-from spotlight_asars.sequence.fitting import EpochRecord
+from spotlight_asars.sequence.fit_progress import EpochRecord
 from spotlight_asars.sequence.numbering import Numbering
 from spotlight_asars.sequence.weights import load_weights, weights_of
 from spotlight_asars.state import SystemState, as_plain, constructor_arguments, plain_and_code
@@ -28,18 +28,22 @@ class ModelState:
         InputError
             If there are weights or raw ids that no file can hold.
         """
-        arguments = constructor_arguments(self)
-        arguments["optimizer_func"] = _optimizer_as_data(self._optimizer_func)
-        arguments["random_state"] = _random_state_as_data(self._random_state)
-        if self._sampling == "local":  # it takes none, and has the defaults all the same
-            arguments["sampling_options"] = None
-        settings, code = plain_and_code(arguments)
+        settings, code = self._settings()
+        settings["random_state"] = _random_state_as_data(self._random_state)
         if not self._initialized:
             return SystemState(settings, code)
         numbering = Numbering.of(self)
         records = [as_plain(asdict(record)) for record in self.epoch_records]
         fitted = {**numbering.fitted(), "net": type(self._net).__name__, "epoch_records": records}
         return SystemState(settings, code, fitted, {"weights": weights_of(self._net)}, numbering.parts())
+
+    def _settings(self) -> tuple[dict[str, object], dict[str, str]]:
+        """Constructor arguments but the random state: plain data, and the names of what is none."""
+        arguments = constructor_arguments(self, "random_state")
+        arguments["optimizer_func"] = _optimizer_as_data(self._optimizer_func)
+        if self._sampling == "local":  # it takes none, and has the defaults all the same
+            arguments["sampling_options"] = None
+        return plain_and_code(arguments)
 
     @classmethod
     def from_state(cls, state: SystemState) -> "ModelState":

@@ -1,5 +1,5 @@
 """
-What the nets share: options, the recurrent layer over items, users, and scores as a dot product with item embeddings.
+What the nets share: the recurrent layer over items, users, and scores as a dot product with item embeddings.
 
 Every net maps events to states in the space of the item embeddings, so that a score is ``dot(q, e_item) + b_item``.
 A net takes (batch, time) item ids, as the host's nets do (dwell unknown, user anonymous), or (batch, time, channel)
@@ -7,7 +7,6 @@ events with the channels of ``spotlight_asars.rows``. It knows nothing of the mo
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
@@ -15,105 +14,11 @@ from torch import Tensor, nn
 from spotlight_asars.binning import UNKNOWN_BIN
 from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
 from spotlight_asars.host import ZeroEmbedding
-from spotlight_asars.layers import EventGRU, EventLSTM, UnitEmbedding, at_positions, by_session, without_padding
+from spotlight_asars.layers import UnitEmbedding, at_positions, by_session, without_padding
 from spotlight_asars.rows import DWELL, ITEM, NUM_CHANNELS, SESSION_START, TIME, UNKNOWN_TIME, USER
-from spotlight_asars.sequence.context import CONTEXTS, ContextEmbedding
+from spotlight_asars.sequence.context import ContextEmbedding
 from spotlight_asars.sequence.history import PLACES, HistoryStates
-
-DWELL_RULES = ("observed", "known")
-SCOPES = ("sequence", "session")
-
-
-@dataclass(frozen=True)
-class NetOptions:
-    """
-    Sizes and switches that the nets share; paper section 3.3 gives the sizes.
-
-    Attributes
-    ----------
-    hidden_dim : int
-        Units of the recurrent layers.
-    user_dim, dwell_dim : int
-        Embedding dimensions of users and of dwell bins.
-    dropout : float
-        Share of the recurrent layers' inputs dropped in training.
-    hidden_dropout : float
-        Share of the state dropped before the last linear layer.
-    user_dropout : float
-        Share of the rows whose user is taken for anonymous in training, so that the net learns to do without.
-    residual : bool
-        Keep the newest hidden state beside the attended one, ``[q_t ; h_t]``.
-    scope : {'sequence', 'session'}
-        Whether attention reaches over the whole row or starts anew with each session.
-    attention : {'linear', 'dense'}
-        Form of the triangle.
-    recurrent : {'lstm', 'gru'}
-        The layers over items and over dwell.
-    hidden_scope : {'sequence', 'session'}
-        Whether the recurrent layers' states are carried over a whole row or reset at each session start.
-    context : tuple of str
-        Further kinds of time that enter beside the items: 'session_gap', 'session_duration', 'hour', 'weekday'.
-    pointer : bool
-        Add to the score of each item of the history a weight that the state decides: one for the newest event's item,
-        one for others of the session, one for those of earlier sessions. Where a log repeats itself it points back;
-        where nobody comes back to an item it holds back what was seen.
-    dwell_input : bool
-        Let the recurrent layer over items read each event's dwell beside its item, in the nets that attend by dwell.
-    dwell_weight : bool
-        Add to an event's attention score a weight learned for its dwell bin alone.
-    recency : bool
-        Add to attention scores a learned slope over the row, so that old events fade.
-    """
-
-    hidden_dim: int = 100
-    user_dim: int = 32
-    dwell_dim: int = 16
-    dropout: float = 0.5
-    hidden_dropout: float = 0.0
-    user_dropout: float = 0.0
-    residual: bool = True
-    scope: str = "sequence"
-    attention: str = "linear"
-    recurrent: str = "lstm"
-    hidden_scope: str = "sequence"
-    context: tuple[str, ...] = ()
-    pointer: bool = False
-    dwell_input: bool = False
-    dwell_weight: bool = False
-    recency: bool = False
-
-    def __post_init__(self) -> None:
-        choices = {
-            "scope": SCOPES,
-            "attention": ("linear", "dense"),
-            "recurrent": tuple(RECURRENT_LAYERS),
-            "hidden_scope": SCOPES,
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is {getattr(self, name)!r}: choose one of {', '.join(allowed)}")
-        object.__setattr__(self, "context", tuple(self.context))
-        for name in self.context:
-            if name not in CONTEXTS:
-                raise ValueError(f"context names {name!r}: choose of {', '.join(CONTEXTS)}")
-        for name in ("dropout", "hidden_dropout", "user_dropout"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise ValueError(f"{name} is {getattr(self, name)}: give at least 0 and less than 1")
-        for name in ("hidden_dim", "user_dim", "dwell_dim"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: give at least 1")
-
-    @classmethod
-    def of(cls, options: dict) -> "NetOptions":
-        """Options by name; an unknown name is an error that lists the known ones."""
-        known = [field.name for field in fields(cls)]
-        for name in options:
-            if name not in known:
-                raise ValueError(f"no net option is called {name!r}: there are {', '.join(known)}")
-        return cls(**options)
-
-
-RECURRENT_LAYERS = {"lstm": EventLSTM, "gru": EventGRU}
+from spotlight_asars.sequence.net_options import DWELL_RULES, RECURRENT_LAYERS, NetOptions
 
 
 class SessionNet(nn.Module):
@@ -260,14 +165,69 @@ class SessionNet(nn.Module):
                 items = items + self.context(events)
             states = self.encode(items, events, users)  # (batch, short, state)
         states = nn.functional.pad(states, (0, 0, 1, 0))  # (batch, short + 1, state): zeros before any event
+        states, back = self._projected(states, users)
+        states = torch.cat([self.finish(states, events, users), *back], dim=2)  # (batch, short + 1, dim)
+        states = at_positions(states, seen).permute(0, 2, 1)  # (batch, dim, time + 1)
+        return states[:, :, :-1], states[:, :, -1]
+
+    def _projected(self, states: Tensor, users: Tensor | None) -> tuple[Tensor, list[Tensor]]:
+        """Encoded states in the item space, (batch, time, embedding), and the pointer's weights where there is one."""
         if users is not None:
             states = torch.cat([states, users[:, None, :].expand(-1, states.shape[1], -1)], dim=2)
         states = self.hidden_dropout(states)
-        back = [self.pointer(states)] if self.options.pointer else []  # (batch, short + 1, places)
-        states = self.finish(self.projection(states), events, users)  # (batch, short + 1, dim)
-        states = torch.cat([states, *back], dim=2)
-        states = at_positions(states, seen).permute(0, 2, 1)  # (batch, dim, time + 1)
-        return states[:, :, :-1], states[:, :, -1]
+        back = [self.pointer(states)] if self.options.pointer else []  # (batch, time, places)
+        return self.projection(states), back
+
+    def empty_memory(self, sessions: int) -> dict[str, Tensor]:
+        """What :meth:`step` keeps of a session before its first event: tensors with a first axis of sessions."""
+        return {"recurrent": self._zeros(sessions, self.recurrent.memory_dim)}
+
+    def step(self, memory: dict[str, Tensor], events: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """
+        One more event for each of some sessions, at the same cost however long they are.
+
+        Parameters
+        ----------
+        memory : dict of tensors of shape (sessions, ...)
+            From :meth:`empty_memory` or the step before.
+        events : int64 tensor of shape (sessions, 4, channel)
+            A row that stands for the whole one, as its times and bins go: the first event of the row, the first of the
+            session, the one before the newest, the newest. Those that are missing are zeros at an unknown time.
+            The newest event's dwell counts, whatever the rule: under ``dwell='known'`` it is to be unknown for the
+            state, and the true one for the memory.
+
+        Returns
+        -------
+        (states, memory) : tensor of shape (sessions, dim), what :meth:`score` takes, and the memory after the event
+            Those of a session without any event are what they were before.
+        """
+        users = self._users(events) if self.has_users else None  # (sessions, user)
+        items = self.item_embeddings(events[:, -1:, ITEM])[:, 0]  # (sessions, embedding)
+        if self.options.context:
+            items = items + self.context(events)[:, -1]
+        states, after = self.encode_step(memory, items, events, users)  # (sessions, state)
+        happened = events[:, -1, ITEM] != PADDING_ITEM  # (sessions,)
+        for name, tensor in memory.items():
+            after[name] = torch.where(happened.view(-1, *(1,) * (tensor.dim() - 1)), after[name], tensor)
+        states, back = self._projected((states * happened[:, None])[:, None], users)  # (sessions, 1, embedding)
+        states = self.finish(states.expand(-1, events.shape[1] + 1, -1), events, users)[:, -1:]
+        return torch.cat([states, *back], dim=2)[:, 0], after
+
+    def encode_step(
+        self, memory: dict[str, Tensor], items: Tensor, events: Tensor, users: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The newest event's part of :meth:`encode`, (sessions, state), and the memory after it; see :meth:`step`."""
+        hidden, recurrent = self.recur_step(self.recurrent, memory["recurrent"], events, items)
+        return hidden, {"recurrent": recurrent}
+
+    def recur_step(self, layer: nn.Module, memory: Tensor, events: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """One step of :meth:`recur`: the layer's state (sessions, hidden), and its memory after it."""
+        if self.options.hidden_scope == "session":
+            memory = memory * (events[:, -1, SESSION_START, None] == 0)
+        return layer.step(inputs, memory)
+
+    def _zeros(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+        return self.item_biases.weight.new_zeros(shape, dtype=dtype)
 
     def finish(self, states: Tensor, events: Tensor, users: Tensor | None) -> Tensor:
         """

@@ -8,18 +8,18 @@ import torch
 from spotlight_asars.binning import ScottBinning
 from spotlight_asars.errors import InputError
 from spotlight_asars.evaluation import System
+from spotlight_asars.records import RecordReader, RecordWriter
+from spotlight_asars.sealed import open_sealed, write_sealed
 from spotlight_asars.sequence.candidate_features import CandidateFeatures
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
 from spotlight_asars.sequence.memory import SessionMemory
 from spotlight_asars.sequence.neighbours import STAN, VSKNN, VSTAN
 from spotlight_asars.sequence.rules import Popularity, SequentialRules
 from spotlight_asars.sequence.two_stage import TwoStageRanker
-from spotlight_asars.serialization.records import RecordReader, RecordWriter
-from spotlight_asars.serialization.sealed import open_sealed, write_sealed
 from spotlight_asars.state import HasState, name_of
 from spotlight_asars.vocabulary import Vocabulary
 
-MODEL = "model"  # the group in the file; a checkpoint has others beside it
+MODEL = "model"  # the group in the file
 
 SYSTEMS = {
     made_by.__name__: made_by
@@ -60,7 +60,7 @@ def save_model(model: System, path: str | Path) -> None:
 
 
 def write_model(file: h5py.File, model: System) -> None:
-    """Write a model into an open file, as :func:`save_model` does; a checkpoint writes more beside it."""
+    """Write a model into an open file, as :func:`save_model` does."""
     if type(model) not in SYSTEMS.values():
         raise InputError(f"{name_of(model)} is not a model that a file can hold: there are {', '.join(SYSTEMS)}")
     RecordWriter(_kind_of).write(file, MODEL, model)
@@ -70,7 +70,7 @@ def load_model(path: str | Path, use_cuda: bool | None = None, **code: object) -
     """
     Read a model that :func:`save_model` wrote: it scores alike, to the bit on the same machine.
 
-    It can be fitted further, with a new optimizer; a checkpoint also keeps the old one's state.
+    It can be fitted further, with a new optimizer; only a checkpoint of `fit` keeps the old one's state.
 
     Parameters
     ----------

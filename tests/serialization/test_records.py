@@ -8,10 +8,10 @@ import pytest
 from scipy.sparse import csr_array
 
 from spotlight_asars.errors import InputError
+from spotlight_asars.records import read_arrays, write_arrays
+from spotlight_asars.sealed import open_sealed, write_sealed
 from spotlight_asars.sequence.rules import Popularity
 from spotlight_asars.serialization import load_model, save_model
-from spotlight_asars.serialization.records import read_arrays, write_arrays
-from spotlight_asars.serialization.sealed import open_sealed, write_sealed
 
 CLICKS = "model/arrays/clicks"
 

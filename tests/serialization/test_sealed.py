@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from spotlight_asars import host
 from spotlight_asars.errors import InputError
+from spotlight_asars.sealed import SEAL_BYTES, open_sealed, write_sealed
 from spotlight_asars.sequence.rules import Popularity
 from spotlight_asars.serialization import load_model, save_model
-from spotlight_asars.serialization.sealed import SEAL_BYTES, open_sealed, write_sealed
 
 
 def refusal(path):
@@ -216,9 +216,9 @@ class TestWriting:
         assert isinstance(load_model(str(tmp_path / "ünï code.h5")), Popularity)
 
     def test_further_groups_do_not_matter(self, tmp_path, rows, assert_alike):
-        """A checkpoint keeps more than the model, and is a model file all the same."""
+        """A model file is one whatever else is kept in it."""
+        from spotlight_asars.records import read_arrays, write_arrays
         from spotlight_asars.serialization.models import write_model
-        from spotlight_asars.serialization.records import read_arrays, write_arrays
 
         model = Popularity().fit(rows)
         saved = {"step": np.array(3), "moments": {"a/b": np.ones((2, 3), dtype=np.float32)}}

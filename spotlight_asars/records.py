@@ -40,7 +40,7 @@ class RecordWriter:
         group = parent.create_group(name)
         self._written[id(made)] = made, group
         about = {"kind": kind, "settings": state.settings, "code": state.code, "fitted": state.fitted}
-        group[ABOUT] = np.bytes_(json.dumps(about))
+        write_plain(group, ABOUT, about)
         write_arrays(group.create_group(ARRAYS), state.arrays)
         parts = group.create_group(PARTS)
         for part_name, part in state.parts.items():
@@ -72,13 +72,23 @@ class RecordReader:
         return self._made[address]
 
     def _make(self, group: h5py.Group) -> HasState:
-        about = json.loads(_dataset(group, ABOUT, "S")[()].decode("ascii"))
+        about = read_plain(group, ABOUT)
         made_by = self._class_of(about["kind"])
         settings = self._complete(about["settings"], about["code"])
         arrays = read_arrays(_member(group, ARRAYS, h5py.Group))
         parts = _member(group, PARTS, h5py.Group)
         parts = {name: self.read(parts, name) for name in parts}
         return made_by.from_state(SystemState(settings, about["code"], about["fitted"], arrays, parts))
+
+
+def write_plain(group: h5py.Group, name: str, plain: object) -> None:
+    """Write plain data as a dataset of JSON."""
+    group[name] = np.bytes_(json.dumps(plain))
+
+
+def read_plain(group: h5py.Group, name: str) -> object:
+    """What :func:`write_plain` wrote."""
+    return json.loads(_dataset(group, name, "S")[()].decode("ascii"))
 
 
 def write_arrays(group: h5py.Group, arrays: Arrays) -> None:

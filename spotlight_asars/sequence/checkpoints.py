@@ -1,0 +1,197 @@
+"""
+Checkpoints of `fit`: a file from which a killed call goes on, to the same bits as if it had never stopped.
+
+A checkpoint belongs to one call of `fit`: to the model as it was when the call began, its settings and its rows. It
+holds what the call has in hand between two mini-batches, and none of the rows. `n_iter` is not of what it belongs to,
+since no epoch depends on how many follow.
+"""
+
+import hashlib
+import json
+import math
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+from spotlight_asars.errors import InputError
+from spotlight_asars.files import remove_leftovers
+from spotlight_asars.interactions import SessionSequences
+from spotlight_asars.nested import nested_from, plain_and_arrays, sha256_of
+from spotlight_asars.records import read_arrays, read_plain, write_arrays, write_plain
+from spotlight_asars.sealed import CHECKPOINT, open_sealed, write_sealed
+
+# The members of the file.
+CALL, STATE, ARRAYS = "call", "state", "arrays"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """
+    Where and how often `fit` keeps what a killed run needs to go on.
+
+    Parameters
+    ----------
+    path : path
+        One file; each version of it is written beside it and renamed.
+    minutes : float, optional
+        Write after the first mini-batch that ends so long after the last version, and at the end. By default, after
+        every epoch.
+    """
+
+    path: str | Path
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.minutes is not None and not 0.0 <= self.minutes < math.inf:
+            raise InputError(f"minutes is {self.minutes}: give a number of at least 0, or None for every epoch")
+
+
+class CheckpointFile:
+    """
+    The checkpoint of one call of `fit`.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint or path
+
+    Raises
+    ------
+    InputError
+        If its folder is not there.
+    """
+
+    def __init__(self, checkpoint: "Checkpoint | str | Path") -> None:
+        checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
+        self.path, self._minutes = Path(checkpoint.path), checkpoint.minutes
+        self._call: dict[str, object] = {}
+        self._written = perf_counter()
+        self._failure_said = False
+        if not os.path.isdir(self.path.parent):  # a slip of the pen, told before hours are lost
+            raise InputError(f"{self.path.parent}: no such folder: make it, or {CHECKPOINT.give}")
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is something to go on from, or to refuse."""
+        return os.path.lexists(self.path)
+
+    def open(self, call: dict[str, object]) -> dict[str, object] | None:
+        """
+        Say which call of `fit` this is, and read how far it was.
+
+        Parameters
+        ----------
+        call : dict
+            Plain data, as from :func:`call_of`.
+
+        Returns
+        -------
+        What :meth:`write` was given, or None where there is no file.
+
+        Raises
+        ------
+        InputError
+            If the file is damaged, of something else, or of another call.
+        """
+        self._call = call
+        remove_leftovers(self.path)
+        if not self.exists:
+            return None
+        with open_sealed(self.path, CHECKPOINT) as file:
+            differing = _differing(read_plain(file, CALL), call)
+            if differing:
+                raise InputError(f"{self.path}: the checkpoint of another call of fit, {differing}: {CHECKPOINT.mend}")
+            return nested_from(read_plain(file, STATE), read_arrays(file[ARRAYS]))
+
+    def due(self, epoch_ended: bool = False) -> bool:
+        """Whether it is time to write."""
+        if self._minutes is None:
+            return epoch_ended
+        return perf_counter() - self._written >= 60.0 * self._minutes
+
+    def write(self, state: dict[str, object]) -> None:
+        """Write what the call has in hand; where that fails, it is said once, and what stood there still stands."""
+        self._written = perf_counter()
+        try:
+            plain, arrays = plain_and_arrays(state)
+            write_sealed(self.path, lambda file: _fill(file, self._call, plain, arrays), CHECKPOINT)
+        except (InputError, TypeError) as error:
+            if not self._failure_said:
+                warnings.warn(f"fitting goes on, but its checkpoint is not kept: {error} (said once)", stacklevel=2)
+            self._failure_said = True
+
+
+def _fill(file, call: dict, plain: object, arrays: dict) -> None:
+    write_plain(file, CALL, call)
+    write_plain(file, STATE, plain)
+    write_arrays(file.create_group(ARRAYS), arrays)
+
+
+def call_of(
+    settings: dict[str, object],
+    start: dict[str, object],
+    sequences: SessionSequences,
+    validation: SessionSequences | None,
+) -> dict[str, object]:
+    """
+    What tells one call of `fit` from others, as plain data.
+
+    Parameters
+    ----------
+    settings : dict
+        The model's; of those that are code, what they are called.
+    start : dict
+        As from :func:`start_of`.
+    sequences, validation : SessionSequences
+    """
+    found = {
+        "settings": settings,
+        "start": start,
+        "rows": rows_fingerprint(sequences),
+        "validation": None if validation is None else rows_fingerprint(validation),
+    }
+    return json.loads(json.dumps(found))  # as it is read back
+
+
+def start_of(epochs: int, state: dict[str, object] | None) -> dict[str, object]:
+    """
+    A model as a call of `fit` finds it.
+
+    Parameters
+    ----------
+    epochs : int
+        Those of earlier calls.
+    state : dict or None
+        All that decides what the call comes to; None where it is left to chance.
+    """
+    if state is None:
+        return {"epochs": epochs, "state": None}
+    plain, _ = plain_and_arrays(state)  # arrays stand there by their SHA-256
+    return {"epochs": epochs, "state": hashlib.sha256(json.dumps(plain).encode()).hexdigest()}
+
+
+def rows_fingerprint(rows: SessionSequences) -> str:
+    """SHA-256 of all of some rows that fitting looks at; raw ids are not."""
+    binnings = [{**vars(binning)} for binning in (rows.binning, rows.gap_binning)]
+    sizes = json.dumps([int(rows.num_items), int(rows.num_users), float(rows.session_gap), binnings])
+    columns = sha256_of(rows.events, rows.offsets, rows.session_ids, rows.user_ids)
+    return hashlib.sha256(f"{sizes} {columns}".encode()).hexdigest()
+
+
+def _differing(before: dict, now: dict) -> str:
+    """How two calls differ, in words; nothing where they do not."""
+    found = []
+    for name in {**before["settings"], **now["settings"]}:
+        one, other = (call["settings"].get(name) for call in (before, now))
+        if one != other:
+            found.append(f"with {name} {one!r} and not {other!r}")
+    if before["rows"] != now["rows"]:
+        found.append("on other rows")
+    if before["validation"] != now["validation"]:
+        found.append("with other validation rows")
+    if before["start"]["epochs"] != now["start"]["epochs"]:
+        found.append(f"begun after {before['start']['epochs']} epochs and not after {now['start']['epochs']}")
+    elif before["start"] != now["start"]:
+        found.append("begun with other weights" if now["start"]["epochs"] else "begun with another random_state")
+    return "; ".join(found)

@@ -1,0 +1,391 @@
+"""Live sessions: a model's answers click by click, at a cost that does not grow with the session."""
+
+import hashlib
+import warnings
+from collections.abc import Hashable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from spotlight_asars.binning import PADDING_BIN, UNKNOWN_BIN
+from spotlight_asars.errors import InputError
+from spotlight_asars.rows import DWELL, ITEM, NUM_CHANNELS, SESSION_GAP_BIN, SESSION_START, TIME, USER, whole_seconds
+from spotlight_asars.sequence.live_events import NEWEST, has_event, missing_events, moved_on
+from spotlight_asars.sequence.live_nets import live_net
+from spotlight_asars.sequence.recommending import best_items
+from spotlight_asars.sequence.scoring import points_back, score_all_items
+from spotlight_asars.sequence.seen_items import SeenItems
+from spotlight_asars.sequence.weights import weights_of
+from spotlight_asars.sessions import timestamps_in_seconds
+from spotlight_asars.state import SystemState, name_of
+
+if TYPE_CHECKING:
+    from spotlight_asars.sequence.implicit import ASARSSequenceModel  # which imports this
+
+_CELLS_A_BLOCK = 2**23  # scores at a time: 32 MiB
+
+
+class LiveSessions:
+    """
+    Many live sessions, stepped as one batch; ``model.session()`` gives one alone, see :class:`LiveSession`.
+
+    What is kept of a session has the same size however long it is, but for the different items it has seen. At every
+    step scores are those of ``model.recommend`` for the whole history, up to rounding. The newest event waits outside
+    the net's memory until the next one says how long it was dwelt on.
+
+    Parameters
+    ----------
+    model : ASARSSequenceModel
+        Fitted; when it is fitted further, its live sessions end.
+    users : list of raw ids
+        One for each session; None or an unknown one is anonymous.
+
+    Raises
+    ------
+    InputError
+        If the model's net cannot take one event after the other.
+    """
+
+    def __init__(self, model: "ASARSSequenceModel", users: Sequence[Hashable]) -> None:
+        model._check_fitted()
+        if isinstance(users, str) or not hasattr(users, "__len__"):
+            raise InputError(f"users is {users!r}: give a list with one for each session, None for nobody")
+        self.model = model
+        self._net = live_net(model._net)
+        self._epochs = len(model.epoch_records)
+        self._raw_items = model.raw_items
+        self._all = np.arange(len(users))  # (sessions,)
+        self._users = self._user_numbers(users)
+        self._events = missing_events(len(users))  # (sessions, 4, channel)
+        self._newest_time = np.full(len(users), np.nan)  # seconds of the newest event; NaN before the first
+        self._latest_time = np.full(len(users), -np.inf)  # the same, events of unknown items too
+        self._starts_next = np.zeros(len(users), dtype=bool)  # a session began with an unknown item
+        self._memory = self._net.empty_memory(len(users))
+        self._seen = SeenItems(len(users))
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def __repr__(self) -> str:
+        return f"<LiveSessions ({len(self)} sessions, {type(self.model._net).__name__})>"
+
+    def observe(
+        self,
+        items: Sequence[Hashable],
+        timestamps: Sequence[float],
+        sessions: Sequence[int] | None = None,
+        new_session: bool | Sequence[bool] | None = None,
+    ) -> None:
+        """
+        Take in one event for each of some sessions.
+
+        Parameters
+        ----------
+        items : list of raw ids
+            One the model does not know is left out, as by ``recommend``.
+        timestamps : list of seconds, or of datetimes
+        sessions : list of int, optional
+            Which of the sessions the events are of, each at most once; all by default.
+        new_session : bool or list of bool, optional
+            Whether the user's next session begins with the event. By default it does after a pause as long as in the
+            rows the model was fitted on.
+
+        Raises
+        ------
+        InputError
+            If the lists do not fit together, or time runs backwards; nothing has been taken in then.
+        """
+        self._check_model()
+        rows = self._rows(sessions)
+        _check_one_each("timestamps", timestamps, rows)
+        seconds = _in_seconds(np.asarray(timestamps))
+        _check_one_each("items", items, rows)
+        late = seconds < self._latest_time[rows]
+        if late.any():
+            raise InputError(
+                f"time runs backwards: session {rows[late][0]} has seen a later event than {seconds[late][0]:.15g}: "
+                "give a session's events oldest first"
+            )
+        said = None if new_session is None else _for_each("new_session", new_session, rows).astype(bool)
+        numbers = self._raw_items.transform(items)
+        known = numbers > 0
+        self._latest_time[rows] = seconds
+        if not known.all():
+            self._leave_out(rows[~known], [items[place] for place in np.flatnonzero(~known)], said, known)
+            rows, numbers, seconds = rows[known], numbers[known], seconds[known]
+            said = None if said is None else said[known]
+        if len(rows):
+            self._take_in(rows, numbers, seconds, said)
+
+    def _leave_out(self, rows: np.ndarray, items: list[Hashable], said: np.ndarray | None, known: np.ndarray) -> None:
+        if said is not None:
+            self._starts_next[rows] |= said[~known]
+        if not known.any() and np.isnan(self._newest_time).all():
+            warnings.warn(
+                f"the model knows none of the items so far, such as {items[0]!r}: are they of the type the log had?",
+                stacklevel=4,
+            )
+
+    def _take_in(self, rows: np.ndarray, numbers: np.ndarray, seconds: np.ndarray, said: np.ndarray | None) -> None:
+        model = self.model
+        waited = seconds - self._newest_time[rows]  # (rows,); NaN before the first event
+        starts = np.isnan(waited) | self._starts_next[rows] | (waited >= model.session_gap if said is None else said)
+        self._starts_next[rows] = False
+
+        events = self._events[rows]  # (rows, 4, channel)
+        bins = model.binning.transform(np.where(starts, np.nan, waited))
+        events[:, NEWEST, DWELL] = np.where(has_event(events), bins, PADDING_BIN)
+        self._keep(rows, self._step(rows, events)[1])
+
+        newest = np.zeros((len(rows), NUM_CHANNELS), dtype=np.int64)  # (rows, channel)
+        newest[:, ITEM], newest[:, USER] = numbers, self._users[rows]
+        newest[:, DWELL] = UNKNOWN_BIN
+        newest[:, SESSION_START], newest[:, TIME] = starts, whole_seconds(seconds)
+        if starts.any():
+            newest[:, SESSION_GAP_BIN] = np.where(starts, model.gap_binning.transform(waited), PADDING_BIN)
+        self._events[rows], self._newest_time[rows] = moved_on(events, newest), seconds
+        self._seen.append(rows, numbers, starts)
+
+    def recommend(
+        self,
+        k: int = 20,
+        now: float | Sequence[float] | None = None,
+        exclude_seen: bool = False,
+        return_scores: bool = False,
+        sessions: Sequence[int] | None = None,
+    ) -> list[list]:
+        """
+        The k best next items of some sessions, as ``model.recommend`` gives them for their histories.
+
+        Parameters
+        ----------
+        k : int, optional
+        now : seconds, or one for each of the sessions, optional
+            The moment of asking; under ``dwell='observed'`` the newest event has been dwelt on since its time, and
+            counts the more or the less the longer the user lingers.
+        exclude_seen : bool, optional
+            Leave out the items of the session and of the user's earlier ones here.
+        return_scores : bool, optional
+            Give (raw id, score) pairs.
+        sessions : list of int, optional
+            Which; all by default.
+
+        Returns
+        -------
+        list of lists of raw ids, best first
+        """
+        if not isinstance(k, int | np.integer) or k < 1:
+            raise InputError(f"k is {k}: give a whole number of at least 1")
+        answers = []
+        for rows, scores in self._blocks_of_scores(now, sessions):
+            if exclude_seen:
+                seen = (torch.from_numpy(one).to(scores.device) for one in self._seen.of(rows))
+                row, item = seen
+                scores[row, item - 1] = -torch.inf
+            for numbers, values in best_items(scores, k):
+                raw, values = self._raw_items.inverse(numbers).tolist(), values.tolist()
+                answers.append(list(zip(raw, values, strict=True)) if return_scores else raw)
+        return answers
+
+    def scores(self, now: float | Sequence[float] | None = None, sessions: Sequence[int] | None = None) -> Tensor:
+        """
+        Scores of all items as the next ones; `now` and `sessions` as in :meth:`recommend`.
+
+        Returns
+        -------
+        tensor of shape (sessions, num_items - 1)
+            Of items 1, 2, ... in the model's numbers.
+        """
+        blocks = [scores for _, scores in self._blocks_of_scores(now, sessions)]
+        return torch.cat(blocks) if blocks else torch.zeros(0, self.model.num_items - 1)
+
+    def restart(self, sessions: Sequence[int], users: Sequence[Hashable]) -> None:
+        """Let the places of some sessions be those of others, of the users given, without any event so far."""
+        rows = self._rows(sessions)
+        new = LiveSessions(self.model, users)
+        if len(new) != len(rows):
+            raise InputError(f"there are {len(rows)} sessions and {len(new)} users: give one for each")
+        for name in ("_users", "_events", "_newest_time", "_latest_time", "_starts_next"):
+            getattr(self, name)[rows] = getattr(new, name)
+        self._keep(rows, new._memory)
+        self._seen.forget(rows)
+
+    def _blocks_of_scores(
+        self, now: float | Sequence[float] | None, sessions: Sequence[int] | None
+    ) -> Iterator[tuple[np.ndarray, Tensor]]:
+        """Some sessions at a time, and their scores."""
+        self._check_model()
+        rows = self._rows(sessions)
+        bins = None if now is None else self._lingering_bins(rows, now)
+        size = max(1, _CELLS_A_BLOCK // self.model.num_items)
+        for begin in range(0, len(rows), size):
+            block = rows if size >= len(rows) else rows[begin : begin + size]
+            events = self._events[block]  # (block, 4, channel)
+            if bins is not None:
+                events[:, NEWEST, DWELL] = bins[begin : begin + size]
+            states, _ = self._step(block, events)
+            if points_back(self.model._net):
+                states = self._seen.beside(states, block)
+            with torch.no_grad():
+                yield block, score_all_items(self.model._net, states, self.model.num_items)
+
+    def _lingering_bins(self, rows: np.ndarray, now: float | Sequence[float]) -> np.ndarray | None:
+        """Dwell bins of the newest events had the next come now; None where the model does not look at them."""
+        waited = _in_seconds(_for_each("now", now, rows)) - self._newest_time[rows]  # (rows,)
+        if (waited < 0).any():
+            raise InputError("now lies before the newest event of a session: give the moment of asking")
+        if self.model.dwell != "observed":
+            return None
+        bins = self.model.binning.transform(np.where(waited < self.model.session_gap, waited, np.nan))
+        return np.where(np.isnan(waited), PADDING_BIN, bins)
+
+    def _step(self, rows: np.ndarray, events: np.ndarray) -> tuple[Tensor, dict[str, Tensor]]:
+        memory, device = self._memory, self._device
+        if rows is not self._all:
+            chosen = torch.from_numpy(rows).to(device)
+            memory = {name: tensor[chosen] for name, tensor in memory.items()}
+        with torch.no_grad():
+            return self._net.step(memory, torch.from_numpy(events).to(device))
+
+    def _keep(self, rows: np.ndarray, memory: dict[str, Tensor]) -> None:
+        if rows is self._all:
+            self._memory = memory
+            return
+        chosen = torch.from_numpy(rows).to(self._device)
+        for name, tensor in memory.items():
+            self._memory[name][chosen] = tensor
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.model._net.parameters()).device
+
+    def _check_model(self) -> None:
+        if len(self.model.epoch_records) != self._epochs:
+            raise InputError("the model was fitted further since these sessions began: begin new ones")
+        if self.model._net.training:
+            self.model._net.train(False)
+
+    def _rows(self, sessions: Sequence[int] | None) -> np.ndarray:
+        if sessions is None:
+            return self._all
+        rows = np.asarray(sessions)
+        if not rows.size:
+            rows = rows.astype(np.int64)
+        if rows.ndim != 1 or rows.dtype.kind not in "iu":
+            raise InputError(f"sessions is {sessions!r:.60}: give a list of whole numbers")
+        if rows.size and not 0 <= rows.min() <= rows.max() < len(self):
+            raise InputError(f"sessions run from {rows.min()} to {rows.max()}, and there are {len(self)}, from 0 on")
+        if len(np.unique(rows)) < len(rows):
+            raise InputError("a session is named twice: give one event of each at a time")
+        return rows.astype(np.int64)
+
+    def _user_numbers(self, users: Sequence[Hashable]) -> np.ndarray:
+        numbers = np.zeros(len(users), dtype=np.int64)
+        named = [place for place, user in enumerate(users) if user is not None]
+        if named and self.model.user_vocabulary is not None:
+            numbers[named] = self.model.user_vocabulary.transform([users[place] for place in named])
+        return numbers
+
+    def state(self) -> SystemState:
+        """The sessions as data, without their model; see ``SystemState``."""
+        arrays = {name: getattr(self, f"_{name}").copy() for name in _KEPT}
+        arrays["memory"] = {name: tensor.cpu().numpy() for name, tensor in self._memory.items()}
+        arrays["seen"] = self._seen.arrays()
+        return SystemState(
+            code={"model": name_of(self.model)}, fitted={"weights": _digest(self.model._net)}, arrays=arrays
+        )
+
+    @classmethod
+    def from_state(cls, state: SystemState) -> "LiveSessions":
+        """
+        Equal sessions of the model given anew.
+
+        Raises
+        ------
+        InputError
+            If that is another model than theirs.
+        """
+        model = state.settings["model"]
+        sessions = cls(model, [None] * len(state.arrays["users"]))
+        if _digest(model._net) != state.fitted["weights"]:
+            raise InputError(
+                "the live sessions are of a model with other weights: give the one they began with, as it was then"
+            )
+        for name in _KEPT:
+            setattr(sessions, f"_{name}", state.arrays[name])
+        device = sessions._device
+        sessions._memory = {name: torch.from_numpy(array).to(device) for name, array in state.arrays["memory"].items()}
+        sessions._seen = SeenItems.from_arrays(state.arrays["seen"])
+        return sessions
+
+
+_KEPT = ("users", "events", "newest_time", "latest_time", "starts_next")
+
+
+class LiveSession:
+    """
+    One live session, see ``model.session``; the same as :class:`LiveSessions` of one.
+
+    Parameters
+    ----------
+    model : ASARSSequenceModel
+    user : raw id, optional
+        None or an unknown one is anonymous.
+    """
+
+    def __init__(self, model: "ASARSSequenceModel", user: Hashable = None) -> None:
+        self._batch = LiveSessions(model, [user])
+
+    def observe(self, item: Hashable, timestamp: float, new_session: bool | None = None) -> None:
+        """Take in one event; see :meth:`LiveSessions.observe`."""
+        self._batch.observe([item], [timestamp], new_session=new_session)
+
+    def recommend(
+        self, k: int = 20, now: float | None = None, exclude_seen: bool = False, return_scores: bool = False
+    ) -> list:
+        """The k best next items, raw ids, best first; see :meth:`LiveSessions.recommend`."""
+        return self._batch.recommend(k, now, exclude_seen, return_scores)[0]
+
+    def scores(self, now: float | None = None) -> Tensor:
+        """Scores of items 1, 2, ..., (num_items - 1,); see :meth:`LiveSessions.scores`."""
+        return self._batch.scores(now)[0]
+
+    def state(self) -> SystemState:
+        """The session as data, see ``SystemState``."""
+        return self._batch.state()
+
+    @classmethod
+    def from_state(cls, state: SystemState) -> "LiveSession":
+        """An equal session; see :meth:`LiveSessions.from_state`."""
+        session = cls.__new__(cls)
+        session._batch = LiveSessions.from_state(state)
+        return session
+
+
+def _check_one_each(name: str, given: Sequence, rows: np.ndarray) -> None:
+    if isinstance(given, str) or not hasattr(given, "__len__") or len(given) != len(rows):
+        raise InputError(f"there are {len(rows)} sessions and {name} is {given!r:.60}: give a list with one for each")
+
+
+def _for_each(name: str, given: object, rows: np.ndarray) -> np.ndarray:
+    """One value for all, or a list with one for each."""
+    if np.ndim(given) == 0:
+        return np.full(len(rows), given)
+    _check_one_each(name, given, rows)
+    return np.asarray(given)
+
+
+def _in_seconds(timestamps: np.ndarray) -> np.ndarray:
+    return timestamps_in_seconds(pd.Series(timestamps) if timestamps.dtype == object else timestamps)
+
+
+def _digest(net: nn.Module) -> str:
+    """What tells weights from others."""
+    found = hashlib.sha256()
+    for name, weight in weights_of(net).items():
+        found.update(f"{name} {weight.dtype} {weight.shape}".encode())
+        found.update(np.ascontiguousarray(weight))
+    return found.hexdigest()

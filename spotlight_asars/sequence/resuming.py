@@ -1,0 +1,95 @@
+"""The half of fitting that goes on from a checkpoint, and from the weights that were kept."""
+
+from copy import deepcopy
+from dataclasses import asdict
+
+import torch
+
+from spotlight_asars.errors import InputError
+from spotlight_asars.interactions import SessionSequences
+from spotlight_asars.sequence.checkpoints import CheckpointFile, call_of, start_of
+from spotlight_asars.sequence.fit_progress import EpochRecord, FitProgress
+
+
+class Resumes:
+    """What ``SessionFitting`` takes out of a model for its checkpoint, and puts back."""
+
+    def _state(self) -> tuple[dict, dict]:
+        """Weights and the optimizer's state, which belong together when fitting goes on."""
+        return deepcopy(self._net.state_dict()), deepcopy(self._optimizer.state_dict())
+
+    def _restore(self, state: tuple[dict, dict]) -> None:
+        weights, optimizer = state
+        self._net.load_state_dict(weights)
+        self._optimizer.load_state_dict(optimizer)
+
+    def _saved(
+        self, file: CheckpointFile | None, sequences: SessionSequences, validation: SessionSequences | None
+    ) -> dict[str, object] | None:
+        """What the checkpoint of this call holds, or None where it is only beginning."""
+        if file is None:
+            self._unfinished_start = None
+            return None
+        settings, code = self._settings()
+        settings = {name: value for name, value in {**settings, **code}.items() if name != "n_iter"}
+        # A model whose call was stopped, by Ctrl-C say, is no longer as the call found it: it goes on all the same.
+        start = self._unfinished_start if file.exists and self._unfinished_start else self._start()
+        saved = file.open(call_of(settings, start, sequences, validation))
+        if saved is not None:
+            begun = saved["run"]["epoch"] + bool(saved["run"]["batch"])
+            if begun > self._n_iter:
+                raise InputError(
+                    f"{file.path}: the checkpoint is in epoch {begun} and n_iter is {self._n_iter}: give at least as "
+                    "many, or checkpoint= another path"
+                )
+        self._unfinished_start = start
+        return saved
+
+    def _start(self) -> dict[str, object]:
+        """What a call of `fit` begins with."""
+        state = {"random_state": self._random_state.get_state(legacy=False)} if self._seeded else None
+        if self._initialized:
+            state = {**(state or {}), "net": self._net.state_dict(), "optimizer": self._optimizer.state_dict()}
+        return start_of(len(self.epoch_records), state)
+
+    def _in_hand(self, run: FitProgress) -> dict[str, object]:
+        """All that the rest of a call of `fit` depends on, for its checkpoint."""
+        devices = [torch.cuda.get_rng_state(device) for device in self._cuda_devices]
+        return {
+            "run": vars(run),
+            "state": (dict(self._net.state_dict()), self._optimizer.state_dict()),
+            "random_state": self._random_state.get_state(legacy=False),
+            "torch_random_states": [torch.random.get_rng_state(), *devices],
+            "epoch_records": [asdict(record) for record in self.epoch_records],
+        }
+
+    def _begin_or_go_on(self, file: CheckpointFile | None, saved: dict[str, object] | None) -> FitProgress:
+        """How far this call is: at its begin, or where its checkpoint says."""
+        if saved is not None:
+            return self._go_on(file, saved)
+        run = FitProgress(self._state())
+        if file is not None:  # at once, so that a place where nothing can be written is told at once
+            file.write(self._in_hand(run))
+        return run
+
+    def _go_on(self, file: CheckpointFile, saved: dict[str, object]) -> FitProgress:
+        """Take up what a checkpoint holds."""
+        before = self._state()
+        try:
+            self._restore(saved["state"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            self._restore(before)
+            if not self.epoch_records:
+                self._net = None  # as before the call
+            reason = str(error).partition("\n")[0]
+            raise InputError(
+                f"{file.path}: the checkpoint does not fit this net and optimizer ({reason}): make them as they were, "
+                "or remove it to begin anew"
+            ) from error
+        self._random_state.set_state(saved["random_state"])
+        main_memory, *devices = saved["torch_random_states"]
+        torch.random.set_rng_state(main_memory)
+        for device, state in zip(self._cuda_devices, devices, strict=True):
+            torch.cuda.set_rng_state(state, device)
+        self.epoch_records = [EpochRecord(**record) for record in saved["epoch_records"]]
+        return FitProgress(**saved["run"])
