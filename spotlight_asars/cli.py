@@ -19,7 +19,7 @@ from spotlight_asars.experiments.settings import Settings
 from spotlight_asars.experiments.systems import DEFAULT_SYSTEMS, settings_in, settings_of, system_names
 from spotlight_asars.experiments.table import curves_csv, format_table, table_csv
 from spotlight_asars.files import output_folder, write_whole
-from spotlight_asars.sequence.session_net import DWELL_RULES
+from spotlight_asars.sequence.net_options import DWELL_RULES
 from spotlight_asars.sessions import SECONDS_PER_UNIT, SESSION_GAP
 
 BAD_INPUT = 2

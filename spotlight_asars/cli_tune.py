@@ -12,7 +12,7 @@ from spotlight_asars.errors import InputError
 from spotlight_asars.experiments.parts import TuningLog, training_part
 from spotlight_asars.experiments.tune import TABLE, Found, Search, require_optuna, tune
 from spotlight_asars.files import output_folder
-from spotlight_asars.sequence.session_net import DWELL_RULES
+from spotlight_asars.sequence.net_options import DWELL_RULES
 
 EXAMPLES = """examples:
   spotlight-asars tune --train train.txt --format recsys15 --models gru4rec,vstan --out parameters

@@ -6,7 +6,7 @@ from spotlight_asars.audit.report import SKIPPED, AuditReport, Finding, LeakErro
 from spotlight_asars.errors import InputError
 from spotlight_asars.evaluation import System, rank_targets
 from spotlight_asars.interactions import SessionSequences, as_session_sequences
-from spotlight_asars.sequence.session_net import DWELL_RULES
+from spotlight_asars.sequence.net_options import DWELL_RULES
 
 CHECKS = (
     "finite scores",

@@ -15,6 +15,7 @@ from spotlight_asars.sequence.fitting import ALL_ITEMS_LOSS, EpochRecord, Sessio
 from spotlight_asars.sequence.initial_embeddings import INITIAL_EMBEDDINGS
 from spotlight_asars.sequence.model_state import ModelState
 from spotlight_asars.sequence.negatives import SAMPLINGS
+from spotlight_asars.sequence.net_options import DWELL_RULES
 from spotlight_asars.sequence.online import LiveSession
 from spotlight_asars.sequence.recommending import Recommends
 from spotlight_asars.sequence.registry import HOST_REPRESENTATIONS, representation_factory
@@ -25,7 +26,6 @@ from spotlight_asars.sequence.scoring import (
     scores_by_dot_product,
     target_states,
 )
-from spotlight_asars.sequence.session_net import DWELL_RULES
 
 PADDING_SCORE = float(np.finfo(np.float32).min)
 

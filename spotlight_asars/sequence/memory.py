@@ -11,9 +11,9 @@ from spotlight_asars.binning import UNKNOWN_BIN
 from spotlight_asars.errors import InputError
 from spotlight_asars.interactions import SessionSequences, as_session_sequences
 from spotlight_asars.rows import DWELL, ITEM, SESSION_START, TARGET, flat_positions
+from spotlight_asars.sequence.net_options import DWELL_RULES
 from spotlight_asars.sequence.recommending import KeepsNumbering
 from spotlight_asars.sequence.rules import CELLS_A_BLOCK, blocks_of, check_choice, check_whole
-from spotlight_asars.sequence.session_net import DWELL_RULES
 from spotlight_asars.sequence.weights import load_weights, weights_of
 from spotlight_asars.state import SystemState
 

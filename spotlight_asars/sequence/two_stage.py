@@ -16,11 +16,11 @@ from spotlight_asars.rows import ITEM, TARGET
 from spotlight_asars.sequence.candidate_features import CandidateFeatures
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
 from spotlight_asars.sequence.memory import Moments
+from spotlight_asars.sequence.net_options import DWELL_RULES
 from spotlight_asars.sequence.numbering import Numbering
 from spotlight_asars.sequence.recommending import KeepsNumbering
 from spotlight_asars.sequence.row_split import split_rows_by_time
 from spotlight_asars.sequence.rules import blocks_of, check_choice, check_whole
-from spotlight_asars.sequence.session_net import DWELL_RULES
 from spotlight_asars.sequence.weights import load_weights, weights_of
 from spotlight_asars.state import SystemState, constructor_arguments, plain_and_code
 

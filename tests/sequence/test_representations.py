@@ -7,6 +7,7 @@ import torch
 from spotlight_asars.binning import UNKNOWN_BIN
 from spotlight_asars.rows import DWELL, ITEM, NUM_CHANNELS, SESSION_START, USER
 from spotlight_asars.sequence.baselines import GRU4RecNet
+from spotlight_asars.sequence.net_options import NetOptions
 from spotlight_asars.sequence.representations import (
     AsarsTimeAttNet,
     AsarsTimeCatNet,
@@ -14,7 +15,7 @@ from spotlight_asars.sequence.representations import (
     AsarsUserAttNet,
     AsarsUserCatNet,
 )
-from spotlight_asars.sequence.session_net import NetOptions, SessionNet
+from spotlight_asars.sequence.session_net import SessionNet
 
 TIME_NETS = [AsarsTimeAttNet, AsarsTimeUserNet]
 EVERYTHING = {"dwell_input": True, "dwell_weight": True, "recency": True}
