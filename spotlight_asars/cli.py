@@ -20,7 +20,7 @@ from spotlight_asars.experiments.systems import DEFAULT_SYSTEMS, settings_in, se
 from spotlight_asars.experiments.table import curves_csv, format_table, table_csv
 from spotlight_asars.files import output_folder, write_whole
 from spotlight_asars.sequence.net_options import DWELL_RULES
-from spotlight_asars.sessions import SECONDS_PER_UNIT, SESSION_GAP
+from spotlight_asars.sessions import SESSION_GAP, UNITS_PER_SECOND
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -216,7 +216,7 @@ def _add_log_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--format", dest="log_format", choices=sorted(FORMATS), help="format of the files")
     group.add_argument("--columns", metavar="USER,ITEM,TIME[,SESSION]", help="columns of a csv; - for no USER")
     group.add_argument("--separator", metavar="CHAR", help="separator of a csv, else by the file's ending")
-    group.add_argument("--timestamp-unit", choices=list(SECONDS_PER_UNIT), help="unit of the times of a csv")
+    group.add_argument("--timestamp-unit", choices=list(UNITS_PER_SECOND), help="unit of the times of a csv")
     group.add_argument("--session-gap", type=_positive, default=SESSION_GAP, metavar="SECONDS",
                        help="pause that ends a session where the log has none (%(default)g)")  # fmt: skip
     group.add_argument("--filters", type=_filters, metavar="ITEM,SESSION,USER",

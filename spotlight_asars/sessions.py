@@ -8,14 +8,14 @@ import pandas as pd
 from spotlight_asars.errors import InputError
 from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
 from spotlight_asars.host import Interactions
-from spotlight_asars.vocabulary import Vocabulary, to_index
+from spotlight_asars.vocabulary import Vocabulary, in_order_of_appearance
 
 ANONYMOUS_USER = 0
 SESSION_GAP = 3600.0
 
-SECONDS_PER_UNIT = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+UNITS_PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 # Seconds pass 1e11 in the year 5138; milliseconds did so in 1973.
-_LARGEST_PLAUSIBLE_SECONDS = 1e11
+LARGEST_SECONDS = 1e11
 
 
 def timestamps_in_seconds(timestamps: np.ndarray, timestamp_unit: str = "s") -> np.ndarray:
@@ -27,33 +27,47 @@ def timestamps_in_seconds(timestamps: np.ndarray, timestamp_unit: str = "s") -> 
     InputError
         If they are no numbers, not finite, or look like a finer unit than `timestamp_unit` says.
     """
-    if timestamp_unit not in SECONDS_PER_UNIT:
-        raise InputError(f"timestamp_unit is {timestamp_unit!r}: choose one of {', '.join(SECONDS_PER_UNIT)}")
-    if pd.api.types.is_datetime64_any_dtype(timestamps):
+    check_unit(timestamp_unit)
+    is_datetime = pd.api.types.is_datetime64_any_dtype(timestamps)
+    if is_datetime:
         moments = pd.DatetimeIndex(timestamps)
-        seconds = ((moments - pd.Timestamp(0, tz=moments.tz)) / pd.Timedelta(seconds=1)).to_numpy()
+        seconds = np.where(moments.isna(), np.nan, moments.asi8 / UNITS_PER_SECOND[moments.unit])
     else:
         timestamps = np.asarray(timestamps)
-        if timestamps.dtype.kind not in "iuf":
-            raise InputError(f"the timestamps are of type {timestamps.dtype}: give numbers, in seconds, or datetimes")
-        seconds = timestamps.astype(np.float64) * SECONDS_PER_UNIT[timestamp_unit]
+        if timestamps.dtype.kind not in "iuf" or timestamps.ndim != 1:
+            what = f"of type {timestamps.dtype} and shape {timestamps.shape}"
+            raise InputError(f"the timestamps are {what}: give numbers, in seconds, or datetimes, one an event")
+        seconds = timestamps.astype(np.float64) / UNITS_PER_SECOND[timestamp_unit]
     if not np.isfinite(seconds).all():
         event = int(np.argmin(np.isfinite(seconds)))
         raise InputError(f"the timestamp of event {event} is {seconds[event]}: give every event a finite time")
-    if timestamp_unit == "s" and (np.abs(seconds) > _LARGEST_PLAUSIBLE_SECONDS).any():
-        _refuse_finer_unit(np.abs(seconds))
+    if not is_datetime and (np.abs(seconds) > LARGEST_SECONDS).any():
+        _refuse_too_large(np.abs(timestamps.astype(np.float64)), timestamp_unit)
     return seconds
 
 
-def _refuse_finer_unit(seconds: np.ndarray) -> None:
-    median = float(np.median(seconds))
-    if median > _LARGEST_PLAUSIBLE_SECONDS:
-        finer = "ms" if median < 1e14 else "us" if median < 1e17 else "ns"
+def check_unit(timestamp_unit: str) -> None:
+    """Raise an InputError unless the unit of time is one we know."""
+    if timestamp_unit not in UNITS_PER_SECOND:
+        raise InputError(f"timestamp_unit is {timestamp_unit!r}: choose one of {', '.join(UNITS_PER_SECOND)}")
+
+
+def likely_unit(time: float) -> str | None:
+    """The coarsest unit in which so large a number can be a time; None where there is none."""
+    return next((unit for unit, units in UNITS_PER_SECOND.items() if time / units <= LARGEST_SECONDS), None)
+
+
+def _refuse_too_large(sizes: np.ndarray, unit: str) -> None:
+    median = float(np.median(sizes))
+    finer = likely_unit(median)
+    if finer is None:
+        raise InputError(f"the timestamps are about {median:.6g}, too large for any unit: give seconds since 1970")
+    if median / UNITS_PER_SECOND[unit] > LARGEST_SECONDS:
         raise InputError(
-            f"the timestamps look like {finer}, not seconds (median {median:.6g}): say timestamp_unit='{finer}'"
+            f"the timestamps look like {finer}, not {unit} (median {median:.6g}): say timestamp_unit='{finer}'"
         )
-    event = int(np.argmax(seconds))
-    raise InputError(f"the timestamp of event {event} is {seconds[event]:.6g}, no time in seconds: mend it")
+    event = int(np.argmax(sizes))
+    raise InputError(f"the timestamp of event {event} is about {sizes[event]:.6g}, no time in {unit}: mend it")
 
 
 def cut_sessions(
@@ -113,7 +127,7 @@ def _sessions_by_gap(user_ids: np.ndarray, timestamps: np.ndarray, session_gap: 
 def _sessions_by_id(
     user_ids: np.ndarray, timestamps: np.ndarray, session_ids: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    codes, _ = pd.factorize(to_index(session_ids))
+    codes, _ = in_order_of_appearance(session_ids)
     if len(codes) != len(user_ids):
         raise InputError(f"there are {len(user_ids)} events and {len(codes)} session ids: give every event one")
     if (codes < 0).any():

@@ -1,6 +1,7 @@
 """Raw ids to consecutive numbers and back."""
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 
 import numpy as np
@@ -31,7 +32,9 @@ class Vocabulary:
         self._index = raw_ids if isinstance(raw_ids, pd.Index) else to_index(raw_ids)
         if self._index.hasnans:
             raise InputError("an id is missing (NaN or None): give every event an id, or leave it out")
-        if not self._index.is_unique:
+        with _hashing():
+            is_unique = self._index.is_unique
+        if not is_unique:
             twice = self._index[self._index.duplicated()][0]
             raise InputError(f"id {twice!r} stands twice in a vocabulary: give every id once")
 
@@ -45,7 +48,7 @@ class Vocabulary:
         (vocabulary, numbers) : the vocabulary, and an int32 array of shape (n,), each between 1 and the
             number of distinct ids.
         """
-        codes, unique = pd.factorize(to_index(raw_ids))
+        codes, unique = in_order_of_appearance(raw_ids)
         if (codes < 0).any():
             row = int(np.argmax(codes < 0))
             raise InputError(f"the id of event {row} is missing (NaN or None): give it one, or leave it out")
@@ -55,7 +58,8 @@ class Vocabulary:
         return len(self._index)
 
     def __contains__(self, raw_id: Hashable) -> bool:
-        return raw_id in self._index
+        with _hashing():
+            return raw_id in self._index
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Vocabulary) and self._index.equals(other._index)
@@ -72,14 +76,17 @@ class Vocabulary:
     @property
     def raw_ids(self) -> np.ndarray:
         """The raw ids, shape (n,): the one at position k has number k + 1."""
-        return self._index.to_numpy()
+        index = self._index
+        # numpy makes whole numbers of its own nanoseconds, and these are no ids
+        return (self._as_objects if index.dtype.kind in "mM" else index).to_numpy()
 
     def transform(self, raw_ids: Iterable[Hashable]) -> np.ndarray:
         """Numbers of raw ids as int32, shape (n,); 0 for ids that are not known."""
         known, wanted = self._index, to_index(raw_ids)
         if known.dtype != wanted.dtype:  # a common type could make two ids one: 2**53 + 1 is no float
             known, wanted = self._as_objects, wanted.astype(object)
-        return (known.get_indexer(wanted) + 1).astype(np.int32)
+        with _hashing():
+            return (known.get_indexer(wanted) + 1).astype(np.int32)
 
     def inverse(self, numbers: np.ndarray) -> np.ndarray:
         """
@@ -140,10 +147,38 @@ def renumbering(kept: np.ndarray) -> np.ndarray:
     return np.where(kept, np.cumsum(kept), 0).astype(np.int32)
 
 
+def in_order_of_appearance(raw_ids: Iterable[Hashable]) -> tuple[np.ndarray, pd.Index]:
+    """Numbers 0, 1, ... of raw ids, -1 where one is missing, and the ids in the order of these numbers."""
+    index = to_index(raw_ids)
+    with _hashing():
+        return pd.factorize(index)
+
+
+@contextmanager
+def _hashing() -> Iterator[None]:
+    """Tell ids that cannot be told apart, such as lists, in the words of an InputError."""
+    try:
+        yield
+    except TypeError as error:
+        raise InputError(f"an id is of a kind that cannot be numbered ({error}): give {_GOOD_IDS}") from error
+
+
+_GOOD_IDS = "whole numbers, text, or tuples of these"
+
+
 def to_index(raw_ids: Iterable[Hashable]) -> pd.Index:
-    """Raw ids as an index in which ids are the same only where Python's dictionaries say so."""
+    """
+    Raw ids as an index in which ids are the same only where Python's dictionaries say so.
+
+    Raises
+    ------
+    InputError
+        If they are not one axis of ids, or of a type that has no order or no hash.
+    """
     if isinstance(raw_ids, pd.Series):
         raw_ids = raw_ids.array
+    if isinstance(raw_ids, pd.arrays.NumpyExtensionArray):
+        raw_ids = raw_ids.to_numpy()
     elif not isinstance(raw_ids, np.ndarray | pd.Index | pd.api.extensions.ExtensionArray):
         values = list(raw_ids)
         raw_ids = np.empty(len(values), dtype=object)  # keeps 1 and '1' apart, and tuples whole
@@ -151,4 +186,16 @@ def to_index(raw_ids: Iterable[Hashable]) -> pd.Index:
         raw_ids = pd.Index(raw_ids, dtype=object, tupleize_cols=False)
         if len(set(map(type, values))) == 1:  # integers among floats would be rounded to floats
             raw_ids = raw_ids.infer_objects()
+    if isinstance(raw_ids, np.ndarray):
+        raw_ids = _plain(raw_ids)
     return pd.Index(raw_ids, tupleize_cols=False)
+
+
+def _plain(raw_ids: np.ndarray) -> np.ndarray:
+    """An array of ids that pandas can work on: one axis, the machine's byte order, no type that only numpy has."""
+    kind, size = raw_ids.dtype.kind, raw_ids.dtype.itemsize
+    odd_size = size not in (4, 8) if kind == "f" else kind == "c" and size > 16
+    generic = kind in "mM" and np.datetime_data(raw_ids.dtype)[0] in ("generic", "Y", "M")
+    if raw_ids.ndim != 1 or odd_size or generic or kind == "V":
+        raise InputError(f"the ids have shape {raw_ids.shape} and type {raw_ids.dtype}: give a list of {_GOOD_IDS}")
+    return raw_ids if raw_ids.dtype.isnative else raw_ids.astype(raw_ids.dtype.newbyteorder("="))

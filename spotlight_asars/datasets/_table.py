@@ -10,6 +10,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NoReturn
 
 import numpy as np
 import pandas as pd
@@ -22,13 +23,9 @@ from spotlight_asars.datasets._lines import (
     separator_name,
     shown,
 )
-from spotlight_asars.errors import InputError
+from spotlight_asars.sessions import LARGEST_SECONDS, UNITS_PER_SECOND, check_unit, likely_unit
 
-UNITS_PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 ROLES = ("user", "item", "timestamp", "session")
-
-# Seconds since 1970 stay below 1e11 until the year 5138; milliseconds passed it in 1973.
-LARGEST_SECONDS = 1e11
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
@@ -87,12 +84,6 @@ def read_table(
         for role, at in positions.items()
     }
     return pd.DataFrame(log)
-
-
-def check_unit(timestamp_unit: str) -> None:
-    """Raise an InputError unless the unit of time is one we know."""
-    if timestamp_unit not in UNITS_PER_SECOND:
-        raise InputError(f"timestamp_unit is {timestamp_unit!r}; give one of {', '.join(UNITS_PER_SECOND)}")
 
 
 def _take_header(path: str | os.PathLike, body: bytes, separator: str) -> tuple[list[str], bytes, int]:
@@ -200,8 +191,8 @@ class _Table:
             self._complain_about_time(position)
         raw = column.to_numpy()
         seconds = raw / UNITS_PER_SECOND[unit]
-        if np.median(np.abs(seconds)) > LARGEST_SECONDS:
-            self._complain_about_unit(position, float(np.median(np.abs(raw))), unit)
+        if (np.abs(seconds) > LARGEST_SECONDS).any():
+            self._complain_about_size(position, float(np.median(np.abs(raw))), unit)
         return pd.Series(seconds, dtype=np.float64)
 
     def _first_fault(self, position: int, is_fault: Callable[[str], bool]) -> tuple[int, str] | None:
@@ -223,13 +214,18 @@ class _Table:
         mend = "convert dates to seconds since 1970-01-01"
         complain(self._path, f"{column} has {shown(text)}, which is text, where a time is expected; {mend}", line)
 
-    def _complain_about_unit(self, position: int, median: float, unit: str) -> None:
-        finer = [name for name, units in UNITS_PER_SECOND.items() if median / units <= LARGEST_SECONDS]
-        what = f"column {shown(self._names[position])} has times about {median:.3g}, too large for {unit!r}"
-        if not finer:
+    def _complain_about_size(self, position: int, median: float, unit: str) -> NoReturn:
+        """Name the unit that times are in, or the first line whose time is none."""
+        column, finer = f"column {shown(self._names[position])}", likely_unit(median)
+        what = f"{column} has times about {median:.3g}, too large for {unit!r}"
+        if finer is None:
             complain(self._path, f"{what} and for any unit; give seconds since 1970-01-01")
-        mend = f"they look like {finer[0]!r}: give --timestamp-unit {finer[0]} (timestamp_unit='{finer[0]}')"
-        complain(self._path, f"{what}; {mend}")
+        if median / UNITS_PER_SECOND[unit] > LARGEST_SECONDS:
+            mend = f"they look like {finer!r}: give --timestamp-unit {finer} (timestamp_unit='{finer}')"
+            complain(self._path, f"{what}; {mend}")
+        largest = LARGEST_SECONDS * UNITS_PER_SECOND[unit]
+        line, text = self._first_fault(position, lambda text: abs(float(text)) > largest)
+        complain(self._path, f"{column} has the time {shown(text)}, too large for {unit!r}; mend it", line)
 
 
 def _is_finite_number(text: str) -> bool:

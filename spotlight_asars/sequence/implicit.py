@@ -7,10 +7,20 @@ import torch
 from torch import Tensor, nn
 
 from spotlight_asars import host
-from spotlight_asars.binning import UNKNOWN_BIN, ScottBinning
+from spotlight_asars.binning import PADDING_BIN, UNKNOWN_BIN, ScottBinning
 from spotlight_asars.interactions import PADDING_ITEM, SessionSequences
 from spotlight_asars.losses import LOSSES
-from spotlight_asars.rows import DWELL, ITEM, NUM_CHANNELS, SESSION_START, TIME, UNKNOWN_TIME, USER, whole_seconds
+from spotlight_asars.rows import (
+    DWELL,
+    ITEM,
+    NUM_CHANNELS,
+    SESSION_GAP_BIN,
+    SESSION_START,
+    TIME,
+    UNKNOWN_TIME,
+    USER,
+    whole_seconds,
+)
 from spotlight_asars.sequence.fitting import ALL_ITEMS_LOSS, EpochRecord, SessionFitting
 from spotlight_asars.sequence.initial_embeddings import INITIAL_EMBEDDINGS
 from spotlight_asars.sequence.model_state import ModelState
@@ -304,6 +314,9 @@ class ASARSSequenceModel(Recommends, ModelState, SessionFitting):
                 if values.shape != sequences.shape:
                     raise ValueError(f"{name} has shape {values.shape} and sequences {sequences.shape}")
                 events[..., channel] = values
+        present = sequences != PADDING_ITEM
+        events[..., SESSION_START] |= present & (np.cumsum(present, axis=1) == 1)
+        events[..., SESSION_GAP_BIN] = np.where(events[..., SESSION_START] != 0, UNKNOWN_BIN, PADDING_BIN)
         if dwell is None:
             events[..., DWELL] = UNKNOWN_BIN
         elif not 0 <= events[..., DWELL].min(initial=0) <= events[..., DWELL].max(initial=0) < self.binning.num_bins:

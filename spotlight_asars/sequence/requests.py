@@ -26,7 +26,7 @@ def request_rows(
     Raises
     ------
     InputError
-        If the lists do not fit together, or times run backwards.
+        If the lists do not fit together, an id or a time is none, or times run backwards.
     """
     asked = len(items)
     lengths = np.array([len(one) for one in items], dtype=np.int64)
@@ -43,7 +43,7 @@ def request_rows(
     seconds = None
     if timestamps is not None:
         # One unit for all: the model keeps seconds, whatever its log had.
-        seconds = timestamps_in_seconds(pd.Series([t for one in timestamps for t in one], dtype=_kind(timestamps)))
+        seconds = _seconds("timestamps", [time for one in timestamps for time in one])
         if (np.diff(seconds)[row[1:] == row[:-1]] < 0).any():
             raise InputError("the timestamps of a request run backwards: give its events oldest first")
 
@@ -55,9 +55,8 @@ def request_rows(
     events[:, ITEM] = numbers
     events[:, DWELL] = _dwell_bins(model.binning, row, sessions, seconds, now, model.session_gap)
     events[:, SESSION_START] = session_starts(sessions)
-    if seconds is not None:
-        gaps = model.gap_binning.transform(session_gap_times(seconds, sessions, row + 1))
-        events[:, SESSION_GAP_BIN] = np.where(session_starts(sessions), gaps, PADDING_BIN)
+    gaps = np.full(len(row), np.nan) if seconds is None else session_gap_times(seconds, sessions, row + 1)
+    events[:, SESSION_GAP_BIN] = np.where(events[:, SESSION_START], model.gap_binning.transform(gaps), PADDING_BIN)
     events[:, TIME] = UNKNOWN_TIME if seconds is None else whole_seconds(seconds)
     numbers_of_users = np.zeros(asked, dtype=np.int32)
     if users is not None and model.user_vocabulary is not None:
@@ -77,9 +76,12 @@ def request_rows(
 _NOBODY = ("nobody",)  # a raw id that no log has
 
 
-def _kind(timestamps: Sequence[Sequence[float]]) -> type | None:
-    """float for no times at all, which have no type of their own."""
-    return None if any(len(one) for one in timestamps) else float
+def _seconds(name: str, times: Sequence[float]) -> np.ndarray:
+    """Times as float64 seconds, (times,); no times at all have no type of their own."""
+    try:
+        return timestamps_in_seconds(pd.Series(times, dtype=None if len(times) else float))
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
 
 
 def _check_lengths(asked: int, lengths: np.ndarray, timestamps, users, now) -> None:
@@ -90,6 +92,8 @@ def _check_lengths(asked: int, lengths: np.ndarray, timestamps, users, now) -> N
             raise InputError(f"there are {asked} requests and {len(given)} entries of {name}: give one for each")
     if timestamps is not None:
         for place, (one, length) in enumerate(zip(timestamps, lengths, strict=True)):
+            if isinstance(one, str) or not hasattr(one, "__len__"):
+                raise InputError(f"request {place} has {one!r} for its timestamps: give a list, one for each item")
             if len(one) != length:
                 raise InputError(f"request {place} has {length} items and {len(one)} timestamps: give one for each")
 
@@ -114,7 +118,7 @@ def _dwell_bins(
     dwell = dwell_times(seconds, sessions)
     if now is not None:
         newest = np.append(np.diff(row) != 0, True)
-        waited = timestamps_in_seconds(np.asarray(now, dtype=np.float64))[row[newest]] - seconds[newest]
+        waited = _seconds("now", now)[row[newest]] - seconds[newest]
         if (waited < 0).any():
             raise InputError("now lies before the newest event of a request")
         dwell[newest] = np.where(waited < session_gap, waited, np.nan)
