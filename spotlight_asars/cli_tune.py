@@ -5,14 +5,22 @@ import sys
 import time
 from pathlib import Path
 
-import torch
-
-from spotlight_asars import cli
-from spotlight_asars.errors import InputError
+from spotlight_asars.cli_options import (
+    INTERRUPTED,
+    add_log_options,
+    add_systems_option,
+    add_training_options,
+    check_cuda,
+    count,
+    known_settings,
+    log_choice,
+    positive,
+    say,
+    silence,
+)
 from spotlight_asars.experiments.parts import TuningLog, training_part
 from spotlight_asars.experiments.tune import TABLE, Found, Search, require_optuna, tune
 from spotlight_asars.files import output_folder
-from spotlight_asars.sequence.net_options import DWELL_RULES
 
 EXAMPLES = """examples:
   spotlight-asars tune --train train.txt --format recsys15 --models gru4rec,vstan --out parameters
@@ -35,29 +43,20 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.set_defaults(run=run_tune)
-    cli._add_log_options(command.add_argument_group("the log (the simulator without any)"))
+    add_log_options(command.add_argument_group("the log (the simulator without any)"))
     _add_search_options(command.add_argument_group("the search"))
 
 
 def _add_search_options(group: argparse._ArgumentGroup) -> None:
     defaults = Search()
-    group.add_argument("--models", type=cli._names, default=cli.DEFAULT_SYSTEMS, metavar="A,B",
-                       help=f"systems, of {', '.join(cli.system_names())}; or all")  # fmt: skip
-    group.add_argument("--trials", type=cli._count, default=defaults.trials,
+    add_systems_option(group)
+    add_training_options(group, epochs=defaults.epochs)
+    group.add_argument("--trials", type=count, default=defaults.trials,
                        help="trials of each system, those of a stopped search included (%(default)s)")  # fmt: skip
-    group.add_argument("--epochs", type=cli._count, default=defaults.epochs,
-                       help="the most epochs of a trial (%(default)s)")  # fmt: skip
-    group.add_argument("--timeout", type=cli._positive, metavar="SECONDS",
+    group.add_argument("--timeout", type=positive, metavar="SECONDS",
                        help="begin no new trial of a system so long after its first")  # fmt: skip
-    group.add_argument("--seed", type=cli._seed, default=defaults.seed, help="of all that is drawn (%(default)s)")
-    group.add_argument("--dwell", choices=DWELL_RULES, default=defaults.dwell,
-                       help="whether the newest event's dwell counts (%(default)s)")  # fmt: skip
-    group.add_argument("--max-sequence-length", type=cli._length, default=defaults.max_sequence_length,
-                       help="events a row (%(default)s)")  # fmt: skip
     group.add_argument("--out", type=Path, default=Path("parameters"), metavar="DIR",
                        help="where SYSTEM.json and trials.csv go (%(default)s)")  # fmt: skip
-    group.add_argument("--use-cuda", action="store_true", help="train on the GPU")
-    group.add_argument("--quiet", action="store_true", help="no progress on standard error")
 
 
 def run_tune(options: argparse.Namespace) -> int:
@@ -72,10 +71,9 @@ def run_tune(options: argparse.Namespace) -> int:
     begin = time.perf_counter()
     require_optuna()
     for name in options.models:
-        cli._settings(name)
-    choice = cli._log_choice(options)
-    if options.use_cuda and not torch.cuda.is_available():
-        raise InputError("--use-cuda: this machine, or the torch installed on it, has no GPU: leave it out")
+        known_settings(name)
+    choice = log_choice(options)
+    check_cuda(options)
     search = Search(
         trials=options.trials,
         epochs=options.epochs,
@@ -85,13 +83,13 @@ def run_tune(options: argparse.Namespace) -> int:
         use_cuda=options.use_cuda,
         timeout=options.timeout,
     )
-    say = cli._silence if options.quiet else cli._say
+    report = silence if options.quiet else say
     with output_folder(options.out) as folder:
         log = TuningLog.of(*training_part(choice), search.max_sequence_length)
         found = {}
         try:
             for name in options.models:
-                found[name] = tune(log, name, search, folder, report=say)
+                found[name] = tune(log, name, search, folder, report=report)
         except KeyboardInterrupt:
             if not (folder / TABLE).exists():
                 raise
@@ -100,7 +98,7 @@ def run_tune(options: argparse.Namespace) -> int:
                 "far beside it: the same command goes on from there",
                 file=sys.stderr,
             )
-            return cli.INTERRUPTED
+            return INTERRUPTED
     print(_format(found))
     print(f"written to {folder}: SYSTEM.json, {TABLE}; after {time.perf_counter() - begin:.0f} s")
     print(f"compare takes them with --parameters {folder}")

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spotlight_asars import cli
+from spotlight_asars import cli, cli_compare, cli_options
 from spotlight_asars.experiments import compare as comparison
 from spotlight_asars.experiments.settings import NetSettings, describe, write_settings
 from spotlight_asars.experiments.systems import system_names
@@ -180,7 +180,7 @@ class TestCompare:
     def test_the_simulator_is_the_default(self):
         """What the README's first command runs; the run itself takes minutes."""
         options = cli._parser().parse_args(["compare"])
-        choice = cli._log_choice(options)
+        choice = cli_options.log_choice(options)
         assert (choice.data, choice.train, choice.test) == (None, None, None)
         assert options.models == ("gru4rec", "vsknn", "asars_memory", "asars_time_user")
 
@@ -275,7 +275,7 @@ class TestWrongInput:
         def interrupted(*arguments, **settings):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(cli, "compare", interrupted)
+        monkeypatch.setattr(cli_compare, "compare", interrupted)
         code, _, err = run(capsys, "compare", "--data", log, *COLUMNS, *QUICK, "--out", tmp_path / "out")
         assert code == 130 and "interrupted" in err and not (tmp_path / "out").exists()
 
@@ -309,6 +309,6 @@ class TestWrongInput:
 
     def test_a_run_that_diverges_is_one_line(self, log, tmp_path, capsys, monkeypatch):
         wild = NetSettings("asars_time_user", optimizer="adam", learning_rate=1e30)
-        monkeypatch.setattr(cli, "settings_of", lambda name: wild)
+        monkeypatch.setattr(cli_options, "settings_of", lambda name: wild)
         code, _, err = run(capsys, "compare", "--data", log, *COLUMNS, *QUICK, "--out", tmp_path / "out")
         assert code == 2 and "lower learning_rate" in err and err.count("\n") == 1

@@ -83,7 +83,7 @@ def prepare_log(choice: LogChoice) -> PreparedLog:
         if choice.train is None or choice.test is None:
             raise InputError("only one of --train and --test is given: give both, or one whole log with --data")
         name, how = f"{choice.train.name} -> {choice.test.name}", "as given"
-        train, test = _read(choice.train, choice), _read(choice.test, choice)
+        train, test = read_log(choice.train, choice), read_log(choice.test, choice)
         split, events_read = align_test(train, test), len(train) + len(test)
     else:
         if choice.data is None:
@@ -92,7 +92,7 @@ def prepare_log(choice: LogChoice) -> PreparedLog:
             whole = SessionInteractions.from_log(synthetic.log, session_gap=choice.session_gap)
         else:
             name, preset = choice.data.name, _format(choice).filters
-            whole = _read(choice.data, choice)
+            whole = read_log(choice.data, choice)
         events_read, filters = len(whole), choice.filters or preset
         whole = filter_support(whole, filters.item_support, filters.session_length, filters.user_sessions)
         how = (
@@ -112,7 +112,15 @@ def _format(choice: LogChoice):
     return FORMATS[choice.log_format]
 
 
-def _read(path: Path, choice: LogChoice) -> SessionInteractions:
+def read_log(path: Path, choice: LogChoice) -> SessionInteractions:
+    """
+    Events of one file.
+
+    Raises
+    ------
+    InputError
+        If the choice or the file is wrong.
+    """
     log = _format(choice).read(path, **(choice.read_options or {}))
     try:
         return SessionInteractions.from_log(log, session_gap=choice.session_gap)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from spotlight_asars.cross_validation import time_based_split
-from spotlight_asars.experiments.logs import LogChoice, _read, prepare_log
+from spotlight_asars.experiments.logs import LogChoice, prepare_log, read_log
 from spotlight_asars.experiments.training import VALIDATION_SHARE, rows_of
 from spotlight_asars.interactions import SessionSequences
 from spotlight_asars.sessions import SessionInteractions
@@ -48,7 +48,7 @@ def training_part(choice: LogChoice) -> tuple[str, SessionInteractions]:
         If the choice or the log is wrong.
     """
     if choice.train is not None:
-        return choice.train.name, _read(choice.train, choice)
+        return choice.train.name, read_log(choice.train, choice)
     log = prepare_log(choice)
     return log.dataset["name"], log.split.train
 
