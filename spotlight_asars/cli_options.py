@@ -8,10 +8,12 @@ import torch
 
 from spotlight_asars.datasets import FORMATS, SupportFilters
 from spotlight_asars.errors import InputError
+from spotlight_asars.evaluation import System
 from spotlight_asars.experiments.logs import LogChoice
 from spotlight_asars.experiments.settings import Settings
 from spotlight_asars.experiments.systems import DEFAULT_SYSTEMS, settings_of, system_names
 from spotlight_asars.sequence.net_options import DWELL_RULES
+from spotlight_asars.serialization import load_model
 from spotlight_asars.sessions import SESSION_GAP, UNITS_PER_SECOND
 
 INTERRUPTED = 130
@@ -28,13 +30,14 @@ def silence(line: str) -> None:
     """For --quiet."""
 
 
-def known_settings(name: str) -> Settings:
+def known_settings(name: str, option: str = "--models") -> Settings:
     """Settings of a system by its name; an InputError that lists the names if there is none."""
     try:
         return settings_of(name)
     except ValueError:
+        more = f", and the word {ALL_SYSTEMS}" if option == "--models" else ""
         raise InputError(
-            f"--models: no system is called {name!r}: there are {', '.join(system_names())}, and the word {ALL_SYSTEMS}"
+            f"{option}: no system is called {name!r}: there are {', '.join(system_names())}{more}"
         ) from None
 
 
@@ -109,6 +112,21 @@ def add_systems_option(group: argparse._ArgumentGroup) -> None:
                        help=f"systems, of {', '.join(system_names())}; or {ALL_SYSTEMS}")  # fmt: skip
 
 
+def add_model_options(group: argparse._ArgumentGroup) -> None:
+    """Options of every command that uses a model file."""
+    group.add_argument("--model-file", type=Path, default=Path("model.h5"), metavar="FILE",
+                       help="what train has written (%(default)s)")  # fmt: skip
+    group.add_argument("--use-cuda", action="store_true", help="let the model run on the GPU")
+
+
+def model_of(options: argparse.Namespace) -> System:
+    """The fitted model of a model file, on the device that is asked for."""
+    model = load_model(options.model_file, use_cuda=options.use_cuda)
+    if model.num_items is None:
+        raise InputError(f"{options.model_file}: the model is not fitted: fit it, or make one with train")
+    return model
+
+
 def check_cuda(options: argparse.Namespace) -> None:
     """Raise an InputError where a GPU is asked for that is not there."""
     if options.use_cuda and not torch.cuda.is_available():
@@ -151,6 +169,11 @@ def seed(text: str) -> int:
 def positive(text: str) -> float:
     """Seconds above 0."""
     return _number(text, float, 1e-9, 1e12, "a positive number of seconds")
+
+
+def minutes(text: str) -> float:
+    """Minutes, 0 for as often as can be."""
+    return _number(text, float, 0, 1e9, "a number of minutes of at least 0")
 
 
 def share(text: str) -> float:

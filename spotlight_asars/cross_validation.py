@@ -6,6 +6,7 @@ import numpy as np
 
 from spotlight_asars.errors import InputError
 from spotlight_asars.sessions import ANONYMOUS_USER, SessionInteractions, as_session_interactions
+from spotlight_asars.vocabulary import Vocabulary
 
 
 def filter_support(
@@ -136,11 +137,7 @@ def align_test(train: SessionInteractions, test: SessionInteractions, boundary: 
     kept = seen & (length[test.session_ids] >= 2)
     if not kept.any():
         raise InputError("no test session of two or more events has only items and users of the training part")
-    aligned = test.select(kept)
-    aligned.item_ids, aligned.user_ids = items[kept], users[kept]
-    for name in ("num_items", "num_users", "item_vocabulary", "user_vocabulary"):
-        setattr(aligned, name, getattr(train, name))
-    aligned = _ordered_by_user(aligned)
+    aligned = _numbered_like(train, test, items, users, kept)
     return TimeSplit(
         train,
         aligned,
@@ -148,6 +145,95 @@ def align_test(train: SessionInteractions, test: SessionInteractions, boundary: 
         dropped_test_events=1.0 - len(aligned) / len(test),
         dropped_test_sessions=1.0 - aligned.num_sessions / test.num_sessions,
     )
+
+
+@dataclass(frozen=True)
+class NumberedLog:
+    """
+    A log in the numbers of a fitted system, and what of it that has never seen.
+
+    Attributes
+    ----------
+    events : SessionInteractions
+        Without what the system does not know.
+    unknown_items, unknown_users : int
+        Events of such items, and of such users.
+    dropped_events, dropped_sessions : float
+        Shares of the log that are not in `events`.
+    """
+
+    events: SessionInteractions
+    unknown_items: int
+    unknown_users: int
+    dropped_events: float
+    dropped_sessions: float
+
+
+def number_like(system: "Recommends", log: SessionInteractions, session_length: int = 2) -> NumberedLog:  # noqa: F821
+    """
+    Number a log as a fitted system numbers its items and users.
+
+    Events of items and users that the system does not know leave the log, and then sessions that are too short, as
+    :func:`align_test` does it with a training part. To a system that was fitted without users all are anonymous.
+
+    Parameters
+    ----------
+    system : a fitted system with `recommend`
+    log : SessionInteractions
+        With raw ids; a log without is taken as numbered like the system's.
+    session_length : int, optional
+        Fewest events of a session that stays.
+
+    Raises
+    ------
+    InputError
+        If nothing is left.
+    """
+    log = as_session_interactions(log)
+    items = _in_numbers_of(system.raw_items, log.item_vocabulary, log.item_ids)
+    users = np.zeros(len(log), dtype=np.int32)
+    if system.num_users > 1:
+        users = _in_numbers_of(system.raw_users, log.user_vocabulary, log.user_ids)
+    unknown_items = items == 0
+    unknown_users = (users == 0) & (log.user_ids != ANONYMOUS_USER) & (system.num_users > 1)
+    seen = ~unknown_items & ~unknown_users
+    length = np.bincount(log.session_ids[seen], minlength=log.num_sessions)
+    kept = seen & (length[log.session_ids] >= session_length)
+    if not kept.any():
+        raise InputError(
+            f"no session of {session_length} or more events has only items and users that the model knows: of "
+            f"{len(log)} events {int(unknown_items.sum())} are of unknown items, {int(unknown_users.sum())} of unknown "
+            "users; are the ids of the type they had in training?"
+        )
+    events = _numbered_like(system, log, items, users, kept)
+    return NumberedLog(
+        events,
+        int(unknown_items.sum()),
+        int(unknown_users.sum()),
+        1.0 - len(events) / len(log),
+        1.0 - events.num_sessions / log.num_sessions,
+    )
+
+
+def _in_numbers_of(ours: Vocabulary, theirs: Vocabulary | None, numbers: np.ndarray) -> np.ndarray:
+    """Numbers of a log in those of a vocabulary, 0 where it does not know them; shape (events,)."""
+    raw_ids = np.arange(1, numbers.max(initial=0) + 1) if theirs is None else theirs.raw_ids
+    return np.concatenate([[0], ours.transform(raw_ids)]).astype(np.int32)[numbers]
+
+
+def _numbered_like(
+    like: "SessionInteractions | Recommends",  # noqa: F821
+    log: SessionInteractions,
+    items: np.ndarray,
+    users: np.ndarray,
+    kept: np.ndarray,
+) -> SessionInteractions:
+    """Some events of a log under other numbers, (events,) each, ordered by these."""
+    numbered = log.select(kept)
+    numbered.item_ids, numbered.user_ids = items[kept], users[kept]
+    for name in ("num_items", "num_users", "item_vocabulary", "user_vocabulary"):
+        setattr(numbered, name, getattr(like, name))
+    return _ordered_by_user(numbered)
 
 
 def _numbers_in(train: SessionInteractions, test: SessionInteractions, kind: str) -> np.ndarray:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from spotlight_asars.errors import InputError
 from spotlight_asars.interactions import SessionSequences, as_session_sequences
+from spotlight_asars.progress import progress
 from spotlight_asars.rows import ITEM, TARGET
 
 CUTOFFS = (10, 20, 30, 40, None)
@@ -52,7 +53,9 @@ class Ranks:
         return np.ones(len(self.ranks), dtype=bool) if cutoff is None else self.ranks <= cutoff
 
 
-def rank_targets(system: System, sequences: SessionSequences, memory_mib: float = 256.0) -> Ranks:
+def rank_targets(
+    system: System, sequences: SessionSequences, memory_mib: float = 256.0, verbose: bool = False
+) -> Ranks:
     """
     Rank the item of every target event among all items.
 
@@ -64,6 +67,8 @@ def rank_targets(system: System, sequences: SessionSequences, memory_mib: float 
         Rows whose targets are ranked from the events before them.
     memory_mib : float, optional
         About how much memory the scores may take at a time, whatever the catalogue.
+    verbose : bool, optional
+        Show progress, a step a block of targets.
 
     Returns
     -------
@@ -87,13 +92,12 @@ def rank_targets(system: System, sequences: SessionSequences, memory_mib: float 
         raise ValueError(f"the system gives states for {len(states)} targets: there are {len(items)}")
     bytes_a_target = 3 * 4 * sequences.num_items  # scores, and two comparisons
     block = max(1, int(memory_mib * 2**20 / bytes_a_target))
-    ranks = np.concatenate(
-        [
-            _ranks_of(system.item_scores(states[begin : begin + block]), items[begin : begin + block])
-            for begin in range(0, len(items), block)
-        ]
-    )
-    return Ranks(ranks, sequences.session_ids[is_target])
+    bar = progress(range(0, len(items), block), verbose, f"blocks of {min(block, len(items))} targets")
+    ranks = [
+        _ranks_of(system.item_scores(states[begin : begin + block]), items[begin : begin + block]) for begin in bar
+    ]
+    bar.close()
+    return Ranks(np.concatenate(ranks), sequences.session_ids[is_target])
 
 
 def _ranks_of(scores: Tensor, items: np.ndarray) -> np.ndarray:

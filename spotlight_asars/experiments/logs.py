@@ -86,22 +86,113 @@ def prepare_log(choice: LogChoice) -> PreparedLog:
         train, test = read_log(choice.train, choice), read_log(choice.test, choice)
         split, events_read = align_test(train, test), len(train) + len(test)
     else:
-        if choice.data is None:
-            name, preset = "synthetic", presets.PAPER
-            synthetic = generate_sessions(**SIMULATED, random_state=choice.seed)
-            whole = SessionInteractions.from_log(synthetic.log, session_gap=choice.session_gap)
-        else:
-            name, preset = choice.data.name, _format(choice).filters
-            whole = read_log(choice.data, choice)
-        events_read, filters = len(whole), choice.filters or preset
-        whole = filter_support(whole, filters.item_support, filters.session_length, filters.user_sessions)
-        how = (
-            f"by time, {choice.test_share:g} of the sessions are test; at least {filters.item_support} events an "
-            f"item, {filters.session_length} a session, {filters.user_sessions} sessions a user"
-        )
-        split = time_based_split(whole, choice.test_share)
+        whole = _whole_log(choice)
+        name, events_read, synthetic = whole.name, whole.events_read, whole.synthetic
+        how = f"by time, {choice.test_share:g} of the sessions are test; {whole.filters}"
+        split = time_based_split(whole.events, choice.test_share)
     protocol = {"split": how, "events_read": events_read, **_describe_loss(split)}
     return PreparedLog(split, {"name": name, **_describe(split)}, protocol, synthetic)
+
+
+@dataclass(frozen=True)
+class TrainingLog:
+    """
+    What one system is to be trained on.
+
+    Attributes
+    ----------
+    name : str
+    events : SessionInteractions
+    events_read : int
+        Before filters and split.
+    how : str
+        How the events were chosen.
+    """
+
+    name: str
+    events: SessionInteractions
+    events_read: int
+    how: str
+
+
+def training_log(choice: LogChoice, whole: bool) -> TrainingLog:
+    """
+    The events to train on; a test file is not even opened.
+
+    Parameters
+    ----------
+    choice : LogChoice
+    whole : bool
+        All of a log that is not yet split, instead of the training part of its split.
+
+    Raises
+    ------
+    InputError
+        If the choice or the log is wrong.
+    """
+    if choice.train is not None:
+        train = read_log(choice.train, choice)
+        return TrainingLog(choice.train.name, train, len(train), "as given")
+    if choice.test is not None:
+        raise InputError("--test is given, but nothing to train on: give --train FILE, or one whole log with --data")
+    log = _whole_log(choice)
+    if whole:
+        return TrainingLog(log.name, log.events, log.events_read, f"the whole log; {log.filters}")
+    how = f"the earliest {1 - choice.test_share:g} of the sessions; {log.filters}"
+    return TrainingLog(log.name, time_based_split(log.events, choice.test_share).train, log.events_read, how)
+
+
+def test_log(choice: LogChoice) -> tuple[str, SessionInteractions | None, SessionInteractions]:
+    """
+    Name, history and events of a log's test part, for a system that is already fitted.
+
+    Parameters
+    ----------
+    choice : LogChoice
+        With a test file and, where users are to have their past, a training file; or a log to be split here.
+
+    Raises
+    ------
+    InputError
+        If the choice or the log is wrong.
+    """
+    if choice.test is not None:
+        history = None if choice.train is None else read_log(choice.train, choice)
+        return choice.test.name, history, read_log(choice.test, choice)
+    if choice.train is not None:
+        raise InputError("--train is given, but nothing to test on: give --test FILE")
+    log = _whole_log(choice)
+    split = time_based_split(log.events, choice.test_share)
+    return log.name, split.train, split.test
+
+
+@dataclass(frozen=True)
+class _WholeLog:
+    """A log after its filters: its name, what is left, what was read, the filters in words."""
+
+    name: str
+    events: SessionInteractions
+    events_read: int
+    filters: str
+    synthetic: SyntheticLog | None
+
+
+def _whole_log(choice: LogChoice) -> _WholeLog:
+    synthetic = None
+    if choice.data is None:
+        name, preset = "synthetic", presets.PAPER
+        synthetic = generate_sessions(**SIMULATED, random_state=choice.seed)
+        log = SessionInteractions.from_log(synthetic.log, session_gap=choice.session_gap)
+    else:
+        name, preset = choice.data.name, _format(choice).filters
+        log = read_log(choice.data, choice)
+    filters = choice.filters or preset
+    left = filter_support(log, filters.item_support, filters.session_length, filters.user_sessions)
+    words = (
+        f"at least {filters.item_support} events an item, {filters.session_length} a session, "
+        f"{filters.user_sessions} sessions a user"
+    )
+    return _WholeLog(name, left, len(log), words, synthetic)
 
 
 def _format(choice: LogChoice):
@@ -128,18 +219,20 @@ def read_log(path: Path, choice: LogChoice) -> SessionInteractions:
         raise InputError(f"{path}: {error}") from error
 
 
+def count(part: SessionInteractions) -> dict[str, int]:
+    """Events, users, items and sessions of a part of a log."""
+    return {
+        "events": len(part),
+        "users": len(np.unique(part.user_ids[part.user_ids > 0])),
+        "items": len(np.unique(part.item_ids)),
+        "sessions": part.num_sessions,
+    }
+
+
 def _describe(split: TimeSplit) -> dict:
     """Counts as in the paper's Table 1, for both parts together and each."""
     parts = {"train": split.train, "test": split.test}
-    counts = {
-        name: {
-            "events": len(part),
-            "users": len(np.unique(part.user_ids[part.user_ids > 0])),
-            "items": len(np.unique(part.item_ids)),
-            "sessions": part.num_sessions,
-        }
-        for name, part in parts.items()
-    }
+    counts = {name: count(part) for name, part in parts.items()}
     both = {key: counts["train"][key] + counts["test"][key] for key in ("events", "sessions")}
     # The test part holds no user and no item that the training part lacks.
     same = {key: counts["train"][key] for key in ("users", "items")}

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from spotlight_asars.errors import InputError
+from spotlight_asars.evaluation import System
 from spotlight_asars.experiments.settings import (
     COUNTING_SYSTEMS,
     CountingSettings,
@@ -18,7 +19,9 @@ from spotlight_asars.experiments.settings import (
     read_settings,
 )
 from spotlight_asars.interactions import SessionSequences
+from spotlight_asars.sequence.implicit import ASARSSequenceModel
 from spotlight_asars.sequence.registry import representation_factory, representation_names
+from spotlight_asars.sequence.two_stage import TwoStageRanker
 
 DEFAULT_SYSTEMS = ("gru4rec", "vsknn", "asars_memory", "asars_time_user")
 
@@ -83,6 +86,15 @@ def system_names() -> tuple[str, ...]:
     return tuple(dict.fromkeys([*representation_names(), *_SETTINGS]))
 
 
+def name_of_model(model: System) -> str:
+    """What a made system is called: the name of its net, or its own; of a user's module the class."""
+    if isinstance(model, ASARSSequenceModel):
+        named = model._representation
+        return named if isinstance(named, str) else type(named).__name__
+    names = {made_by: name for name, made_by in COUNTING_SYSTEMS.items()} | {TwoStageRanker: "asars_two_stage"}
+    return names.get(type(model), type(model).__name__)
+
+
 def settings_of(name: str) -> Settings:
     """
     Settings of a system by name.
@@ -119,6 +131,22 @@ def settings_in(folder: Path, names: Iterable[str]) -> dict[str, Settings]:
     settings = {name: read_settings(path) for name, path in found.items()}
     for name in settings:
         _try(found[name], settings[name])
+    return settings
+
+
+def settings_at(path: Path, name: str) -> Settings:
+    """
+    Settings of a system from its parameter file, or from the folder where that lies.
+
+    Raises
+    ------
+    InputError
+        If there is none, or one with which the system cannot be made and fitted.
+    """
+    if path.is_dir():
+        return settings_in(path, [name])[name]
+    settings = read_settings(path)
+    _try(path, settings)
     return settings
 
 

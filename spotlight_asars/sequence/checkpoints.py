@@ -11,6 +11,7 @@ import json
 import math
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -38,10 +39,14 @@ class Checkpoint:
     minutes : float, optional
         Write after the first mini-batch that ends so long after the last version, and at the end. By default, after
         every epoch.
+    asked_to_stop : callable, optional
+        Asked after each mini-batch; once it says True, a last version is written and `fit` ends with a
+        KeyboardInterrupt.
     """
 
     path: str | Path
     minutes: float | None = None
+    asked_to_stop: Callable[[], bool] | None = None
 
     def __post_init__(self) -> None:
         if self.minutes is not None and not 0.0 <= self.minutes < math.inf:
@@ -65,6 +70,7 @@ class CheckpointFile:
     def __init__(self, checkpoint: "Checkpoint | str | Path") -> None:
         checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
         self.path, self._minutes = Path(checkpoint.path), checkpoint.minutes
+        self._asked_to_stop = checkpoint.asked_to_stop or (lambda: False)
         self._call: dict[str, object] = {}
         self._written = perf_counter()
         self._failure_said = False
@@ -106,12 +112,21 @@ class CheckpointFile:
 
     def due(self, epoch_ended: bool = False) -> bool:
         """Whether it is time to write."""
+        if self._asked_to_stop():
+            return True
         if self._minutes is None:
             return epoch_ended
         return perf_counter() - self._written >= 60.0 * self._minutes
 
     def write(self, state: dict[str, object]) -> None:
-        """Write what the call has in hand; where that fails, it is said once, and what stood there still stands."""
+        """
+        Write what the call has in hand; where that fails, it is said once, and what stood there still stands.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            If it is asked to stop.
+        """
         self._written = perf_counter()
         try:
             plain, arrays = plain_and_arrays(state)
@@ -120,6 +135,8 @@ class CheckpointFile:
             if not self._failure_said:
                 warnings.warn(f"fitting goes on, but its checkpoint is not kept: {error} (said once)", stacklevel=2)
             self._failure_said = True
+        if self._asked_to_stop():
+            raise KeyboardInterrupt
 
 
 def _fill(file, call: dict, plain: object, arrays: dict) -> None:

@@ -29,6 +29,11 @@ class Recommends:
         """Raw ids of the items; the numbers themselves where the rows came without."""
         return self.item_vocabulary or Vocabulary(np.arange(1, self.num_items))
 
+    @property
+    def raw_users(self) -> Vocabulary:
+        """Raw ids of the users; the numbers themselves where the rows came without."""
+        return self.user_vocabulary or Vocabulary(np.arange(1, self.num_users))
+
     def recommend(
         self,
         items: Sequence[Hashable] | Sequence[Sequence[Hashable]],

@@ -1,0 +1,193 @@
+"""The command line's `train`: one model file, from the whole log or a part; killed, stopped, and asked for nonsense."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from spotlight_asars import cli
+from spotlight_asars.experiments.settings import NetSettings, write_settings
+from spotlight_asars.sequence.implicit import ASARSSequenceModel
+from spotlight_asars.serialization import load_model
+
+COLUMNS = ["--format", "csv", "--columns", "user,item,time"]
+SMALL = NetSettings(
+    "gru4rec",
+    embedding_dim=8,
+    batch_size=2,
+    batch_events=1,
+    representation_options={"hidden_dim": 8, "dropout": 0.3},
+)
+
+
+@pytest.fixture
+def log(tmp_path):
+    """12 users with 10 sessions of 4 of 25 items, 12 hours apart."""
+    random_state = np.random.RandomState(0)
+    items = (random_state.randint(25, size=(120, 1)) + np.arange(4)) % 25
+    seconds = random_state.randint(5, 300, size=(120, 4)).cumsum(axis=1)
+    seconds = seconds + 43_200 * np.tile(np.arange(10), 12)[:, None]
+    frame = pd.DataFrame(
+        {"user": np.repeat(np.arange(12), 40), "item": items.ravel(), "time": seconds.ravel() + 1_400_000_000}
+    )
+    path = tmp_path / "log.csv"
+    frame.to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture
+def small(tmp_path):
+    write_settings(tmp_path / "gru4rec.json", SMALL)
+    return ["--model", "gru4rec", "--parameters", tmp_path / "gru4rec.json"]
+
+
+def run(capsys, *arguments):
+    """Exit code, standard output and standard error of a call."""
+    try:
+        code = cli.main([str(argument) for argument in arguments])
+    except SystemExit as stopped:  # argparse ends the process itself
+        code = stopped.code
+    return code, *capsys.readouterr()
+
+
+def weights(path):
+    return {name: weight.numpy() for name, weight in load_model(path)._net.state_dict().items()}
+
+
+def same_weights(one, other):
+    first, second = weights(one), weights(other)
+    return set(first) == set(second) and all(first[name].tobytes() == second[name].tobytes() for name in first)
+
+
+def test_the_whole_log_is_the_default(log, small, tmp_path, capsys):
+    out = tmp_path / "deep" / "model.h5"
+    arguments = ["--data", log, *COLUMNS, "--filters", "1,2,1", *small, "--epochs", "2", "--out", out]
+    code, printed, err = run(capsys, "train", *arguments)
+    assert code == 0 and "the whole log; at least 1 events an item" in printed and "epochs" in err
+    assert "480 events, 12 users, 25 items, 120 sessions, of 480 events read" in printed
+    assert re.search(r"2 epochs, [\d,]+ events/s, training loss \d", printed) and f"written to {out}" in printed
+    model = load_model(out)
+    assert len(model.epoch_records) == 2 and model.num_items == 26 and model.num_users == 13
+    assert len(model.recommend([3, 4], timestamps=[0, 20], user=7, k=5)) == 5
+
+
+def test_a_test_share_is_held_back(log, tmp_path, capsys):
+    arguments = ["--data", log, *COLUMNS, "--filters", "1,2,1", "--test-share", ".25", "--model", "popularity"]
+    code, printed, err = run(capsys, "train", *arguments, "--quiet", "--out", tmp_path / "model.h5")
+    assert (code, err) == (0, "") and "the earliest 0.75 of the sessions" in printed
+    assert "fitted at once" in printed and "360 events, 12 users, 25 items, 90 sessions" in printed
+    frame = pd.read_csv(log)
+    early = frame[frame.time < frame.time.min() + 7.5 * 43_200]  # 90 of the 120 sessions end first
+    clicks = load_model(tmp_path / "model.h5")._clicks.sum()
+    assert clicks == 360 and abs(len(early) - 360) <= 48
+
+
+def test_a_training_part_is_taken_as_it_is_and_no_test_file_opened(log, tmp_path, capsys):
+    arguments = ["--train", log, "--test", tmp_path / "nowhere.csv", *COLUMNS, "--model", "vsknn"]
+    code, printed, _ = run(capsys, "train", *arguments, "--quiet", "--out", tmp_path / "model.h5")
+    assert code == 0 and "(as given)" in printed
+
+
+def test_validation_finds_the_epochs_and_then_all_is_fitted(log, small, tmp_path, capsys):
+    arguments = ["train", "--train", log, *COLUMNS, *small, "--quiet"]
+    out = tmp_path / "model.h5"
+    code, printed, _ = run(capsys, *arguments, "--epochs", "4", "--validation", "0.2", "--out", out)
+    assert code == 0
+    found = re.search(r"validation, 72 targets of the latest sessions: MRR@20 (0\.\d+) \((0\.\d+)-(0\.\d+)\)", printed)
+    value, low, high = map(float, found.groups())
+    assert low <= value <= high
+    epochs = len(load_model(out).epoch_records)
+    again = tmp_path / "again.h5"
+    assert run(capsys, *arguments, "--epochs", epochs, "--out", again)[0] == 0
+    assert same_weights(out, again)  # the number of epochs is all that the validation has left
+
+
+def test_killed_and_begun_again_it_comes_to_the_same_weights(log, small, tmp_path, capsys):
+    """A real SIGKILL once the checkpoint has been there for a while."""
+    checkpoint, out, whole = (tmp_path / name for name in ("fit.h5", "model.h5", "whole.h5"))
+    arguments = ["train", "--train", log, *COLUMNS, *small, "--epochs", "12", "--validation", "0.2", "--quiet"]
+    with_checkpoint = ["--out", out, "--checkpoint", checkpoint, "--checkpoint-minutes", "0"]
+    command = [sys.executable, "-m", "spotlight_asars", *map(str, arguments), *map(str, with_checkpoint)]
+    search = tmp_path / "fit.h5.validation"
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as running:
+        versions = set()
+        while len(versions) < 5 and running.poll() is None:
+            if search.exists():
+                versions.add(search.stat().st_mtime_ns)
+            time.sleep(0.002)
+        running.kill()
+    assert running.returncode == -signal.SIGKILL and search.exists() and not out.exists()
+    code, _, _ = run(capsys, *arguments, *with_checkpoint)
+    assert code == 0 and not search.exists() and not checkpoint.exists()
+    assert run(capsys, *arguments, "--out", whole)[0] == 0
+    assert same_weights(out, whole)
+    assert sorted(os.listdir(tmp_path)) == ["gru4rec.json", "log.csv", "model.h5", "whole.h5"]
+
+
+def test_ctrl_c_keeps_what_was_fitted_and_says_how_to_go_on(log, small, tmp_path, capsys, monkeypatch):
+    arguments = ["train", "--train", log, *COLUMNS, *small, "--epochs", "3", "--quiet", "--out"]
+    whole, out, checkpoint = (tmp_path / name for name in ("whole.h5", "model.h5", "fit.h5"))
+    run(capsys, *arguments, whole)
+    fit_batch, batches = ASARSSequenceModel._fit_batch, []
+
+    def stopped(*parts):
+        batches.append(1)
+        if len(batches) == 9:
+            signal.raise_signal(signal.SIGINT)
+        return fit_batch(*parts)
+
+    monkeypatch.setattr(ASARSSequenceModel, "_fit_batch", stopped)
+    code, printed, err = run(capsys, *arguments, out, "--checkpoint", checkpoint)
+    assert code == 130 and printed == "" and err.count("\n") == 1 and len(batches) == 9
+    assert f"kept in {checkpoint}: the same command goes on" in err and not out.exists()
+    assert run(capsys, *arguments, out, "--checkpoint", checkpoint)[0] == 0
+    assert same_weights(out, whole) and not checkpoint.exists()
+    assert len(batches) == 3 * 6 + 2 * 5  # 6 an epoch, none twice; and each command tries its parameter file
+
+
+def test_ctrl_c_without_a_checkpoint_leaves_nothing(log, small, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(ASARSSequenceModel, "_fit_batch", lambda *parts: signal.raise_signal(signal.SIGINT))
+    arguments = ["train", "--train", log, *COLUMNS, *small, "--quiet", "--out", tmp_path / "deep" / "model.h5"]
+    code, _, err = run(capsys, *arguments)
+    assert code == 130 and "nothing was written" in err and not (tmp_path / "deep").exists()
+
+
+def test_another_log_under_the_same_checkpoint_is_told(log, small, tmp_path, capsys, monkeypatch):
+    arguments = ["train", *COLUMNS, *small, "--epochs", "1", "--quiet", "--out", tmp_path / "model.h5"]
+    arguments += ["--checkpoint", tmp_path / "fit.h5"]
+    monkeypatch.setattr("spotlight_asars.cli_train.save_model", lambda *parts: signal.raise_signal(signal.SIGINT))
+    assert run(capsys, *arguments, "--train", log)[0] == 130 and (tmp_path / "fit.h5").exists()
+    monkeypatch.undo()
+    frame = pd.read_csv(log)
+    frame[:-4].to_csv(tmp_path / "shorter.csv", index=False)
+    code, _, err = run(capsys, *arguments, "--train", tmp_path / "shorter.csv")
+    assert code == 2 and "on other rows" in err and "begin anew" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--test", "log.csv", *COLUMNS], "nothing to train on"),
+        (["--train", "nowhere.csv", *COLUMNS], "no such file"),
+        (["--model", "asars"], "--model: no system is called 'asars'"),
+        (["--model", "vsknn", "--checkpoint", "fit.h5"], "not fitted by epochs"),
+        (["--checkpoint-minutes", "1"], "goes with --checkpoint"),
+        (["--checkpoint", "model.h5"], "are one file"),
+        (["--checkpoint-minutes", "-1"], "minutes of at least 0"),
+        (["--validation", "1"], "between 0 and 1"),
+        (["--out", "."], "is a folder"),
+        (["--parameters", "nowhere.json"], "no parameter file"),
+        (["--data", "log.csv", "--train", "log.csv", *COLUMNS], "goes without --train"),
+    ],
+)
+def test_a_wrong_option(arguments, named, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, "train", *arguments)
+    assert code == 2 and out == "" and named in err and err.count("\n") == 1, err
+    assert not list(tmp_path.iterdir())
