@@ -6,20 +6,25 @@ from spotlight_asars.errors import InputError
 from spotlight_asars.records import RecordReader, RecordWriter
 from spotlight_asars.sealed import LIVE_SESSIONS, open_sealed, write_sealed
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
+from spotlight_asars.sequence.live_users import LiveUsers
 from spotlight_asars.sequence.online import LiveSession, LiveSessions
 from spotlight_asars.state import name_of
+from spotlight_asars.vocabulary import Vocabulary
 
 SESSIONS = "sessions"  # the group in the file
-KINDS = {made_by.__name__: made_by for made_by in (LiveSession, LiveSessions)}
+KINDS = {made_by.__name__: made_by for made_by in (LiveSession, LiveSessions, LiveUsers)}
+PARTS = {Vocabulary.__name__: Vocabulary}
+
+AnySessions = LiveSession | LiveSessions | LiveUsers
 
 
-def save_sessions(sessions: LiveSession | LiveSessions, path: str | Path) -> None:
+def save_sessions(sessions: AnySessions, path: str | Path) -> None:
     """
     Write live sessions, without their model, into one HDF5 file.
 
     Parameters
     ----------
-    sessions : LiveSession or LiveSessions
+    sessions : LiveSession, LiveSessions or LiveUsers
     path : path
         What stands there is replaced once the new file is whole.
 
@@ -34,7 +39,7 @@ def save_sessions(sessions: LiveSession | LiveSessions, path: str | Path) -> Non
     write_sealed(path, lambda file: write(file, SESSIONS, sessions), LIVE_SESSIONS)
 
 
-def load_sessions(path: str | Path, model: ASARSSequenceModel) -> LiveSession | LiveSessions:
+def load_sessions(path: str | Path, model: ASARSSequenceModel) -> AnySessions:
     """
     Read live sessions that :func:`save_sessions` wrote: they go on to the same bits.
 
@@ -51,8 +56,7 @@ def load_sessions(path: str | Path, model: ASARSSequenceModel) -> LiveSession | 
     """
     with open_sealed(path, LIVE_SESSIONS) as file:
         try:
-            return RecordReader(KINDS.__getitem__, lambda settings, code: {**settings, "model": model}).read(
-                file, SESSIONS
-            )
+            reader = RecordReader((KINDS | PARTS).__getitem__, lambda settings, code: {**settings, "model": model})
+            return reader.read(file, SESSIONS)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error

@@ -1,0 +1,177 @@
+"""Requests of the command line, in JSON and raw ids, and a model's answers to them."""
+
+import json
+import math
+import re
+import warnings
+from collections.abc import Hashable
+from functools import cached_property
+
+from spotlight_asars.errors import InputError
+from spotlight_asars.evaluation import System
+from spotlight_asars.sequence.implicit import ASARSSequenceModel
+from spotlight_asars.sequence.live_users import LiveUsers
+from spotlight_asars.vocabulary import Vocabulary
+
+SHORTEST_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
+LIVE_KEYS = ("user", "session", "item", "timestamp", "now", "k")
+HISTORY_KEYS = ("items", "timestamps", "user", "now", "k")
+
+
+class Answers:
+    """
+    Answers of a model to requests, each a dict as from JSON.
+
+    Parameters
+    ----------
+    model : System
+        Fitted, with `recommend`.
+    k : int
+        How many items, where a request does not say it.
+    exclude_seen, with_scores : bool
+        Leave out what was seen; give scores beside the items.
+    most_users : int
+        How many live sessions are kept.
+    users : LiveUsers, optional
+        Those to go on with.
+    """
+
+    def __init__(
+        self,
+        model: System,
+        k: int,
+        exclude_seen: bool = False,
+        with_scores: bool = False,
+        most_users: int = 100_000,
+        users: LiveUsers | None = None,
+    ) -> None:
+        self.model = model
+        self._k, self._exclude_seen, self._with_scores, self._most = k, exclude_seen, with_scores, most_users
+        if users is not None:
+            users.most = most_users
+            self.users = users
+
+    @cached_property
+    def users(self) -> LiveUsers:
+        """The live sessions so far."""
+        if not isinstance(self.model, ASARSSequenceModel):
+            raise InputError(
+                f"{type(self.model).__name__} has no live sessions: give whole histories, "
+                '{"items": [...], "timestamps": [...]}'
+            )
+        return LiveUsers(self.model, self._most)
+
+    def of_line(self, line: bytes) -> dict:
+        """
+        The answer to one line of JSON.
+
+        Raises
+        ------
+        InputError
+            If it is no request; nothing was taken in then.
+        """
+        try:
+            request = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"no JSON ({str(error).partition(chr(10))[0]}): give one object a line") from error
+        if not isinstance(request, dict):
+            raise InputError('no JSON object: give {"user": ..., "item": ..., "timestamp": ...}')
+        return self.of(request)
+
+    def of(self, request: dict) -> dict:
+        """The answer to a request: after one more event, for what was seen so far, or for a whole history."""
+        whole = "items" in request or "timestamps" in request
+        allowed = HISTORY_KEYS if whole else LIVE_KEYS
+        for name in request:
+            if name not in allowed:
+                raise InputError(f"{name!r} is not known: there are {', '.join(allowed)}")
+        k = request.get("k", self._k)
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise InputError(f"k is {k!r}: give a whole number of at least 1")
+        now = None if request.get("now") is None else seconds("now", request["now"])
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # what is not known stands in the answer
+            answer, found = (self._of_history if whole else self._of_event)(request, k, now)
+        answer["items"] = [item for item, _ in found]
+        if self._with_scores:
+            answer["scores"] = [score for _, score in found]
+        return answer
+
+    def _of_history(self, request: dict, k: int, now: float | None) -> tuple[dict, list]:
+        items, times = request.get("items"), request.get("timestamps")
+        if not isinstance(items, list) or not isinstance(times, list | None):
+            raise InputError('items and timestamps are lists: give {"items": [...], "timestamps": [...]}')
+        items = [known_id(raw_id("item", one), self.model.raw_items) for one in items]
+        user = self._user(request)
+        if times is not None:
+            times = [seconds("timestamp", one) for one in times]
+        histories = ([items], None if times is None else [times], [user])  # lists, since an id may be a tuple
+        found = self.model.recommend(
+            *histories, k, None if now is None else [now], self._exclude_seen, return_scores=True
+        )[0]
+        return _answer(request, unknown=[item for item in items if item not in self.model.raw_items]), found
+
+    def _of_event(self, request: dict, k: int, now: float | None) -> tuple[dict, list]:
+        user = self._user(request)
+        if (user is None) == (request.get("session") is None):
+            raise InputError("whose event is it: give user, or session for who is anonymous")
+        key = ("user", user) if user is not None else ("session", raw_id("session", request["session"]))
+        unknown = []
+        if request.get("item") is not None:
+            if request.get("timestamp") is None:
+                raise InputError("an item goes with its timestamp, in seconds since 1970")
+            item = known_id(raw_id("item", request["item"]), self.model.raw_items)
+            time = seconds("timestamp", request["timestamp"])
+            if now is not None and now < time:
+                raise InputError("now lies before the event: give the moment of asking")
+            self.users.observe(key, item, time, user)
+            unknown = [] if item in self.model.raw_items else [item]
+        elif request.get("timestamp") is not None:
+            raise InputError("a timestamp goes with its item; the moment of asking is now")
+        elif key not in self.users:
+            raise InputError(f"nothing was seen of {key[0]} {key[1]!r} so far: give an event first")
+        return _answer(request, unknown), self.users.recommend(key, k, now, self._exclude_seen)
+
+    def _user(self, request: dict) -> Hashable:
+        if request.get("user") is None:
+            return None
+        return known_id(raw_id("user", request["user"]), self.model.raw_users)
+
+
+def _answer(request: dict, unknown: list) -> dict:
+    """Whose answer it is, and what the model did not know."""
+    answer = {name: request[name] for name in ("user", "session") if request.get(name) is not None}
+    return {**answer, "unknown": unknown} if unknown else answer
+
+
+def raw_id(name: str, found: object) -> Hashable:
+    """An id as JSON has it, a list as a tuple."""
+    if isinstance(found, list):
+        return tuple(raw_id(name, one) for one in found)
+    if not isinstance(found, str | int | float) or found != found:
+        raise InputError(f"{name} is {json.dumps(found):.60}: give text or a number")
+    return found
+
+
+def known_id(found: Hashable, vocabulary: Vocabulary) -> Hashable:
+    """The id itself, or where only its other spelling is known, '12' for 12 or 12 for '12', that."""
+    if found in vocabulary:
+        return found
+    other = found
+    if isinstance(found, str) and SHORTEST_INTEGER.fullmatch(found):
+        other = int(found)
+    elif type(found) is int:
+        other = str(found)
+    return other if other in vocabulary else found
+
+
+def seconds(name: str, found: object) -> float:
+    """A time as a finite number of seconds."""
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        raise InputError(f"{name} is {json.dumps(found):.60}: give seconds since 1970, a number")
+    try:
+        value = float(found)
+    except OverflowError:
+        value = math.inf
+    if not math.isfinite(value):
+        raise InputError(f"{name} is {found!r:.60}: give a finite number of seconds")
+    return value
