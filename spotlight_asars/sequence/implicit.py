@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from spotlight_asars import host
 from spotlight_asars.binning import PADDING_BIN, UNKNOWN_BIN, ScottBinning
+from spotlight_asars.errors import InputError
 from spotlight_asars.interactions import PADDING_ITEM, SessionSequences
 from spotlight_asars.losses import LOSSES
 from spotlight_asars.rows import (
@@ -21,6 +22,7 @@ from spotlight_asars.rows import (
     USER,
     whole_seconds,
 )
+from spotlight_asars.sequence.explaining import no_attention
 from spotlight_asars.sequence.fitting import ALL_ITEMS_LOSS, EpochRecord, SessionFitting
 from spotlight_asars.sequence.initial_embeddings import INITIAL_EMBEDDINGS
 from spotlight_asars.sequence.model_state import ModelState
@@ -337,6 +339,21 @@ class ASARSSequenceModel(Recommends, ModelState, SessionFitting):
         events = self._tensor(rows.padded_events(np.arange(len(rows))))  # (rows, time, channel)
         with torch.no_grad():
             return score_all_items(self._net, final_states(self._net, events), self._num_items)
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether the net, once it is made, gives weights that `explain` can show."""
+        return hasattr(self._net, "attention_weights")
+
+    def attention_weights(self, rows: SessionSequences) -> np.ndarray:
+        """How much each event of some rows weighs in what is recommended after the last: (events,), row by row."""
+        if not self.has_attention:
+            raise InputError(no_attention(type(self._net).__name__))
+        self._net.train(False)
+        events = rows.padded_events(np.arange(len(rows)))  # (rows, time, channel)
+        with torch.no_grad():
+            weights = self._net.attention_weights(self._tensor(events)).cpu().numpy()  # (rows, time)
+        return weights[events[:, :, ITEM] != PADDING_ITEM]
 
     def session(self, user: Hashable = None) -> LiveSession:
         """

@@ -11,6 +11,7 @@ from spotlight_asars.binning import UNKNOWN_BIN
 from spotlight_asars.errors import InputError
 from spotlight_asars.interactions import PADDING_ITEM, SessionSequences, as_session_sequences
 from spotlight_asars.rows import DWELL, ITEM, SESSION_GAP_BIN, SESSION_START, TARGET, TIME, UNKNOWN_TIME
+from spotlight_asars.sequence.explaining import Explanation, explain, no_attention
 from spotlight_asars.sequence.numbering import Numbering
 from spotlight_asars.sequence.requests import request_rows
 from spotlight_asars.state import SystemState, constructor_arguments, plain_and_code
@@ -91,6 +92,45 @@ class Recommends:
             raw, values = self.raw_items.inverse(numbers).tolist(), values.tolist()
             answers.append(list(zip(raw, values, strict=True)) if return_scores else raw)
         return answers[0] if single else answers
+
+    has_attention = False
+
+    def explain(
+        self,
+        items: Sequence[Hashable],
+        timestamps: Sequence[float] | None = None,
+        user: Hashable = None,
+        item: Hashable = None,
+        now: float | None = None,
+        attention: bool = True,
+    ) -> Explanation:
+        """
+        Which past events carry a recommendation: their attention weights, and what it would be without each of them.
+
+        Parameters
+        ----------
+        items, timestamps, user, now :
+            One history, as for :meth:`recommend`.
+        item : raw id, optional
+            The recommended item to explain; the best one by default.
+        attention : bool, optional
+            Give attention weights, which a system without attention has not; see `has_attention`.
+
+        Returns
+        -------
+        Explanation
+
+        Raises
+        ------
+        InputError
+            If there is no attention to give weights of, the item is not known, or as by :meth:`recommend`.
+        """
+        self._check_fitted()
+        return explain(self, items, timestamps, user, item, now, attention)
+
+    def attention_weights(self, rows: SessionSequences) -> np.ndarray:
+        """How much each event of some rows weighs in what is recommended after the last: (events,), row by row."""
+        raise InputError(no_attention(type(self).__name__))
 
     def _is_history(self, entry: object) -> bool:
         """Whether an entry of `items` is a list of ids; a tuple may be an id itself."""

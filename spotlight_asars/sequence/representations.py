@@ -6,9 +6,15 @@ from torch import Tensor, nn
 from spotlight_asars.binning import UNKNOWN_BIN
 from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
 from spotlight_asars.host import ZeroEmbedding
-from spotlight_asars.layers import UnitEmbedding, attention_memory, attention_step, triangle_attention
+from spotlight_asars.layers import (
+    UnitEmbedding,
+    attention_memory,
+    attention_step,
+    triangle_attention,
+    without_padding,
+)
 from spotlight_asars.rows import DWELL, ITEM, SESSION_START
-from spotlight_asars.sequence.session_net import SessionNet
+from spotlight_asars.sequence.session_net import SessionNet, as_events
 
 
 class AsarsUserCatNet(SessionNet):
@@ -94,6 +100,37 @@ class AttentionNet(SessionNet):
             slope=self.fading if self.options.recency else None,
         )
         return torch.cat([attended, current], dim=2) if self.options.residual else attended
+
+    def attention_weights(self, item_sequences: Tensor) -> Tensor:
+        """
+        How much each event weighs in the state after the last one.
+
+        Parameters
+        ----------
+        item_sequences : int64 tensor of shape (batch, time) or (batch, time, channel)
+
+        Returns
+        -------
+        float64 tensor of shape (batch, time)
+            0 at padding and outside the scope; rows sum to 1, or to 0 where there is no event.
+        """
+        events, seen = without_padding(as_events(item_sequences))  # (batch, short, channel), (batch, time + 1)
+        last, present = seen[:, -1:] - 1, seen.diff(dim=1) > 0  # (batch, 1), (batch, time)
+        if not events.shape[1]:
+            return torch.zeros_like(present, dtype=torch.float64)
+        hidden, current = self.hidden_states(self._embedded(events), events)
+        users = self._users(item_sequences) if self.has_users else None
+        scores, newest = self.attention_scores(hidden, current, events, users)  # (batch, short) each
+        place = torch.arange(events.shape[1], device=events.device)  # (short,)
+        logits = torch.where(place == last, newest, scores).double()
+        if self.options.recency:
+            logits = logits + self.fading * (place - last)
+        inside = place <= last
+        segments = self._segments(events)
+        if segments is not None:
+            inside = inside & (segments == segments.gather(1, last.clamp(min=0)))
+        weights = logits.masked_fill(~inside, -torch.inf).softmax(dim=1).masked_fill(~inside, 0.0)  # (batch, short)
+        return weights.gather(1, (seen[:, 1:] - 1).clamp(min=0)) * present  # (batch, time)
 
     def empty_memory(self, sessions: int) -> dict[str, Tensor]:
         """See :meth:`SessionNet.empty_memory`."""

@@ -19,9 +19,12 @@ def request_rows(
     timestamps: Sequence[Sequence[float]] | None,
     users: Sequence[Hashable] | None,
     now: Sequence[float] | None,
+    warn: bool = True,
 ) -> SessionSequences:
     """
     One row a request; see ``ASARSSequenceModel.recommend`` for the parameters.
+
+    With `warn`, a warning where no item is known.
 
     Raises
     ------
@@ -34,7 +37,7 @@ def request_rows(
     row = np.repeat(np.arange(asked), lengths)  # (events,)
     asked_ids = [raw for one in items for raw in one]
     numbers = model.raw_items.transform(asked_ids)
-    if asked_ids and not numbers.any():
+    if warn and asked_ids and not numbers.any():
         warnings.warn(
             f"the model knows none of the {len(asked_ids)} items given, such as {asked_ids[0]!r}: are they of the type "
             "that the log had?",
@@ -43,7 +46,7 @@ def request_rows(
     seconds = None
     if timestamps is not None:
         # One unit for all: the model keeps seconds, whatever its log had.
-        seconds = _seconds("timestamps", [time for one in timestamps for time in one])
+        seconds = request_seconds("timestamps", [time for one in timestamps for time in one])
         if (np.diff(seconds)[row[1:] == row[:-1]] < 0).any():
             raise InputError("the timestamps of a request run backwards: give its events oldest first")
 
@@ -76,8 +79,8 @@ def request_rows(
 _NOBODY = ("nobody",)  # a raw id that no log has
 
 
-def _seconds(name: str, times: Sequence[float]) -> np.ndarray:
-    """Times as float64 seconds, (times,); no times at all have no type of their own."""
+def request_seconds(name: str, times: Sequence[float]) -> np.ndarray:
+    """Times of a request as float64 seconds, (times,); no times at all have no type of their own."""
     try:
         return timestamps_in_seconds(pd.Series(times, dtype=None if len(times) else float))
     except InputError as error:
@@ -118,7 +121,7 @@ def _dwell_bins(
     dwell = dwell_times(seconds, sessions)
     if now is not None:
         newest = np.append(np.diff(row) != 0, True)
-        waited = _seconds("now", now)[row[newest]] - seconds[newest]
+        waited = request_seconds("now", now)[row[newest]] - seconds[newest]
         if (waited < 0).any():
             raise InputError("now lies before the newest event of a request")
         dwell[newest] = np.where(waited < session_gap, waited, np.nan)

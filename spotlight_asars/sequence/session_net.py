@@ -157,18 +157,21 @@ class SessionNet(nn.Module):
         """
         events, seen = without_padding(as_events(item_sequences))  # (batch, short, channel)
         users = self._users(item_sequences) if self.has_users else None  # (batch, user)
-        items = self.item_embeddings(events[:, :, ITEM])  # (batch, short, embedding)
+        items = self._embedded(events)  # (batch, short, embedding)
         if not items.shape[1]:
             states = items.new_zeros(len(items), 0, self._state_dim)
         else:
-            if self.options.context:
-                items = items + self.context(events)
             states = self.encode(items, events, users)  # (batch, short, state)
         states = nn.functional.pad(states, (0, 0, 1, 0))  # (batch, short + 1, state): zeros before any event
         states, back = self._projected(states, users)
         states = torch.cat([self.finish(states, events, users), *back], dim=2)  # (batch, short + 1, dim)
         states = at_positions(states, seen).permute(0, 2, 1)  # (batch, dim, time + 1)
         return states[:, :, :-1], states[:, :, -1]
+
+    def _embedded(self, events: Tensor) -> Tensor:
+        """Embedded items with their context: (batch, time, channel) to (batch, time, embedding)."""
+        items = self.item_embeddings(events[:, :, ITEM])
+        return items + self.context(events) if self.options.context and items.shape[1] else items
 
     def _projected(self, states: Tensor, users: Tensor | None) -> tuple[Tensor, list[Tensor]]:
         """Encoded states in the item space, (batch, time, embedding), and the pointer's weights where there is one."""
