@@ -1,5 +1,6 @@
 """Explanations: weights against the formulas in plain float64 loops, and "without this event" against `recommend`."""
 
+import warnings
 from copy import deepcopy
 from functools import partial
 
@@ -39,7 +40,8 @@ def net_model(name, rows, **settings):
     settings = {"representation_options": {} if name in (*OTHERS, *HOST_NETS) else SMALL, **settings}
     loss = "bpr" if name == "mixture" else "cross_entropy"
     model = ASARSSequenceModel(loss, name, 6, n_iter=1, batch_size=8, random_state=0, **settings)
-    return model.fit(rows)
+    with warnings.catch_warnings(action="ignore"):  # of so few items there may be no negative left
+        return model.fit(rows)
 
 
 def two_stage():
