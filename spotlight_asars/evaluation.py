@@ -82,7 +82,7 @@ def rank_targets(
     ValueError
         If the system gives scores for other than these targets.
     """
-    sequences = as_session_sequences(sequences)
+    sequences = as_session_sequences(sequences, like=system)
     is_target = sequences.events[:, TARGET] != 0
     items = sequences.events[is_target, ITEM].astype(np.int64)
     if not len(items):

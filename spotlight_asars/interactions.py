@@ -24,6 +24,7 @@ from spotlight_asars.rows import (
     with_history,
 )
 from spotlight_asars.sessions import (
+    ANONYMOUS_USER,
     PADDING_ITEM,
     SESSION_GAP,
     SessionInteractions,
@@ -371,12 +372,29 @@ def _check_same_numbering(interactions: SessionInteractions, history: SessionInt
         )
 
 
-def as_session_sequences(sequences: SequenceInteractions) -> SessionSequences:
-    """The host's SequenceInteractions with dwell unknown; SessionSequences are returned as they are."""
+def as_session_sequences(
+    sequences: SequenceInteractions | Interactions,
+    like: "SessionSequences | System | None" = None,  # noqa: F821
+) -> SessionSequences:
+    """
+    The host's data as rows; SessionSequences are returned as they are.
+
+    Parameters
+    ----------
+    sequences : SessionSequences, or the host's SequenceInteractions or Interactions
+        Dwell is unknown in SequenceInteractions. Interactions need timestamps, which cut them into sessions.
+    like : SessionSequences or a fitted system, optional
+        Has the bins and session gap for Interactions; in SequenceInteractions, users beyond its own are anonymous.
+    """
     if isinstance(sequences, SessionSequences):
         return sequences
-    if not hasattr(sequences, "sequences"):
-        raise InputError(
-            f"{type(sequences).__name__} holds no sequences: make them with to_session_sequences(interactions)"
-        )
-    return SessionSequences(sequences.sequences, user_ids=sequences.user_ids, num_items=int(sequences.num_items))
+    if hasattr(sequences, "sequences"):
+        users, known = sequences.user_ids, getattr(like, "num_users", None)
+        if users is not None and known is not None:
+            users = np.where(np.asarray(users) < known, users, ANONYMOUS_USER)
+        return SessionSequences(sequences.sequences, users, int(sequences.num_items), num_users=known)
+    if not hasattr(sequences, "item_ids"):
+        name = type(sequences).__name__
+        raise InputError(f"{name} holds no sequences: make them with to_session_sequences(interactions)")
+    bins = {name: getattr(like, name, None) for name in ("binning", "gap_binning")}
+    return to_session_sequences(sequences, session_gap=getattr(like, "session_gap", None) or SESSION_GAP, **bins)

@@ -310,6 +310,22 @@ class SessionInteractions(Interactions):
         chosen.session_ids = np.cumsum(session_starts(chosen.session_ids)) - 1
         return chosen
 
+    def to_log(self) -> pd.DataFrame:
+        """
+        The events as a table that :meth:`from_log` takes.
+
+        Returns
+        -------
+        DataFrame
+            Columns `user` (where there are users), `item`, `timestamp` (seconds) and `session`, in the order of the
+            events; raw ids where there are any.
+        """
+        columns: dict[str, np.ndarray] = {}
+        if (self.user_ids != ANONYMOUS_USER).all():
+            columns["user"] = _raw(self.user_vocabulary, self.user_ids)
+        columns["item"] = _raw(self.item_vocabulary, self.item_ids)
+        return pd.DataFrame({**columns, "timestamp": self.timestamps, "session": self.session_ids})
+
     @property
     def num_sessions(self) -> int:
         """How many sessions there are."""
@@ -336,6 +352,10 @@ def _numbers(kind: str, ids: np.ndarray) -> np.ndarray:
         wrapped = ids[numbers != ids][0]
         raise InputError(f"{kind} id {wrapped} is too large: number {kind}s 1, 2, ..., or give raw ids to from_log")
     return numbers
+
+
+def _raw(vocabulary: Vocabulary | None, numbers: np.ndarray) -> np.ndarray:
+    return numbers if vocabulary is None else vocabulary.inverse(numbers)
 
 
 def _number_of_ids(kind: str, number: int | None, vocabulary: Vocabulary | None) -> int | None:

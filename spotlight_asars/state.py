@@ -1,11 +1,14 @@
 """What a system is made of, as data: plain settings and values, arrays, and parts that are such things themselves."""
 
 import inspect
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from scipy.sparse import csr_array
+
+from spotlight_asars.errors import InputError
 
 PLAIN_NUMBERS = "biuf"  # kinds of numpy types whose values Python's own types hold
 
@@ -46,6 +49,68 @@ class HasState(Protocol):
     @classmethod
     def from_state(cls, state: SystemState) -> "HasState":
         """An equal object; `settings` also holds what `code` names, as it was given anew."""
+
+
+class HasParameters:
+    """
+    ``get_params``, ``set_params`` and ``sklearn.base.clone``, as scikit-learn's estimators have them.
+
+    The system also has `num_items`, which is None until it is fitted.
+    """
+
+    def _parameters(self) -> dict[str, object]:
+        """Constructor arguments, from which an equal system can be made."""
+        return constructor_arguments(self)
+
+    def get_params(self, deep: bool = True) -> dict[str, object]:
+        """
+        What the system was made with, by the name of the constructor argument.
+
+        Parameters
+        ----------
+        deep : bool, optional
+            For scikit-learn; no argument is an estimator with parameters of its own.
+        """
+        return self._parameters()
+
+    def set_params(self, **parameters: object) -> "HasParameters":
+        """
+        Change some constructor arguments of a system that is not fitted.
+
+        Returns
+        -------
+        The system.
+
+        Raises
+        ------
+        InputError
+            If there is no such argument, or the system is fitted.
+        ValueError
+            If the constructor refuses a value; the system is then as it was.
+        """
+        before = self.get_params()
+        for name in parameters:
+            if name not in before:
+                raise InputError(f"{type(self).__name__} has no parameter {name!r}: there are {', '.join(before)}")
+        if not parameters:
+            return self
+        if self.num_items is not None:
+            raise InputError(
+                f"this {type(self).__name__} is fitted, and fit would go on: set parameters of a new one, or of its "
+                "sklearn.base.clone"
+            )
+        kept = dict(vars(self))
+        try:
+            self.__init__(**{**before, **parameters})
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(kept)
+            raise
+        return self
+
+    def __sklearn_clone__(self) -> "HasParameters":
+        """A system with equal arguments, not fitted; for ``sklearn.base.clone``."""
+        return type(self)(**deepcopy(self.get_params()))
 
 
 def constructor_arguments(made: object, *left_out: str) -> dict[str, object]:

@@ -188,7 +188,8 @@ class TestAgainstHost:
         nobody = as_session_sequences(SequenceInteractions(np.array([[0, 3]])))
         np.testing.assert_array_equal(nobody.user_ids, [0])
         log = Interactions(np.array([1]), np.array([1]))
-        refuses(lambda: as_session_sequences(log), "Interactions holds no sequences", "to_session_sequences")
+        refuses(lambda: as_session_sequences(log), "no timestamps")
+        refuses(lambda: as_session_sequences([[1, 2]]), "list holds no sequences", "to_session_sequences")
 
 
 class TestByHand:

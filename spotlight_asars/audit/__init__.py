@@ -98,7 +98,7 @@ def audit(
     A system that goes by the order of candidates, as ``TwoStageRanker``, makes a step of the rounding where two of them
     lie as close as that. A failure of padding or company alone, for one target on many rows, may be such a step.
     """
-    rows = as_session_sequences(rows)
+    rows = as_session_sequences(rows, like=system)
     dwell = dwell or getattr(system, "dwell", "known")
     if dwell not in DWELL_RULES:
         raise InputError(f"dwell is {dwell!r}: choose one of {', '.join(DWELL_RULES)}")

@@ -72,11 +72,11 @@ class SessionFitting(Resumes, ImplicitSequenceModel):
 
         Parameters
         ----------
-        interactions : SessionSequences or the host's SequenceInteractions
-            Rows to learn from.
+        interactions : SessionSequences, or the host's SequenceInteractions or Interactions with timestamps
+            Rows to learn from. Of SequenceInteractions dwell is unknown; Interactions are cut into sessions.
         verbose : bool, optional
             Show progress, a step an epoch.
-        validation : SessionSequences or the host's SequenceInteractions, optional
+        validation : SessionSequences, SequenceInteractions or Interactions, optional
             Rows whose loss is measured after each epoch. With it, fitting stops early, and the weights of the epoch
             with the smallest validation loss are kept.
         callbacks : iterable of callables, optional
@@ -103,8 +103,8 @@ class SessionFitting(Resumes, ImplicitSequenceModel):
         UserWarning
             Once, if a checkpoint cannot be written; fitting goes on.
         """
-        sequences = self._as_rows(interactions)
-        validation = None if validation is None else self._as_rows(validation)
+        sequences = self._as_rows(interactions, like=self)
+        validation = None if validation is None else self._as_rows(validation, like=sequences)
         file = None if checkpoint is None else CheckpointFile(checkpoint)
         saved = self._saved(file, sequences, validation)
         # torch asks users of sparse gradients to say whether it shall check them; the embeddings' are sound.
@@ -132,8 +132,10 @@ class SessionFitting(Resumes, ImplicitSequenceModel):
             self._net = None  # as before the call
             raise
 
-    def _as_rows(self, interactions: SequenceInteractions) -> SessionSequences:
-        sequences = as_session_sequences(interactions)
+    def _as_rows(
+        self, interactions: SequenceInteractions, like: "SessionFitting | SessionSequences"
+    ) -> SessionSequences:
+        sequences = as_session_sequences(interactions, like)
         if not sequences.num_targets:
             raise InputError("no row has an event to predict: sessions need at least two events")
         return sequences

@@ -42,7 +42,7 @@ from spotlight_asars.sequence.scoring import (
 PADDING_SCORE = float(np.finfo(np.float32).min)
 
 
-class ASARSSequenceModel(Recommends, ModelState, SessionFitting):
+class ASARSSequenceModel(ModelState, Recommends, SessionFitting):
     """
     A next-item model over sessions, with users and dwell times.
 
@@ -145,7 +145,7 @@ class ASARSSequenceModel(Recommends, ModelState, SessionFitting):
             raise ValueError(f"num_negative_samples is {num_negative_samples}: give at least 1")
         if dwell not in DWELL_RULES:
             raise ValueError(f"dwell is {dwell!r}: choose one of {', '.join(DWELL_RULES)}")
-        self._seeded = random_state is not None
+        self._seeded, self._given_random_state = random_state is not None, random_state
         if not isinstance(random_state, np.random.RandomState):
             random_state = np.random.RandomState(random_state)
         # The host knows its own losses and nets only: it gets two of them, and ours in their place.

@@ -39,11 +39,18 @@ class ModelState:
 
     def _settings(self) -> tuple[dict[str, object], dict[str, str]]:
         """Constructor arguments but the random state: plain data, and the names of what is none."""
-        arguments = constructor_arguments(self, "random_state")
+        arguments = self._parameters()
+        del arguments["random_state"]
         arguments["optimizer_func"] = _optimizer_as_data(self._optimizer_func)
+        return plain_and_code(arguments)
+
+    def _parameters(self) -> dict[str, object]:
+        """Constructor arguments, see ``HasParameters``; the random state as it was given."""
+        arguments = constructor_arguments(self)
+        arguments["random_state"] = self._given_random_state
         if self._sampling == "local":  # it takes none, and has the defaults all the same
             arguments["sampling_options"] = None
-        return plain_and_code(arguments)
+        return arguments
 
     @classmethod
     def from_state(cls, state: SystemState) -> "ModelState":
@@ -64,7 +71,7 @@ class ModelState:
             load_weights(model._net, state.arrays["weights"])
             model._net.train(False)
             model.epoch_records = [EpochRecord(**record) for record in state.fitted["epoch_records"]]
-        model._random_state = random_state
+        model._random_state = model._given_random_state = random_state
         return model
 
 

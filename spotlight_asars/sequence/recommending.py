@@ -12,13 +12,14 @@ from spotlight_asars.errors import InputError
 from spotlight_asars.interactions import PADDING_ITEM, SessionSequences, as_session_sequences
 from spotlight_asars.rows import DWELL, ITEM, SESSION_GAP_BIN, SESSION_START, TARGET, TIME, UNKNOWN_TIME
 from spotlight_asars.sequence.explaining import Explanation, explain, no_attention
+from spotlight_asars.sequence.frames import recommend_for_log
 from spotlight_asars.sequence.numbering import Numbering
 from spotlight_asars.sequence.requests import request_rows
-from spotlight_asars.state import SystemState, constructor_arguments, plain_and_code
+from spotlight_asars.state import HasParameters, SystemState, constructor_arguments, plain_and_code
 from spotlight_asars.vocabulary import Vocabulary
 
 
-class Recommends:
+class Recommends(HasParameters):
     """
     ``recommend`` for a system with ``target_states`` and ``item_scores``, see ``evaluation.System``.
 
@@ -37,21 +38,22 @@ class Recommends:
 
     def recommend(
         self,
-        items: Sequence[Hashable] | Sequence[Sequence[Hashable]],
+        items: Sequence[Hashable] | Sequence[Sequence[Hashable]] | pd.DataFrame,
         timestamps: Sequence[float] | Sequence[Sequence[float]] | None = None,
         user: Hashable | Sequence[Hashable] | None = None,
         k: int = 20,
         now: float | Sequence[float] | None = None,
         exclude_seen: bool = False,
         return_scores: bool = False,
-    ) -> list:
+    ) -> list | pd.DataFrame:
         """
         The k best next items, raw ids in and out, for one history or a list of them.
 
         Parameters
         ----------
-        items : list of raw ids, or list of such lists
-            What was clicked, oldest first. Ids the model does not know are left out.
+        items : list of raw ids, or list of such lists, or DataFrame
+            What was clicked, oldest first. Ids the model does not know are left out. A DataFrame has the column `item`,
+            and may have `timestamp`, and `user` or `session`, of each of which the events are one history.
         timestamps : list of seconds, or list of such lists, optional
             One for each item; without them dwell is unknown. A pause as long as in the rows fitted on begins a session.
         user : raw id, or list of them, optional
@@ -67,9 +69,14 @@ class Recommends:
         Returns
         -------
         list of raw ids, best first, or a list of such lists for a list of histories
-            Items of equal score stand in the order of their numbers.
+            Items of equal score stand in the order of their numbers. For a DataFrame a DataFrame with the columns
+            `user` or `session`, `rank` from 1, `item` and `score`.
         """
         self._check_fitted()
+        if isinstance(items, pd.DataFrame):
+            if timestamps is not None or user is not None:
+                raise InputError("a DataFrame has its timestamps and users in columns: leave these arguments out")
+            return recommend_for_log(self, items, k, now, exclude_seen)
         if not isinstance(k, int | np.integer) or k < 1:
             raise InputError(f"k is {k}: give a whole number of at least 1")
         if isinstance(items, str) or not isinstance(items, Iterable):
@@ -208,7 +215,7 @@ class KeepsNumbering(Recommends):
     def _checked_rows(self, sequences: SessionSequences) -> SessionSequences:
         """Rows to be scored, refused where their numbers are not those of the training part."""
         self._check_fitted()
-        sequences = as_session_sequences(sequences)
+        sequences = as_session_sequences(sequences, like=self)
         self._check_items(sequences.events[:, ITEM])
         theirs, ours = sequences.item_vocabulary, self.item_vocabulary
         if theirs is not None and ours is not None and theirs is not ours and theirs != ours:

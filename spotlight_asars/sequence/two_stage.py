@@ -235,10 +235,13 @@ class TwoStageRanker(KeepsNumbering):
         self._keep_numbering(sequences)
         return self
 
+    def _parameters(self) -> dict[str, object]:
+        """Constructor arguments, see ``HasParameters``."""
+        return {**constructor_arguments(self, "rankers"), "rankers": self._num_rankers}
+
     def state(self) -> SystemState:
         """The ranking and its members as data, see ``SystemState``; a member is kept as the system that it makes."""
-        settings, code = plain_and_code(constructor_arguments(self, "members", "rankers"))
-        settings |= {"members": [member.epochs for member in self._members], "rankers": self._num_rankers}
+        settings, code = plain_and_code({**self._parameters(), "members": [one.epochs for one in self._members]})
         with torch.random.fork_rng(devices=[]):  # the host seeds torch for everybody when a net is made
             parts = {f"member_{place}": self._new(one, one.epochs) for place, one in enumerate(self._members)}
         if self.num_items is None:
