@@ -3,6 +3,7 @@
 import argparse
 import json
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from spotlight_asars.cli_options import (
@@ -74,7 +75,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
         )
     check_cuda(options)
     model = model_of(options)
-    with output_folder(Path() if options.out is None else options.out.parent):
+    with nullcontext() if options.out is None else output_folder(options.out.parent):
         name, history, log = test_log(choice)
         test = number_like(model, log)
         rows = _rows(model, test, history, options.max_sequence_length)

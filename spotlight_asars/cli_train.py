@@ -20,7 +20,6 @@ from spotlight_asars.cli_options import (
     silence,
 )
 from spotlight_asars.errors import InputError
-from spotlight_asars.evaluation import confidence_interval
 from spotlight_asars.experiments.logs import TrainingLog, count, training_log
 from spotlight_asars.experiments.one_system import Plan, Trained, train_one
 from spotlight_asars.experiments.settings import Settings, Training
@@ -71,7 +70,7 @@ def _add_options(group: argparse._ArgumentGroup) -> None:
                        help="its parameter file, or the folder where tune has put it")  # fmt: skip
     group.add_argument("--validation", type=share, metavar="SHARE",
                        help="validate on the latest SHARE of the sessions first, and take as many epochs, --epochs at "
-                            "most, as had the smallest loss there; then train anew on all")  # fmt: skip
+                            "most, as had the best MRR@20 there; then train anew on all")  # fmt: skip
     group.add_argument("--checkpoint", type=Path, metavar="FILE",
                        help="keep how far a net is here, after every epoch and at Ctrl-C, until the model is "
                             "written")  # fmt: skip
@@ -111,7 +110,7 @@ def run_train(options: argparse.Namespace) -> int:
         try:
             trained = _train(log, plan, report)
         except KeyboardInterrupt:
-            kept = [str(one.path) for one in plan.checkpoints if Path(one.path).exists()]
+            kept = [str(path) for path in plan.files if path.exists()]
             if not kept:
                 raise
             print(
@@ -121,8 +120,8 @@ def run_train(options: argparse.Namespace) -> int:
             )
             return INTERRUPTED
         save_model(trained.system, options.out)
-    for one in plan.checkpoints:  # of other rows tomorrow, the same command shall begin anew
-        Path(one.path).unlink(missing_ok=True)
+    for path in plan.files:  # with other rows tomorrow, the same command shall begin anew
+        path.unlink(missing_ok=True)
     print(_about(log, options.model))
     print("\n".join(_told(trained, plan)))
     print(f"written to {options.out} ({_size(options.out)}); after {time.perf_counter() - begin:.0f} s")
@@ -161,12 +160,11 @@ def _told(trained: Trained, plan: Plan) -> list[str]:
     if trained.epochs is not None:
         lines = [f"{trained.epochs} epochs, {speed}, training loss {trained.loss:.4f}"]
     if trained.validation is not None:
-        ranks, seed = trained.validation, plan.training.seed
-        shown = []
-        for name, values in (("MRR@20", ranks.reciprocal(20)), ("Recall@20", ranks.hits(20))):
-            low, high = confidence_interval(values, ranks.session_ids, seed=seed)
-            shown.append(f"{name} {values.mean():.4f} ({low:.4f}-{high:.4f})")
-        lines.append(f"validation, {len(ranks):,} targets of the latest sessions: {', '.join(shown)}")
+        found = trained.validation
+        lines.append(
+            f"validation, {found['targets']:,} targets of the latest {plan.validation:g} of the sessions: MRR@20 "
+            f"{found['mrr@20']:.4f}, Recall@20 {found['recall@20']:.4f}"
+        )
     return lines
 
 

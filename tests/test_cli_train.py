@@ -11,8 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spotlight_asars import cli
-from spotlight_asars.experiments.settings import NetSettings, write_settings
+from spotlight_asars import SessionInteractions, cli
+from spotlight_asars.cross_validation import time_based_split
+from spotlight_asars.evaluation import metrics, rank_targets
+from spotlight_asars.experiments.settings import NetSettings, Training, write_settings
+from spotlight_asars.experiments.training import rows_of
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
 from spotlight_asars.serialization import load_model
 
@@ -99,13 +102,29 @@ def test_validation_finds_the_epochs_and_then_all_is_fitted(log, small, tmp_path
     out = tmp_path / "model.h5"
     code, printed, _ = run(capsys, *arguments, "--epochs", "4", "--validation", "0.2", "--out", out)
     assert code == 0
-    found = re.search(r"validation, 72 targets of the latest sessions: MRR@20 (0\.\d+) \((0\.\d+)-(0\.\d+)\)", printed)
-    value, low, high = map(float, found.groups())
-    assert low <= value <= high
+    found = re.search(r"validation, 72 targets of the latest 0\.2 of the sessions: MRR@20 (0\.\d+), Recall@20", printed)
     epochs = len(load_model(out).epoch_records)
+    values = validation_mrr(log)
+    assert epochs == int(np.argmax(values)) + 1 and found[1] == f"{max(values):.4f}"
     again = tmp_path / "again.h5"
     assert run(capsys, *arguments, "--epochs", epochs, "--out", again)[0] == 0
     assert same_weights(out, again)  # the number of epochs is all that the validation has left
+
+
+def validation_mrr(log):
+    """MRR@20 after each of up to four epochs on all but the latest fifth of the sessions, by hand."""
+    whole = SessionInteractions.from_log(pd.read_csv(log).rename(columns={"time": "timestamp"}))
+    fitting, validation = rows_of(time_based_split(whole, 0.2), 200)
+    values = []
+    model = SMALL.new_system(fitting, Training(epochs=4))
+    model.fit(fitting, callbacks=[lambda *_: values.append(metrics(rank_targets(model, validation), (20,))["mrr@20"])])
+    return values
+
+
+def test_a_system_that_counts_is_validated_once(log, tmp_path, capsys):
+    arguments = ["--train", log, *COLUMNS, "--model", "vsknn", "--validation", "0.2", "--out", tmp_path / "model.h5"]
+    code, printed, err = run(capsys, "train", *arguments)
+    assert code == 0 and "validation, 72 targets" in printed and "fitting on all sessions" in err
 
 
 def test_killed_and_begun_again_it_comes_to_the_same_weights(log, small, tmp_path, capsys):
@@ -168,6 +187,18 @@ def test_another_log_under_the_same_checkpoint_is_told(log, small, tmp_path, cap
     frame[:-4].to_csv(tmp_path / "shorter.csv", index=False)
     code, _, err = run(capsys, *arguments, "--train", tmp_path / "shorter.csv")
     assert code == 2 and "on other rows" in err and "begin anew" in err and err.count("\n") == 1
+
+
+def test_figures_that_went_astray_are_told(log, small, tmp_path, capsys, monkeypatch):
+    arguments = ["train", "--train", log, *COLUMNS, *small, "--epochs", "3", "--validation", "0.2", "--quiet"]
+    arguments += ["--out", tmp_path / "model.h5", "--checkpoint", tmp_path / "fit.h5"]
+    monkeypatch.setattr("spotlight_asars.cli_train.save_model", lambda *parts: signal.raise_signal(signal.SIGINT))
+    assert run(capsys, *arguments)[0] == 130
+    figures = tmp_path / "fit.h5.validation.json"
+    for content, named in (("[]", "lacks figures"), ("{", "cannot be read")):
+        figures.write_text(content)
+        code, _, err = run(capsys, *arguments)
+        assert code == 2 and str(figures) in err and named in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """One system trained for use: the number of its epochs found on the latest sessions, then fitted on all of them."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,11 +9,14 @@ from time import perf_counter
 import numpy as np
 
 from spotlight_asars.cross_validation import time_based_split
-from spotlight_asars.evaluation import Ranks, System, rank_targets
+from spotlight_asars.errors import InputError
+from spotlight_asars.evaluation import System, metrics, rank_targets
 from spotlight_asars.experiments.settings import Settings, Training
-from spotlight_asars.experiments.training import rows_of
+from spotlight_asars.experiments.training import PATIENCE, rows_of
+from spotlight_asars.files import write_whole
 from spotlight_asars.interactions import SessionSequences, to_session_sequences
 from spotlight_asars.sequence.checkpoints import Checkpoint
+from spotlight_asars.sequence.fitting import EpochRecord
 from spotlight_asars.sessions import SessionInteractions
 
 
@@ -44,13 +48,25 @@ class Plan:
     verbose: bool = False
 
     @property
-    def checkpoints(self) -> list[Checkpoint]:
-        """That of the fit that is kept, and before it that of the validation, if there are any."""
+    def search_checkpoint(self) -> Checkpoint | None:
+        """Where the fit before the one that is kept has its checkpoint."""
+        return None if self.checkpoint is None else replace(self.checkpoint, path=self._beside("validation"))
+
+    @property
+    def figures_file(self) -> Path | None:
+        """What each epoch of that fit was worth, which its checkpoint does not hold."""
+        return None if self.checkpoint is None else self._beside("validation.json")
+
+    @property
+    def files(self) -> list[Path]:
+        """All that may be there of a training that was stopped, in the order of its steps."""
         if self.checkpoint is None:
             return []
+        return [self.figures_file, Path(self.search_checkpoint.path), Path(self.checkpoint.path)]
+
+    def _beside(self, ending: str) -> Path:
         path = Path(self.checkpoint.path)
-        search = replace(self.checkpoint, path=path.with_name(f"{path.name}.validation"))
-        return [self.checkpoint] if self.validation is None else [search, self.checkpoint]
+        return path.with_name(f"{path.name}.{ending}")
 
 
 @dataclass(frozen=True)
@@ -69,7 +85,8 @@ class Trained:
         Of the fit that is kept; of an earlier, killed process too.
     events : int
         That went through the system in this time.
-    validation : Ranks or None
+    validation : dict or None
+        'mrr@20', 'recall@20' and 'targets', of the fit before it, at its best epoch.
     """
 
     system: System
@@ -77,7 +94,7 @@ class Trained:
     loss: float | None
     seconds: float
     events: int
-    validation: Ranks | None = None
+    validation: dict[str, float] | None = None
 
 
 def train_one(log: SessionInteractions, plan: Plan, report: Callable[[str], None] = lambda line: None) -> Trained:
@@ -85,7 +102,7 @@ def train_one(log: SessionInteractions, plan: Plan, report: Callable[[str], None
     Train one system on all of a log.
 
     With a validation it is first fitted on the earlier sessions. A system that is trained by epochs is then fitted
-    anew for as many epochs as had the smallest loss on the later ones.
+    anew for as many epochs as had the best MRR@20 on the later ones, as ``compare`` does it.
 
     Parameters
     ----------
@@ -99,33 +116,70 @@ def train_one(log: SessionInteractions, plan: Plan, report: Callable[[str], None
     InputError
         If the log has nothing to learn from, a checkpoint is of something else, or the loss is no longer finite.
     """
-    training, checkpoints, ranks = plan.training, plan.checkpoints, None
+    validation, training = None, plan.training
     if plan.validation is not None:
         report(f"fitting on all but the latest {plan.validation:g} of the sessions, to validate on these")
-        fitting, validation = rows_of(time_based_split(log, plan.validation), plan.max_sequence_length)
-        found = _fit(plan, training, fitting, checkpoints[0] if checkpoints else None, validation)
-        ranks = rank_targets(found.system, validation)
-        if found.epochs is not None:
-            losses = [record.validation_loss for record in found.system.epoch_records]
-            training = replace(training, epochs=int(np.argmin(losses)) + 1)
+        validation, training = _validate(log, plan)
         report("fitting on all sessions")
     rows = to_session_sequences(log, plan.max_sequence_length)
-    return replace(_fit(plan, training, rows, checkpoints[-1] if checkpoints else None), validation=ranks)
-
-
-def _fit(
-    plan: Plan,
-    training: Training,
-    rows: SessionSequences,
-    checkpoint: Checkpoint | None,
-    validation: SessionSequences | None = None,
-) -> Trained:
     system = plan.settings.new_system(rows, training)
     if not plan.settings.trained_by_epochs:
         begin = perf_counter()
         system.fit(rows)
-        return Trained(system, None, None, perf_counter() - begin, len(rows.events))
-    system.fit(rows, verbose=plan.verbose, validation=validation, checkpoint=checkpoint)
+        return Trained(system, None, None, perf_counter() - begin, len(rows.events), validation)
+    system.fit(rows, verbose=plan.verbose, checkpoint=plan.checkpoint)
     records = system.epoch_records
     seconds, events = (sum(getattr(record, name) for record in records) for name in ("seconds", "events"))
-    return Trained(system, len(records), records[-1].loss, seconds, events)
+    return Trained(system, len(records), records[-1].loss, seconds, events, validation)
+
+
+def _validate(log: SessionInteractions, plan: Plan) -> tuple[dict[str, float], Training]:
+    """Figures of the system on the latest sessions, and the training with the best number of epochs."""
+    fitting, rows = rows_of(time_based_split(log, plan.validation), plan.max_sequence_length)
+    system = plan.settings.new_system(fitting, plan.training)
+    if not plan.settings.trained_by_epochs:
+        return _figures(system.fit(fitting), rows), plan.training
+    found = _Figures(plan.figures_file, rows)
+    system.fit(fitting, verbose=plan.verbose, callbacks=[found.measure], checkpoint=plan.search_checkpoint)
+    found.check_complete(len(system.epoch_records))
+    return found.epochs[found.best], replace(plan.training, epochs=found.best + 1)
+
+
+def _figures(system: System, rows: SessionSequences) -> dict[str, float]:
+    ranks = rank_targets(system, rows)
+    return {**metrics(ranks, (20,)), "targets": len(ranks)}
+
+
+class _Figures:
+    """Figures of each epoch, kept in a file where there is one, so that a stopped training has those it began with."""
+
+    def __init__(self, path: Path | None, rows: SessionSequences) -> None:
+        self._path, self._rows = path, rows
+        self.epochs: list[dict[str, float]] = []
+        if path is not None and path.exists():
+            try:
+                self.epochs = json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError) as error:
+                raise InputError(f"{path}: cannot be read ({error}): remove it and the checkpoint beside it") from error
+
+    @property
+    def best(self) -> int:
+        """The epoch with the best MRR@20."""
+        return int(np.argmax([figures["mrr@20"] for figures in self.epochs]))
+
+    def measure(self, model: System, record: EpochRecord) -> bool:
+        """Measure an epoch; whether it is time to stop."""
+        self.check_complete(record.epoch)
+        # What stands there of this epoch and later ones was written just before a stop, or is of another training.
+        self.epochs = [*self.epochs[: record.epoch], _figures(model, self._rows)]
+        if self._path is not None:
+            write_whole(self._path, json.dumps(self.epochs) + "\n")
+        return len(self.epochs) - 1 - self.best >= PATIENCE
+
+    def check_complete(self, epochs: int) -> None:
+        """Refuse to go on from a checkpoint without the figures of its epochs."""
+        if len(self.epochs) < epochs:
+            raise InputError(
+                f"{self._path}: it lacks figures of the epochs that the checkpoint beside it has: remove that too, to "
+                "begin anew"
+            )
