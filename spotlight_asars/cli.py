@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 
 from spotlight_asars import cli_compare, cli_evaluate, cli_explain, cli_recommend, cli_train, cli_tune
@@ -23,13 +24,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(_with_columns_joined(sys.argv[1:] if arguments is None else arguments))
     try:
-        return options.run(options)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            return options.run(options)
     except InputError as error:
         print(f"spotlight-asars: {error}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print("spotlight-asars: interrupted, nothing was written", file=sys.stderr)
         return INTERRUPTED
+
+
+def _show_warning(message: Warning, *where: object) -> None:
+    """A warning as a line, without the place in the code."""
+    print(f"spotlight-asars: {message}", file=sys.stderr)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,7 +1,8 @@
 """A progress bar where tqdm is installed, plain lines where it is not."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
+from time import perf_counter
 
 try:
     from tqdm import tqdm
@@ -22,12 +23,13 @@ class progress:
         What the steps are, such as 'epochs'.
     """
 
-    def __init__(self, steps: Iterable, shown: bool, what: str) -> None:
+    def __init__(self, steps: Collection, shown: bool, what: str) -> None:
         self._steps = steps
         self._what = what
         self._bar = tqdm(steps, desc=what, file=sys.stderr, leave=False) if shown and tqdm is not None else None
         self._plain = shown and tqdm is None
         self._done = 0
+        self._begin = perf_counter()
 
     def __iter__(self) -> Iterator:
         for step in self._steps if self._bar is None else self._bar:
@@ -41,7 +43,10 @@ class progress:
             self._bar.set_postfix(shown)
         elif self._plain:
             figures = ", ".join(f"{name} {value}" for name, value in shown.items())
-            print(f"{self._what} {self._done}: {figures}", file=sys.stderr)
+            each = (perf_counter() - self._begin) / self._done
+            left = each * (len(self._steps) - self._done)
+            times = f"{each:.1f} s each, {left:.0f} s left"
+            print(f"{self._what} {self._done} of {len(self._steps)}: {figures}; {times}", file=sys.stderr)
 
     def close(self) -> None:
         """Take the bar away."""

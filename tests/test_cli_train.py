@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ import pytest
 
 from spotlight_asars import SessionInteractions, cli
 from spotlight_asars.cross_validation import time_based_split
+from spotlight_asars.errors import InputError
 from spotlight_asars.evaluation import metrics, rank_targets
 from spotlight_asars.experiments.settings import NetSettings, Training, write_settings
 from spotlight_asars.experiments.training import rows_of
@@ -199,6 +201,18 @@ def test_figures_that_went_astray_are_told(log, small, tmp_path, capsys, monkeyp
         figures.write_text(content)
         code, _, err = run(capsys, *arguments)
         assert code == 2 and str(figures) in err and named in err and err.count("\n") == 1
+
+
+def test_a_checkpoint_that_cannot_be_written_costs_one_line(log, small, tmp_path, capsys, monkeypatch):
+    def full(*_):
+        raise InputError("fit.h5: cannot be written (No space left on device)")
+
+    monkeypatch.setattr("spotlight_asars.sequence.checkpoints.write_sealed", full)
+    arguments = ["train", "--train", log, *COLUMNS, *small, "--epochs", "2", "--quiet", "--out", tmp_path / "model.h5"]
+    with warnings.catch_warnings(action="default"):
+        code, _, err = run(capsys, *arguments, "--checkpoint", tmp_path / "fit.h5")
+    assert code == 0 and err.count("\n") == 1 and err.startswith("spotlight-asars: fitting goes on")
+    assert "No space left" in err and (tmp_path / "model.h5").exists()
 
 
 @pytest.mark.parametrize(

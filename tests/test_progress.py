@@ -60,16 +60,19 @@ def test_a_bar_shows_steps_and_figures(with_bar, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_without_tqdm_there_is_a_line_a_step_on_standard_error(without_bar, capsys):
+def test_without_tqdm_there_is_a_line_a_step_on_standard_error(without_bar, capsys, monkeypatch):
+    moments = iter([100.0, 103.0, 108.0])
+    monkeypatch.setattr(module, "perf_counter", lambda: next(moments))
     assert run(shown=True) == [0, 1]
-    assert capsys.readouterr() == ("", "epochs 1: loss 0.5000\nepochs 2: loss 0.2500\n")
+    lines = ["epochs 1 of 2: loss 0.5000; 3.0 s each, 3 s left", "epochs 2 of 2: loss 0.2500; 4.0 s each, 0 s left"]
+    assert capsys.readouterr() == ("", "".join(f"{line}\n" for line in lines))
 
 
 def test_figures_stand_in_the_order_given(without_bar, capsys):
     bar = progress([7], True, "files")
     for _ in bar:
         bar.describe(validation_loss=1.0, loss=2.0)
-    assert capsys.readouterr().err == "files 1: validation_loss 1.0000, loss 2.0000\n"
+    assert capsys.readouterr().err.startswith("files 1 of 1: validation_loss 1.0000, loss 2.0000; ")
 
 
 @pytest.mark.parametrize("present", ["with_bar", "without_bar"])
