@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from spotlight_asars.datasets import FORMATS, SupportFilters
+from spotlight_asars.datasets import FORMATS, SupportFilters, presets
 from spotlight_asars.errors import InputError
 from spotlight_asars.experiments.logs import LogChoice
 from spotlight_asars.experiments.settings import Settings
@@ -42,7 +42,7 @@ def log_choice(options: argparse.Namespace) -> LogChoice:
     """The log that the options of `add_log_options` name; an InputError where they contradict one another."""
     read_options = {
         name: value
-        for name in ("columns", "timestamp_unit", "separator")
+        for name in ("columns", "timestamp_unit", "separator", "behaviours")
         if (value := getattr(options, name)) is not None
     }
     if options.log_format in FORMATS:
@@ -84,10 +84,12 @@ def add_log_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--columns", metavar="USER,ITEM,TIME[,SESSION]", help="columns of a csv; - for no USER")
     group.add_argument("--separator", metavar="CHAR", help="separator of a csv, else by the file's ending")
     group.add_argument("--timestamp-unit", choices=list(UNITS_PER_SECOND), help="unit of the times of a csv")
+    group.add_argument("--behaviours", metavar="PV,BUY,CART,FAV", help="which of tianchi's are events, else all")
     group.add_argument("--session-gap", type=positive, default=SESSION_GAP, metavar="SECONDS",
                        help="pause that ends a session where the log has none (%(default)g)")  # fmt: skip
     group.add_argument("--filters", type=filters, metavar="ITEM,SESSION,USER",
-                       help="fewest events an item, events a session, sessions a user, for --data")  # fmt: skip
+                       help="fewest events an item, events a session, sessions a user, for --data; or a name: "
+                            f"{', '.join(presets.NAMED)}")  # fmt: skip
     group.add_argument("--test-share", type=share, metavar="SHARE",
                        help=f"test share of the sessions, for --data ({LogChoice.test_share:g})")  # fmt: skip
 
@@ -159,8 +161,11 @@ def share(text: str) -> float:
 
 
 def filters(text: str) -> SupportFilters:
-    """Three numbers, split by commas."""
+    """Three numbers, split by commas, or the name of a preset."""
+    if text in presets.NAMED:
+        return presets.NAMED[text]
     parts = text.split(",")
     if len(parts) != 3:
-        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers ITEM,SESSION,USER")
+        names = ", ".join(presets.NAMED)
+        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers ITEM,SESSION,USER, nor one of {names}")
     return SupportFilters(*(count(part) for part in parts))

@@ -1,12 +1,12 @@
 """From the user's choice of a log to a training and a test part, and what there is to say of them."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from spotlight_asars.cross_validation import TimeSplit, align_test, filter_support, time_based_split
-from spotlight_asars.datasets import FORMATS, SupportFilters, presets
+from spotlight_asars.datasets import FORMATS, LogCounts, SupportFilters, presets
 from spotlight_asars.datasets.synthetic import SyntheticLog, generate_sessions
 from spotlight_asars.errors import InputError
 from spotlight_asars.sessions import SESSION_GAP, SessionInteractions
@@ -131,15 +131,7 @@ def read_log(path: Path, choice: LogChoice) -> SessionInteractions:
 def _describe(split: TimeSplit) -> dict:
     """Counts as in the paper's Table 1, for both parts together and each."""
     parts = {"train": split.train, "test": split.test}
-    counts = {
-        name: {
-            "events": len(part),
-            "users": len(np.unique(part.user_ids[part.user_ids > 0])),
-            "items": len(np.unique(part.item_ids)),
-            "sessions": part.num_sessions,
-        }
-        for name, part in parts.items()
-    }
+    counts = {name: asdict(LogCounts.of(part)) for name, part in parts.items()}
     both = {key: counts["train"][key] + counts["test"][key] for key in ("events", "sessions")}
     # The test part holds no user and no item that the training part lacks.
     same = {key: counts["train"][key] for key in ("users", "items")}
