@@ -4,12 +4,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from spotlight_asars import cli_compare, cli_tune
+from spotlight_asars import cli_compare, cli_prepare, cli_tune
 from spotlight_asars.cli_options import INTERRUPTED
 from spotlight_asars.errors import InputError
 
 BAD_INPUT = 2
-COMMANDS = (cli_compare, cli_tune)
+COMMANDS = (cli_compare, cli_prepare, cli_tune)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -78,6 +79,29 @@ def written_beside(path: str | Path) -> Iterator[Path]:
         raise InputError(f"{path}: cannot be written ({reason}): choose another place") from error
 
 
+@contextmanager
+def folder_beside(path: str | Path) -> Iterator[Path]:
+    """
+    A folder beside a file for what the work on it needs for a while; it goes when the work is done.
+
+    Raises
+    ------
+    InputError
+        If it cannot be made.
+    """
+    path = Path(path)
+    folder = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        folder.mkdir()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"{path}: cannot be written ({reason}): choose another place") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def write_whole(path: str | Path, content: str | bytes) -> None:
     """
     Write a file as :func:`written_beside` does. Text is written as UTF-8.
@@ -92,9 +116,12 @@ def write_whole(path: str | Path, content: str | bytes) -> None:
 
 
 def remove_leftovers(path: str | Path) -> None:
-    """Remove what a process that was killed inside :func:`written_beside` has left beside a file."""
+    """Remove what a process that was killed inside :func:`written_beside` or :func:`folder_beside` has left."""
     path = Path(path)
     with suppress(OSError):
         for beside in path.parent.iterdir():
             if re.fullmatch(rf"\.{re.escape(path.name)}\.[0-9a-f]{{32}}", beside.name):
-                beside.unlink(missing_ok=True)
+                if beside.is_dir():
+                    shutil.rmtree(beside, ignore_errors=True)
+                else:
+                    beside.unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from spotlight_asars.rows import (
     TIME_ORIGIN,
     UNKNOWN_TIME,
     USER,
+    check_windows,
     flat_positions,
     row_windows,
     whole_seconds,
@@ -176,6 +177,11 @@ class SessionSequences(SequenceInteractions):
         return np.diff(before[self.offsets])
 
     @property
+    def target_counts(self) -> np.ndarray:
+        """How often each item is to be predicted, shape (num_items,)."""
+        return np.bincount(self.events[self.events[:, TARGET] != 0, ITEM], minlength=self.num_items)
+
+    @property
     def num_targets(self) -> int:
         """How many events are to be predicted."""
         return int(self.events[:, TARGET].sum())
@@ -227,19 +233,26 @@ class SessionSequences(SequenceInteractions):
         width = longest if width is None else width
         if width < longest:
             raise InputError(f"a row has {longest} events and width is {width}: give at least {longest}")
-        event, row, position = flat_positions(self.offsets[rows], lengths)
+        _, row, position = flat_positions(self.offsets[rows], lengths)
         column = position + (width - lengths)[row]
         padded = np.zeros((len(rows), width, NUM_CHANNELS), dtype=np.int64)
-        padded[row, column, :USER] = self.events[event]
+        padded[row, column, :USER] = self.events_of(rows)
         padded[row, column, USER] = self.user_ids[rows][row]
         return padded
+
+    def events_of(self, rows: np.ndarray) -> np.ndarray:
+        """Events of some rows, one row after the other: int32, (events, channel)."""
+        return self.events[flat_positions(self.offsets[rows], self.lengths[rows])[0]]
+
+    def session_ids_of(self, rows: np.ndarray) -> np.ndarray:
+        """Which sessions the events of some rows belong to, shape (events,)."""
+        return self.session_ids[flat_positions(self.offsets[rows], self.lengths[rows])[0]]
 
     def rows(self, chosen: np.ndarray) -> "SessionSequences":
         """Only the chosen rows (bool or indices), in that order."""
         chosen = np.arange(len(self))[chosen]
-        lengths = self.lengths[chosen]
-        event, _, _ = flat_positions(self.offsets[chosen], lengths)
-        return self.with_events(self.events[event], self.session_ids[event], lengths, self.user_ids[chosen])
+        events, session_ids = self.events_of(chosen), self.session_ids_of(chosen)
+        return self.with_events(events, session_ids, self.lengths[chosen], self.user_ids[chosen])
 
     def with_events(
         self,
@@ -300,11 +313,7 @@ def to_session_sequences(
     SessionSequences
         Rows by user, the latest part of a long history first.
     """
-    if max_sequence_length < 2:
-        raise InputError(f"max_sequence_length is {max_sequence_length}: give at least 2")
-    step_size = max(max_sequence_length // 2, 1) if step_size is None else step_size
-    if not 1 <= step_size <= max_sequence_length:
-        raise InputError(f"step_size is {step_size}: give 1 to max_sequence_length, {max_sequence_length}")
+    max_sequence_length, step_size = check_windows(max_sequence_length, step_size)
     interactions = as_session_interactions(interactions, session_gap, timestamp_unit)
     if history is not None:
         history = as_session_interactions(history, session_gap, timestamp_unit)

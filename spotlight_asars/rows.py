@@ -54,6 +54,16 @@ def with_history(
     return users[order], *joined
 
 
+def check_windows(max_sequence_length: int, step_size: int | None) -> tuple[int, int]:
+    """Both as numbers; an InputError where they are none that rows can be made with."""
+    if max_sequence_length < 2:
+        raise InputError(f"max_sequence_length is {max_sequence_length}: give at least 2")
+    step_size = max(max_sequence_length // 2, 1) if step_size is None else step_size
+    if not 1 <= step_size <= max_sequence_length:
+        raise InputError(f"step_size is {step_size}: give 1 to max_sequence_length, {max_sequence_length}")
+    return max_sequence_length, step_size
+
+
 def row_windows(
     users: np.ndarray, sessions: np.ndarray, max_sequence_length: int, step_size: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -62,7 +72,14 @@ def row_windows(
         raise InputError("no events are left: loosen the filters, or keep the last events")
     starts = changes(users) | ((users == ANONYMOUS_USER) & session_starts(sessions))
     group_begin = np.flatnonzero(starts)  # (groups,)
-    length = np.diff(np.append(group_begin, len(users)))
+    return windows_of_groups(np.append(group_begin, len(users)), max_sequence_length, step_size)
+
+
+def windows_of_groups(
+    group_offsets: np.ndarray, max_sequence_length: int, step_size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As :func:`row_windows`, for groups of events that have no row in common: events from one offset to the next."""
+    group_begin, length = group_offsets[:-1], np.diff(group_offsets)
     more = np.maximum(length - max_sequence_length, 0)
     numrow_windows = 1 + -(-more // step_size)
     group = np.repeat(np.arange(len(length)), numrow_windows)  # (rows,)

@@ -300,6 +300,26 @@ class SessionInteractions(Interactions):
             user_vocabulary=user_vocabulary,
         )
 
+    @classmethod
+    def of_ordered(
+        cls,
+        user_ids: np.ndarray,
+        item_ids: np.ndarray,
+        timestamps: np.ndarray,
+        session_ids: np.ndarray,
+        session_gap: float,
+        item_vocabulary: Vocabulary,
+        user_vocabulary: Vocabulary | None,
+    ) -> "SessionInteractions":
+        """Events that were cut and ordered before, such as a prepared log holds; nothing is checked or sorted anew."""
+        made = cls.__new__(cls)
+        made.user_ids, made.item_ids, made.timestamps, made.session_ids = user_ids, item_ids, timestamps, session_ids
+        made.ratings = made.weights = None
+        made.session_gap, made.item_vocabulary, made.user_vocabulary = session_gap, item_vocabulary, user_vocabulary
+        made.num_items = len(item_vocabulary) + 1
+        made.num_users = 1 if user_vocabulary is None else len(user_vocabulary) + 1
+        return made
+
     def select(self, events: np.ndarray) -> "SessionInteractions":
         """The chosen events (bool or indices, shape (events,)) with numbers, sessions and vocabularies kept."""
         chosen = SessionInteractions.__new__(SessionInteractions)

@@ -7,6 +7,7 @@ import numpy as np
 
 from spotlight_asars.cross_validation import TimeSplit, align_test, filter_support, time_based_split
 from spotlight_asars.datasets import FORMATS, LogCounts, SupportFilters, presets
+from spotlight_asars.datasets.prepared import LogOnDisk, shard_files
 from spotlight_asars.datasets.synthetic import SyntheticLog, generate_sessions
 from spotlight_asars.errors import InputError
 from spotlight_asars.sessions import SESSION_GAP, SessionInteractions
@@ -26,7 +27,7 @@ class LogChoice:
         One log to be filtered and split by time, or two parts taken as split. With none of them the simulator
         makes a log.
     log_format : str or None
-        Name of a reader in ``FORMATS``; needed for a file.
+        Name of a reader in ``FORMATS``; needed for a file that is no prepared log.
     read_options : dict
         Further keywords of the reader.
     filters : SupportFilters or None
@@ -91,7 +92,8 @@ def prepare_log(choice: LogChoice) -> PreparedLog:
             synthetic = generate_sessions(**SIMULATED, random_state=choice.seed)
             whole = SessionInteractions.from_log(synthetic.log, session_gap=choice.session_gap)
         else:
-            name, preset = choice.data.name, _format(choice).filters
+            is_prepared = bool(shard_files(choice.data))
+            name, preset = choice.data.name, presets.PAPER if is_prepared else _format(choice).filters
             whole = read_log(choice.data, choice)
         events_read, filters = len(whole), choice.filters or preset
         whole = filter_support(whole, filters.item_support, filters.session_length, filters.user_sessions)
@@ -121,6 +123,8 @@ def read_log(path: Path, choice: LogChoice) -> SessionInteractions:
     InputError
         If the choice or the file is wrong.
     """
+    if shard_files(path):
+        return LogOnDisk(path).interactions()
     log = _format(choice).read(path, **(choice.read_options or {}))
     try:
         return SessionInteractions.from_log(log, session_gap=choice.session_gap)
