@@ -88,8 +88,8 @@ class ScottBinning:
         """As :meth:`fit`, from values in several arrays, of which only one need be in memory."""
         number, mean, variance, low, high = 0, 0.0, 0.0, np.inf, -np.inf
         for values in blocks:
-            values = self._on_scale(values)
-            values = values[~np.isnan(values)]
+            values = np.asarray(values, dtype=np.float64)
+            values = self._on_scale(values[~np.isnan(values)])
             if len(values):
                 number += len(values)
                 share, apart = len(values) / number, values.mean() - mean
@@ -117,14 +117,15 @@ class ScottBinning:
         -------
         int32 array of the same shape, between 1 (unknown) and ``num_bins - 1``.
         """
-        values = self._on_scale(values)
-        unknown = np.isnan(values)
-        offset = np.where(unknown, 0.0, values - self.low)
+        values = np.asarray(values, dtype=np.float64)
+        known = ~np.isnan(values)
+        bins = np.full(values.shape, UNKNOWN_BIN, dtype=np.int32)
+        offset = self._on_scale(values[known]) - self.low
         if self.width > 0.0:
-            offset = np.clip(np.floor(offset / self.width), 0, self.num_known_bins - 1)
+            bins[known] = FIRST_BIN + np.clip(np.floor(offset / self.width), 0, self.num_known_bins - 1)
         else:
-            offset = np.zeros_like(offset)
-        return np.where(unknown, UNKNOWN_BIN, FIRST_BIN + offset).astype(np.int32)
+            bins[known] = FIRST_BIN
+        return bins
 
     def state(self) -> SystemState:
         """The binning as data, see ``SystemState``."""
@@ -140,9 +141,9 @@ class ScottBinning:
         return binning
 
     def _on_scale(self, values: np.ndarray) -> np.ndarray:
-        values = np.asarray(values, dtype=np.float64)
-        if values.size and (values[~np.isnan(values)] < 0).any():
+        """Known values, (n,), as they are binned."""
+        if values.size and values.min() < 0:
             raise InputError("a time to be binned is negative: sort the events by time first")
-        if np.isinf(values).any():
+        if values.size and values.max() == np.inf:
             raise InputError("a time to be binned is infinite: give NaN where it is unknown")
         return np.log1p(values) if self.scale == "log" else values

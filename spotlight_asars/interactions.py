@@ -19,6 +19,7 @@ from spotlight_asars.rows import (
     UNKNOWN_TIME,
     USER,
     check_windows,
+    event_channels,
     flat_positions,
     row_windows,
     whole_seconds,
@@ -29,9 +30,6 @@ from spotlight_asars.sessions import (
     SESSION_GAP,
     SessionInteractions,
     as_session_interactions,
-    dwell_times,
-    session_gap_times,
-    session_starts,
 )
 from spotlight_asars.vocabulary import Vocabulary
 
@@ -323,15 +321,9 @@ def to_session_sequences(
     gap_binning = _fitted(gap_binning or ScottBinning(scale="log"), fitted_on.session_gap_times)
 
     users, items, times, sessions, is_context = with_history(interactions, history)
-    starts = session_starts(sessions)
-    events = np.empty((len(users), USER), dtype=np.int32)  # (events, channel)
-    events[:, ITEM] = items
-    events[:, DWELL] = binning.transform(dwell_times(times, sessions))
-    events[:, SESSION_START] = starts
-    gaps = gap_binning.transform(session_gap_times(times, sessions, users))
-    events[:, SESSION_GAP_BIN] = np.where(starts, gaps, PADDING_BIN)
-    events[:, TARGET] = ~starts & ~is_context
-    events[:, TIME] = whole_seconds(times)
+    events = event_channels(users, items, times, sessions, binning, gap_binning)
+    if history is not None:
+        events[is_context, TARGET] = 0
     if drop_last_event:
         kept = np.append(sessions[1:] == sessions[:-1], False)
         users, events, sessions = users[kept], events[kept], sessions[kept]
@@ -341,13 +333,15 @@ def to_session_sequences(
         targets_before = np.concatenate([[0], np.cumsum(events[:, TARGET])])
         wanted = targets_before[stop] > targets_before[target_begin]
         begin, target_begin, stop = begin[wanted], target_begin[wanted], stop[wanted]
-    event, row, _ = flat_positions(begin, stop - begin)
-    flat = events[event]
-    flat[:, TARGET] &= event >= target_begin[row]
+    as_they_lie = len(begin) and begin[0] == 0 and stop[-1] == len(events) and (begin[1:] == stop[:-1]).all()
+    if not as_they_lie:
+        event, row, _ = flat_positions(begin, stop - begin)
+        events, sessions = events[event], sessions[event]
+        events[:, TARGET] &= event >= target_begin[row]
     return SessionSequences.from_flat(
         np.concatenate([[0], np.cumsum(stop - begin)]),
-        flat,
-        sessions[event],
+        events,
+        sessions,
         users[begin],
         max_sequence_length,
         like=interactions,

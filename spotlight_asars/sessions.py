@@ -8,6 +8,7 @@ import pandas as pd
 from spotlight_asars.errors import InputError
 from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
 from spotlight_asars.host import Interactions
+from spotlight_asars.ordering import order_by_number, order_by_number_and_time
 from spotlight_asars.vocabulary import Vocabulary, in_order_of_appearance
 
 ANONYMOUS_USER = 0
@@ -118,7 +119,7 @@ def _sessions_by_gap(user_ids: np.ndarray, timestamps: np.ndarray, session_gap: 
             "from 1 to keep user 0 as one of them",
             stacklevel=4,
         )
-    order = np.lexsort((timestamps, user_ids))
+    order = order_by_number_and_time(user_ids, timestamps)
     starts = changes(user_ids[order])
     starts[1:] |= np.diff(timestamps[order]) >= session_gap
     return order, np.cumsum(starts) - 1
@@ -135,9 +136,10 @@ def _sessions_by_id(
     codes, _ = pd.factorize(user_ids.astype(np.int64) * (codes.max(initial=0) + 1) + codes)
 
     # Places in the users' timelines stand for times here: events of equal time have the order of the log.
+    in_timelines = order_by_number_and_time(user_ids, timestamps)
     place = np.empty(len(codes), dtype=np.int64)
-    place[np.lexsort((timestamps, user_ids))] = np.arange(len(codes))
-    by_session = np.lexsort((place, codes))
+    place[in_timelines] = np.arange(len(codes))
+    by_session = in_timelines[order_by_number(codes[in_timelines], int(codes.max(initial=0)) + 1)]
     first = np.flatnonzero(changes(codes[by_session]))  # (sessions,)
     last = np.append(first[1:], len(codes)) - 1
     begin, end = place[by_session[first]], place[by_session[last]]
@@ -150,7 +152,7 @@ def _sessions_by_id(
     number[in_order] = np.cumsum(starts) - 1
 
     sessions = number[codes]  # (events,)
-    order = np.lexsort((timestamps, sessions))
+    order = in_timelines[order_by_number(sessions[in_timelines], len(in_order))]
     return order, sessions[order]
 
 

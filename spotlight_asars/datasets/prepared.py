@@ -14,27 +14,21 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from spotlight_asars.binning import PADDING_BIN, ScottBinning
+from spotlight_asars.binning import ScottBinning
 from spotlight_asars.datasets._table import in_one_type
 from spotlight_asars.datasets.counts import LogCounts
 from spotlight_asars.errors import InputError
 from spotlight_asars.interactions import SessionSequences
 from spotlight_asars.records import read_arrays, read_plain
 from spotlight_asars.rows import (
-    DWELL,
-    ITEM,
-    SESSION_GAP_BIN,
-    SESSION_START,
     TARGET,
-    TIME,
-    USER,
     check_windows,
+    event_channels,
     flat_positions,
-    whole_seconds,
     windows_of_groups,
 )
 from spotlight_asars.sealed import PREPARED_LOG, is_of_kind, open_sealed
-from spotlight_asars.sessions import ANONYMOUS_USER, SessionInteractions, changes, dwell_times, session_gap_times
+from spotlight_asars.sessions import ANONYMOUS_USER, SessionInteractions, changes
 from spotlight_asars.state import SystemState
 from spotlight_asars.vocabulary import Vocabulary, to_index
 
@@ -312,17 +306,12 @@ class RowsOnDisk(SessionSequences):
         items, times = log.events_at(event)
         session = log.sessions_of(event)
         users = log.session_users[session]
-        starts = log.session_offsets[session] == event
         # Rows are told apart as sessions and users are, so that no time runs from one row into the next.
-        session, owner = session + row * len(log.session_users), users + row * np.int64(self.num_users)
+        owner = users + row * np.int64(self.num_users)
         owner[users == ANONYMOUS_USER] = ANONYMOUS_USER
-        found = np.empty((len(event), USER), dtype=np.int32)  # (events, channel)
-        found[:, ITEM] = items
-        found[:, DWELL] = self.binning.transform(dwell_times(times, session))
-        found[:, SESSION_START] = starts
-        gaps = self.gap_binning.transform(session_gap_times(times, session, owner))
-        found[:, SESSION_GAP_BIN] = np.where(starts, gaps, PADDING_BIN)
-        found[:, TARGET] = ~starts & (event >= self._target_begin[rows][row])
-        found[:, TIME] = whole_seconds(times)
+        found = event_channels(
+            owner, items, times, session + row * len(log.session_users), self.binning, self.gap_binning
+        )
+        found[event < self._target_begin[rows][row], TARGET] = 0
         inside = (event >= self._begin[rows][row]) & (event < (self._begin + self.lengths)[rows][row])
         return found[inside]
