@@ -11,6 +11,7 @@ VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "spotlight_asars" / "__in
 PROGRESS = ["tqdm>=4.60"]
 PLOTS = ["matplotlib>=3.8"]
 TUNE = ["optuna>=4.0"]
+PARQUET = ["pyarrow>=16"]
 
 setup(
     name="spotlight-asars",
@@ -26,6 +27,7 @@ setup(
         "progress": PROGRESS,
         "plots": PLOTS,
         "tune": TUNE,
+        "parquet": PARQUET,
         "dev": [*PROGRESS, *PLOTS, *TUNE, "hypothesis>=6.90", "pytest>=8", "ruff>=0.6"],
     },
     entry_points={"console_scripts": ["spotlight-asars=spotlight_asars.cli:main"]},

@@ -1,5 +1,7 @@
 """Scott's bins for dwell times and session gaps (paper section 2.2, Eq. 8)."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from spotlight_asars.errors import InputError
@@ -80,17 +82,26 @@ class ScottBinning:
         -------
         The binning itself. Without any known value, all known values share one bin.
         """
-        values = self._on_scale(values)
-        values = values[~np.isnan(values)]
-        self.low, self.width, self.num_known_bins = 0.0, 0.0, 1
+        return self.fit_blocks([values])
+
+    def fit_blocks(self, blocks: Iterable[np.ndarray]) -> "ScottBinning":
+        """As :meth:`fit`, from values in several arrays, of which only one need be in memory."""
+        number, mean, variance, low, high = 0, 0.0, 0.0, np.inf, -np.inf
+        for values in blocks:
+            values = np.asarray(values, dtype=np.float64)
+            values = self._on_scale(values[~np.isnan(values)])
+            if len(values):
+                number += len(values)
+                share, apart = len(values) / number, values.mean() - mean
+                mean += share * apart
+                variance = (1.0 - share) * variance + share * values.var() + share * (1.0 - share) * apart**2
+                low, high = min(low, float(values.min())), max(high, float(values.max()))
+        self.low, self.width, self.num_known_bins = low if number else 0.0, 0.0, 1
         self.fitted = True
-        if len(values):
-            self.low = float(values.min())
-            span = float(values.max()) - self.low
-            if span > 0.0:  # of equal values, the rounded deviation need not be 0
-                self.width = float(values.std() * np.cbrt(24.0 * np.sqrt(np.pi) / len(values)))
+        if high > low:  # of equal values, the rounded deviation need not be 0
+            self.width = float(np.sqrt(variance) * np.cbrt(24.0 * np.sqrt(np.pi) / number))
         if self.width > 0.0:
-            self.num_known_bins = int(min(self.max_bins, np.floor(span / self.width) + 1))
+            self.num_known_bins = int(min(self.max_bins, np.floor((high - low) / self.width) + 1))
         return self
 
     def transform(self, values: np.ndarray) -> np.ndarray:
@@ -106,14 +117,15 @@ class ScottBinning:
         -------
         int32 array of the same shape, between 1 (unknown) and ``num_bins - 1``.
         """
-        values = self._on_scale(values)
-        unknown = np.isnan(values)
-        offset = np.where(unknown, 0.0, values - self.low)
+        values = np.asarray(values, dtype=np.float64)
+        known = ~np.isnan(values)
+        bins = np.full(values.shape, UNKNOWN_BIN, dtype=np.int32)
+        offset = self._on_scale(values[known]) - self.low
         if self.width > 0.0:
-            offset = np.clip(np.floor(offset / self.width), 0, self.num_known_bins - 1)
+            bins[known] = FIRST_BIN + np.clip(np.floor(offset / self.width), 0, self.num_known_bins - 1)
         else:
-            offset = np.zeros_like(offset)
-        return np.where(unknown, UNKNOWN_BIN, FIRST_BIN + offset).astype(np.int32)
+            bins[known] = FIRST_BIN
+        return bins
 
     def state(self) -> SystemState:
         """The binning as data, see ``SystemState``."""
@@ -129,9 +141,9 @@ class ScottBinning:
         return binning
 
     def _on_scale(self, values: np.ndarray) -> np.ndarray:
-        values = np.asarray(values, dtype=np.float64)
-        if values.size and (values[~np.isnan(values)] < 0).any():
+        """Known values, (n,), as they are binned."""
+        if values.size and values.min() < 0:
             raise InputError("a time to be binned is negative: sort the events by time first")
-        if np.isinf(values).any():
+        if values.size and values.max() == np.inf:
             raise InputError("a time to be binned is infinite: give NaN where it is unknown")
         return np.log1p(values) if self.scale == "log" else values

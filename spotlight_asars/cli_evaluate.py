@@ -4,6 +4,7 @@ import argparse
 import json
 import time
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 
 from spotlight_asars.cli_options import (
@@ -18,9 +19,10 @@ from spotlight_asars.cli_options import (
     silence,
 )
 from spotlight_asars.cross_validation import NumberedLog, number_like
+from spotlight_asars.datasets import LogCounts
 from spotlight_asars.errors import InputError
 from spotlight_asars.evaluation import CUTOFFS, Ranks, System, confidence_interval, metrics, rank_targets
-from spotlight_asars.experiments.logs import count, test_log
+from spotlight_asars.experiments.logs import test_log
 from spotlight_asars.experiments.systems import name_of_model
 from spotlight_asars.files import output_folder, write_whole
 from spotlight_asars.interactions import SessionSequences, to_session_sequences
@@ -83,7 +85,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
         report(f"ranking {rows.num_targets:,} targets among {model.num_items - 1:,} items")
         found = _measure(rank_targets(model, rows, verbose=not options.quiet), options.seed)
         about = {
-            "dataset": {"name": name, **count(test.events), "targets": rows.num_targets},
+            "dataset": {"name": name, **asdict(LogCounts.of(test.events)), "targets": rows.num_targets},
             "protocol": _protocol(options, model, test, history),
             "models": {name_of_model(model): found},
         }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from spotlight_asars.datasets import FORMATS, SupportFilters
+from spotlight_asars.datasets import FORMATS, SupportFilters, presets
 from spotlight_asars.errors import InputError
 from spotlight_asars.evaluation import System
 from spotlight_asars.experiments.logs import LogChoice
@@ -41,11 +41,11 @@ def known_settings(name: str, option: str = "--models") -> Settings:
         ) from None
 
 
-def log_choice(options: argparse.Namespace) -> LogChoice:
-    """The log that the options of `add_log_options` name; an InputError where they contradict one another."""
+def read_options_of(options: argparse.Namespace) -> dict:
+    """Keywords of the reader, from `add_format_options`; an InputError where they do not go with the format."""
     read_options = {
         name: value
-        for name in ("columns", "timestamp_unit", "separator")
+        for name in ("columns", "timestamp_unit", "separator", "behaviours")
         if (value := getattr(options, name)) is not None
     }
     if options.log_format in FORMATS:
@@ -55,6 +55,12 @@ def log_choice(options: argparse.Namespace) -> LogChoice:
                 raise InputError(f"{option} does not go with --format {options.log_format}, whose layout is fixed")
     if options.log_format == "csv" and "columns" not in read_options:
         raise InputError("--format csv needs --columns USER,ITEM,TIME[,SESSION] (- for USER where there is none)")
+    return read_options
+
+
+def log_choice(options: argparse.Namespace) -> LogChoice:
+    """The log that the options of `add_log_options` name; an InputError where they contradict one another."""
+    read_options = read_options_of(options)
     if options.data is not None and (options.train is not None or options.test is not None):
         raise InputError("--data goes without --train and --test: give one whole log, or its two parts")
     files = [path for path in (options.data, options.train, options.test) if path is not None]
@@ -79,20 +85,28 @@ def log_choice(options: argparse.Namespace) -> LogChoice:
 
 def add_log_options(group: argparse._ArgumentGroup) -> None:
     """Options that say which log to read, and how."""
-    group.add_argument("--data", type=Path, metavar="FILE", help="a whole log: filtered, then split by time")
+    group.add_argument("--data", type=Path, metavar="FILE",
+                       help="a whole log, or what prepare made of it: filtered, then split by time")  # fmt: skip
     group.add_argument("--train", type=Path, metavar="FILE", help="training part, with --test: taken as split")
     group.add_argument("--test", type=Path, metavar="FILE", help="test part")
     group.add_argument("--dataset", choices=["synthetic"], help="a log made here")
+    add_format_options(group)
+    group.add_argument("--filters", type=filters, metavar="ITEM,SESSION,USER",
+                       help="fewest events an item, events a session, sessions a user, for --data; or a name: "
+                            f"{', '.join(presets.NAMED)}")  # fmt: skip
+    group.add_argument("--test-share", type=share, metavar="SHARE",
+                       help=f"test share of the sessions, for --data ({LogChoice.test_share:g})")  # fmt: skip
+
+
+def add_format_options(group: argparse._ArgumentGroup) -> None:
+    """Options that say how a file of events is read."""
     group.add_argument("--format", dest="log_format", choices=sorted(FORMATS), help="format of the files")
     group.add_argument("--columns", metavar="USER,ITEM,TIME[,SESSION]", help="columns of a csv; - for no USER")
     group.add_argument("--separator", metavar="CHAR", help="separator of a csv, else by the file's ending")
     group.add_argument("--timestamp-unit", choices=list(UNITS_PER_SECOND), help="unit of the times of a csv")
+    group.add_argument("--behaviours", metavar="PV,BUY,CART,FAV", help="which of tianchi's are events, else all")
     group.add_argument("--session-gap", type=positive, default=SESSION_GAP, metavar="SECONDS",
                        help="pause that ends a session where the log has none (%(default)g)")  # fmt: skip
-    group.add_argument("--filters", type=filters, metavar="ITEM,SESSION,USER",
-                       help="fewest events an item, events a session, sessions a user, for --data")  # fmt: skip
-    group.add_argument("--test-share", type=share, metavar="SHARE",
-                       help=f"test share of the sessions, for --data ({LogChoice.test_share:g})")  # fmt: skip
 
 
 def add_training_options(group: argparse._ArgumentGroup, epochs: int) -> None:
@@ -182,8 +196,11 @@ def share(text: str) -> float:
 
 
 def filters(text: str) -> SupportFilters:
-    """Three numbers, split by commas."""
+    """Three numbers, split by commas, or the name of a preset."""
+    if text in presets.NAMED:
+        return presets.NAMED[text]
     parts = text.split(",")
     if len(parts) != 3:
-        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers ITEM,SESSION,USER")
+        names = ", ".join(presets.NAMED)
+        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers ITEM,SESSION,USER, nor one of {names}")
     return SupportFilters(*(count(part) for part in parts))

@@ -4,7 +4,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from spotlight_asars.cli_options import (
@@ -19,8 +19,9 @@ from spotlight_asars.cli_options import (
     share,
     silence,
 )
+from spotlight_asars.datasets import LogCounts
 from spotlight_asars.errors import InputError
-from spotlight_asars.experiments.logs import TrainingLog, count, training_log
+from spotlight_asars.experiments.logs import TrainingLog, training_log
 from spotlight_asars.experiments.one_system import Plan, Trained, train_one
 from spotlight_asars.experiments.settings import Settings, Training
 from spotlight_asars.experiments.systems import settings_at, system_names
@@ -150,7 +151,7 @@ def _train(log: TrainingLog, plan: Plan, report: Callable[[str], None]) -> Train
 
 
 def _about(log: TrainingLog, model: str) -> str:
-    counts = ", ".join(f"{number:,} {name}" for name, number in count(log.events).items())
+    counts = ", ".join(f"{number:,} {name}" for name, number in asdict(LogCounts.of(log.events)).items())
     return f"{model} on {log.name}: {counts}, of {log.events_read:,} events read ({log.how})"
 
 

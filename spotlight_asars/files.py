@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -53,9 +54,10 @@ def output_folder(path: str | Path) -> Iterator[Path]:
         raise
 
 
-def write_whole(path: str | Path, content: str | bytes) -> None:
+@contextmanager
+def written_beside(path: str | Path) -> Iterator[Path]:
     """
-    Write a file beside its place, then move it there: it is whole, or it is not there. Text is written as UTF-8.
+    A place beside a file to write it to; when all went well it is moved to its own: it is whole, or it is not there.
 
     Raises
     ------
@@ -66,9 +68,8 @@ def write_whole(path: str | Path, content: str | bytes) -> None:
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # tempfile's would be the owner's alone to read
     try:
         try:
-            with beside.open("xb") as file:
-                file.write(content.encode("utf-8") if isinstance(content, str) else content)
-                file.flush()
+            yield beside
+            with beside.open("rb+") as file:
                 os.fsync(file.fileno())
             os.replace(beside, path)
         finally:
@@ -78,10 +79,49 @@ def write_whole(path: str | Path, content: str | bytes) -> None:
         raise InputError(f"{path}: cannot be written ({reason}): choose another place") from error
 
 
+@contextmanager
+def folder_beside(path: str | Path) -> Iterator[Path]:
+    """
+    A folder beside a file for what the work on it needs for a while; it goes when the work is done.
+
+    Raises
+    ------
+    InputError
+        If it cannot be made.
+    """
+    path = Path(path)
+    folder = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        folder.mkdir()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"{path}: cannot be written ({reason}): choose another place") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_whole(path: str | Path, content: str | bytes) -> None:
+    """
+    Write a file as :func:`written_beside` does. Text is written as UTF-8.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written; what stood there before is still there.
+    """
+    with written_beside(path) as beside, beside.open("xb") as file:
+        file.write(content.encode("utf-8") if isinstance(content, str) else content)
+
+
 def remove_leftovers(path: str | Path) -> None:
-    """Remove what a process that was killed inside :func:`write_whole` has left beside a file."""
+    """Remove what a process that was killed inside :func:`written_beside` or :func:`folder_beside` has left."""
     path = Path(path)
     with suppress(OSError):
         for beside in path.parent.iterdir():
             if re.fullmatch(rf"\.{re.escape(path.name)}\.[0-9a-f]{{32}}", beside.name):
-                beside.unlink(missing_ok=True)
+                if beside.is_dir():
+                    shutil.rmtree(beside, ignore_errors=True)
+                else:
+                    beside.unlink(missing_ok=True)

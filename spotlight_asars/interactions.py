@@ -18,6 +18,8 @@ from spotlight_asars.rows import (
     TIME_ORIGIN,
     UNKNOWN_TIME,
     USER,
+    check_windows,
+    event_channels,
     flat_positions,
     row_windows,
     whole_seconds,
@@ -29,9 +31,6 @@ from spotlight_asars.sessions import (
     SESSION_GAP,
     SessionInteractions,
     as_session_interactions,
-    dwell_times,
-    session_gap_times,
-    session_starts,
 )
 from spotlight_asars.vocabulary import Vocabulary
 
@@ -177,6 +176,11 @@ class SessionSequences(SequenceInteractions):
         return np.diff(before[self.offsets])
 
     @property
+    def target_counts(self) -> np.ndarray:
+        """How often each item is to be predicted, shape (num_items,)."""
+        return np.bincount(self.events[self.events[:, TARGET] != 0, ITEM], minlength=self.num_items)
+
+    @property
     def num_targets(self) -> int:
         """How many events are to be predicted."""
         return int(self.events[:, TARGET].sum())
@@ -228,19 +232,26 @@ class SessionSequences(SequenceInteractions):
         width = longest if width is None else width
         if width < longest:
             raise InputError(f"a row has {longest} events and width is {width}: give at least {longest}")
-        event, row, position = flat_positions(self.offsets[rows], lengths)
+        _, row, position = flat_positions(self.offsets[rows], lengths)
         column = position + (width - lengths)[row]
         padded = np.zeros((len(rows), width, NUM_CHANNELS), dtype=np.int64)
-        padded[row, column, :USER] = self.events[event]
+        padded[row, column, :USER] = self.events_of(rows)
         padded[row, column, USER] = self.user_ids[rows][row]
         return padded
+
+    def events_of(self, rows: np.ndarray) -> np.ndarray:
+        """Events of some rows, one row after the other: int32, (events, channel)."""
+        return self.events[flat_positions(self.offsets[rows], self.lengths[rows])[0]]
+
+    def session_ids_of(self, rows: np.ndarray) -> np.ndarray:
+        """Which sessions the events of some rows belong to, shape (events,)."""
+        return self.session_ids[flat_positions(self.offsets[rows], self.lengths[rows])[0]]
 
     def rows(self, chosen: np.ndarray) -> "SessionSequences":
         """Only the chosen rows (bool or indices), in that order."""
         chosen = np.arange(len(self))[chosen]
-        lengths = self.lengths[chosen]
-        event, _, _ = flat_positions(self.offsets[chosen], lengths)
-        return self.with_events(self.events[event], self.session_ids[event], lengths, self.user_ids[chosen])
+        events, session_ids = self.events_of(chosen), self.session_ids_of(chosen)
+        return self.with_events(events, session_ids, self.lengths[chosen], self.user_ids[chosen])
 
     def with_events(
         self,
@@ -301,11 +312,7 @@ def to_session_sequences(
     SessionSequences
         Rows by user, the latest part of a long history first.
     """
-    if max_sequence_length < 2:
-        raise InputError(f"max_sequence_length is {max_sequence_length}: give at least 2")
-    step_size = max(max_sequence_length // 2, 1) if step_size is None else step_size
-    if not 1 <= step_size <= max_sequence_length:
-        raise InputError(f"step_size is {step_size}: give 1 to max_sequence_length, {max_sequence_length}")
+    max_sequence_length, step_size = check_windows(max_sequence_length, step_size)
     interactions = as_session_interactions(interactions, session_gap, timestamp_unit)
     if history is not None:
         history = as_session_interactions(history, session_gap, timestamp_unit)
@@ -315,15 +322,9 @@ def to_session_sequences(
     gap_binning = _fitted(gap_binning or ScottBinning(scale="log"), fitted_on.session_gap_times)
 
     users, items, times, sessions, is_context = with_history(interactions, history)
-    starts = session_starts(sessions)
-    events = np.empty((len(users), USER), dtype=np.int32)  # (events, channel)
-    events[:, ITEM] = items
-    events[:, DWELL] = binning.transform(dwell_times(times, sessions))
-    events[:, SESSION_START] = starts
-    gaps = gap_binning.transform(session_gap_times(times, sessions, users))
-    events[:, SESSION_GAP_BIN] = np.where(starts, gaps, PADDING_BIN)
-    events[:, TARGET] = ~starts & ~is_context
-    events[:, TIME] = whole_seconds(times)
+    events = event_channels(users, items, times, sessions, binning, gap_binning)
+    if history is not None:
+        events[is_context, TARGET] = 0
     if drop_last_event:
         kept = np.append(sessions[1:] == sessions[:-1], False)
         users, events, sessions = users[kept], events[kept], sessions[kept]
@@ -333,13 +334,15 @@ def to_session_sequences(
         targets_before = np.concatenate([[0], np.cumsum(events[:, TARGET])])
         wanted = targets_before[stop] > targets_before[target_begin]
         begin, target_begin, stop = begin[wanted], target_begin[wanted], stop[wanted]
-    event, row, _ = flat_positions(begin, stop - begin)
-    flat = events[event]
-    flat[:, TARGET] &= event >= target_begin[row]
+    as_they_lie = len(begin) and begin[0] == 0 and stop[-1] == len(events) and (begin[1:] == stop[:-1]).all()
+    if not as_they_lie:
+        event, row, _ = flat_positions(begin, stop - begin)
+        events, sessions = events[event], sessions[event]
+        events[:, TARGET] &= event >= target_begin[row]
     return SessionSequences.from_flat(
         np.concatenate([[0], np.cumsum(stop - begin)]),
-        flat,
-        sessions[event],
+        events,
+        sessions,
         users[begin],
         max_sequence_length,
         like=interactions,

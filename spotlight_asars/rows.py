@@ -2,12 +2,21 @@
 
 import numpy as np
 
+from spotlight_asars.binning import PADDING_BIN, ScottBinning
 from spotlight_asars.errors import InputError
-from spotlight_asars.sessions import ANONYMOUS_USER, SessionInteractions, changes, session_starts
+from spotlight_asars.sessions import (
+    ANONYMOUS_USER,
+    SessionInteractions,
+    changes,
+    dwell_times,
+    session_gap_times,
+    session_starts,
+)
 
 # The channels of an event as it travels through the host's `fit`: (batch, time, channel).
 ITEM, DWELL, TARGET, SESSION_START, SESSION_GAP_BIN, TIME, USER = range(7)
 NUM_CHANNELS = 7
+BLOCK_EVENTS = 1 << 14
 
 # TIME counts whole seconds from a Monday, 2001-01-01 00:00 UTC, so that it fits 32 bits from 1933 to 2069 and tells
 # the hour and the weekday by a remainder.
@@ -24,6 +33,46 @@ def whole_seconds(timestamps: np.ndarray) -> np.ndarray:
     seconds = np.floor(np.asarray(timestamps, dtype=np.float64)) - TIME_ORIGIN
     limit = 2**31 - 1
     return np.where(np.isnan(seconds), UNKNOWN_TIME, np.clip(seconds, -limit, limit)).astype(np.int32)
+
+
+def event_channels(
+    users: np.ndarray,
+    items: np.ndarray,
+    times: np.ndarray,
+    sessions: np.ndarray,
+    binning: ScottBinning,
+    gap_binning: ScottBinning,
+) -> np.ndarray:
+    """
+    All channels of events but USER; all but the first of a session are targets.
+
+    Parameters
+    ----------
+    users, items, times, sessions : arrays of shape (events,)
+        Ordered as by ``cut_sessions``.
+    binning, gap_binning : ScottBinning
+        Fitted.
+
+    Returns
+    -------
+    int32 array of shape (events, channel)
+    """
+    channels = np.empty((len(users), USER), dtype=np.int32)
+    for begin in range(0, len(users), BLOCK_EVENTS):  # what is worked on stays in the cache
+        end = min(begin + BLOCK_EVENTS, len(users))
+        # one more event at each end: dwell lasts until the next one, a gap began with the one before
+        near = slice(max(begin - 1, 0), min(end + 1, len(users)))
+        inside = slice(begin - near.start, end - near.start)
+        starts = session_starts(sessions[near])[inside]
+        gaps = session_gap_times(times[near], sessions[near], users[near])[inside]
+        block = channels[begin:end]
+        block[:, ITEM] = items[begin:end]
+        block[:, DWELL] = binning.transform(dwell_times(times[near], sessions[near])[inside])
+        block[:, TARGET] = ~starts
+        block[:, SESSION_START] = starts
+        block[:, SESSION_GAP_BIN] = np.where(starts, gap_binning.transform(gaps), PADDING_BIN)
+        block[:, TIME] = whole_seconds(times[begin:end])
+    return channels
 
 
 def with_history(
@@ -54,6 +103,16 @@ def with_history(
     return users[order], *joined
 
 
+def check_windows(max_sequence_length: int, step_size: int | None) -> tuple[int, int]:
+    """Both as numbers; an InputError where they are none that rows can be made with."""
+    if max_sequence_length < 2:
+        raise InputError(f"max_sequence_length is {max_sequence_length}: give at least 2")
+    step_size = max(max_sequence_length // 2, 1) if step_size is None else step_size
+    if not 1 <= step_size <= max_sequence_length:
+        raise InputError(f"step_size is {step_size}: give 1 to max_sequence_length, {max_sequence_length}")
+    return max_sequence_length, step_size
+
+
 def row_windows(
     users: np.ndarray, sessions: np.ndarray, max_sequence_length: int, step_size: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -62,7 +121,14 @@ def row_windows(
         raise InputError("no events are left: loosen the filters, or keep the last events")
     starts = changes(users) | ((users == ANONYMOUS_USER) & session_starts(sessions))
     group_begin = np.flatnonzero(starts)  # (groups,)
-    length = np.diff(np.append(group_begin, len(users)))
+    return windows_of_groups(np.append(group_begin, len(users)), max_sequence_length, step_size)
+
+
+def windows_of_groups(
+    group_offsets: np.ndarray, max_sequence_length: int, step_size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As :func:`row_windows`, for groups of events that have no row in common: events from one offset to the next."""
+    group_begin, length = group_offsets[:-1], np.diff(group_offsets)
     more = np.maximum(length - max_sequence_length, 0)
     numrow_windows = 1 + -(-more // step_size)
     group = np.repeat(np.arange(len(length)), numrow_windows)  # (rows,)

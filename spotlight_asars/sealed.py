@@ -19,7 +19,7 @@ from typing import BinaryIO
 import h5py
 
 from spotlight_asars.errors import InputError
-from spotlight_asars.files import write_whole
+from spotlight_asars.files import write_whole, written_beside
 
 SEAL_BYTES = 512  # the smallest user block
 LIBRARY_VERSIONS = ("v110", "v110")  # of HDF5, that the same model gives the same bytes and old ones can read them
@@ -62,7 +62,10 @@ CHECKPOINT = FileKind(
 LIVE_SESSIONS = FileKind(
     "live sessions", 1, "give a file that save_sessions wrote", "save the sessions again, or take another copy"
 )
-_KINDS = (MODEL_FILE, CHECKPOINT, LIVE_SESSIONS)
+PREPARED_LOG = FileKind(
+    "prepared log", 1, "give a file that prepare wrote", "prepare the log again, or take another copy"
+)
+_KINDS = (MODEL_FILE, CHECKPOINT, LIVE_SESSIONS, PREPARED_LOG)
 
 
 def write_sealed(path: str | Path, fill: Callable[[h5py.File], None], kind: FileKind = MODEL_FILE) -> None:
@@ -88,6 +91,30 @@ def write_sealed(path: str | Path, fill: Callable[[h5py.File], None], kind: File
     behind = content[SEAL_BYTES:]
     content[:SEAL_BYTES] = _seal(kind, len(behind), hashlib.sha256(behind).hexdigest())
     write_whole(path, content)
+
+
+def write_sealed_on_disk(path: str | Path, fill: Callable[[h5py.File], None], kind: FileKind) -> None:
+    """As :func:`write_sealed`, for files larger than memory: what `fill` writes goes to the disk at once."""
+    with written_beside(path) as beside:
+        # arrays begin at addresses that their numbers can be mapped from
+        layout = {"alignment_threshold": SEAL_BYTES, "alignment_interval": SEAL_BYTES}
+        with h5py.File(beside, "w", libver=LIBRARY_VERSIONS, userblock_size=SEAL_BYTES, **layout) as file:
+            fill(file)
+        with beside.open("rb+") as content:
+            size = content.seek(0, io.SEEK_END) - SEAL_BYTES
+            content.seek(SEAL_BYTES)
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+            content.seek(0)
+            content.write(_seal(kind, size, digest))
+
+
+def is_of_kind(path: str | Path, kind: FileKind) -> bool:
+    """Whether a file begins like one of a kind; False where there is none to be read."""
+    try:
+        with Path(path).open("rb") as content:
+            return content.read(len(kind.title)) == kind.title
+    except OSError:
+        return False
 
 
 def _seal(kind: FileKind, size: int, digest: str) -> bytes:

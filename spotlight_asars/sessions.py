@@ -8,6 +8,7 @@ import pandas as pd
 from spotlight_asars.errors import InputError
 from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
 from spotlight_asars.host import Interactions
+from spotlight_asars.ordering import order_by_number, order_by_number_and_time
 from spotlight_asars.vocabulary import Vocabulary, in_order_of_appearance
 
 ANONYMOUS_USER = 0
@@ -118,7 +119,7 @@ def _sessions_by_gap(user_ids: np.ndarray, timestamps: np.ndarray, session_gap: 
             "from 1 to keep user 0 as one of them",
             stacklevel=4,
         )
-    order = np.lexsort((timestamps, user_ids))
+    order = order_by_number_and_time(user_ids, timestamps)
     starts = changes(user_ids[order])
     starts[1:] |= np.diff(timestamps[order]) >= session_gap
     return order, np.cumsum(starts) - 1
@@ -135,9 +136,10 @@ def _sessions_by_id(
     codes, _ = pd.factorize(user_ids.astype(np.int64) * (codes.max(initial=0) + 1) + codes)
 
     # Places in the users' timelines stand for times here: events of equal time have the order of the log.
+    in_timelines = order_by_number_and_time(user_ids, timestamps)
     place = np.empty(len(codes), dtype=np.int64)
-    place[np.lexsort((timestamps, user_ids))] = np.arange(len(codes))
-    by_session = np.lexsort((place, codes))
+    place[in_timelines] = np.arange(len(codes))
+    by_session = in_timelines[order_by_number(codes[in_timelines], int(codes.max(initial=0)) + 1)]
     first = np.flatnonzero(changes(codes[by_session]))  # (sessions,)
     last = np.append(first[1:], len(codes)) - 1
     begin, end = place[by_session[first]], place[by_session[last]]
@@ -150,7 +152,7 @@ def _sessions_by_id(
     number[in_order] = np.cumsum(starts) - 1
 
     sessions = number[codes]  # (events,)
-    order = np.lexsort((timestamps, sessions))
+    order = in_timelines[order_by_number(sessions[in_timelines], len(in_order))]
     return order, sessions[order]
 
 
@@ -299,6 +301,26 @@ class SessionInteractions(Interactions):
             item_vocabulary=item_vocabulary,
             user_vocabulary=user_vocabulary,
         )
+
+    @classmethod
+    def of_ordered(
+        cls,
+        user_ids: np.ndarray,
+        item_ids: np.ndarray,
+        timestamps: np.ndarray,
+        session_ids: np.ndarray,
+        session_gap: float,
+        item_vocabulary: Vocabulary,
+        user_vocabulary: Vocabulary | None,
+    ) -> "SessionInteractions":
+        """Events that were cut and ordered before, such as a prepared log holds; nothing is checked or sorted anew."""
+        made = cls.__new__(cls)
+        made.user_ids, made.item_ids, made.timestamps, made.session_ids = user_ids, item_ids, timestamps, session_ids
+        made.ratings = made.weights = None
+        made.session_gap, made.item_vocabulary, made.user_vocabulary = session_gap, item_vocabulary, user_vocabulary
+        made.num_items = len(item_vocabulary) + 1
+        made.num_users = 1 if user_vocabulary is None else len(user_vocabulary) + 1
+        return made
 
     def select(self, events: np.ndarray) -> "SessionInteractions":
         """The chosen events (bool or indices, shape (events,)) with numbers, sessions and vocabularies kept."""

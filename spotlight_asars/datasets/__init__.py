@@ -1,17 +1,22 @@
 """Click logs: one reader a format, all to the same table, and a simulator whose truth is known."""
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 import pandas as pd
 
 from spotlight_asars.datasets import presets
-from spotlight_asars.datasets.csv import read_csv
-from spotlight_asars.datasets.movielens import read_movielens
+from spotlight_asars.datasets._table import joined
+from spotlight_asars.datasets.counts import LogCounts
+from spotlight_asars.datasets.csv import csv_blocks, read_csv
+from spotlight_asars.datasets.movielens import movielens_blocks, read_movielens
 from spotlight_asars.datasets.presets import SupportFilters
-from spotlight_asars.datasets.recsys15 import read_recsys15
+from spotlight_asars.datasets.recsys15 import read_recsys15, recsys15_blocks
+from spotlight_asars.datasets.spotlight_files import read_interactions, write_interactions
 from spotlight_asars.datasets.synthetic import Behaviour, SyntheticLog, generate_sessions
+from spotlight_asars.datasets.tianchi import read_tianchi, tianchi_blocks
 
 
 @dataclass(frozen=True)
@@ -21,35 +26,44 @@ class LogFormat:
 
     Parameters
     ----------
-    read: callable
-        Takes the path and the options named below; gives the log as a DataFrame.
+    blocks: callable
+        Takes the path and the options named below; gives the log as DataFrames, a block of events each.
     filters: SupportFilters
         The support filters for logs of this format.
     options: tuple of str
-        The keyword arguments that `read` takes beside the path.
+        The keyword arguments that `blocks` takes beside the path.
     """
 
-    read: Callable[..., pd.DataFrame]
+    blocks: Callable[..., Iterator[pd.DataFrame]]
     filters: SupportFilters
     options: tuple[str, ...] = ()
+
+    def read(self, path: str | os.PathLike, **options: object) -> pd.DataFrame:
+        """The whole log as one DataFrame."""
+        return joined(self.blocks(path, **options))
 
 
 FORMATS: Mapping[str, LogFormat] = MappingProxyType(
     {
-        "csv": LogFormat(read_csv, presets.PAPER, options=("columns", "timestamp_unit", "separator")),
-        "movielens": LogFormat(read_movielens, presets.MOVIELENS_100K),
-        "recsys15": LogFormat(read_recsys15, presets.RECSYS15),
+        "csv": LogFormat(csv_blocks, presets.PAPER, options=("columns", "timestamp_unit", "separator")),
+        "movielens": LogFormat(movielens_blocks, presets.MOVIELENS_100K),
+        "recsys15": LogFormat(recsys15_blocks, presets.RECSYS15),
+        "tianchi": LogFormat(tianchi_blocks, presets.PAPER, options=("behaviours",)),
     }
 )
 
 __all__ = [
     "FORMATS",
     "Behaviour",
+    "LogCounts",
     "LogFormat",
     "SupportFilters",
     "SyntheticLog",
     "generate_sessions",
     "read_csv",
+    "read_interactions",
     "read_movielens",
     "read_recsys15",
+    "read_tianchi",
+    "write_interactions",
 ]

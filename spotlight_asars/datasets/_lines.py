@@ -1,15 +1,13 @@
 """
-The text of a delimited file: opening it, checking its shape, and finding the line of a fault.
+The text of a delimited file: checking its shape, and finding the line of a fault.
 
-The quick checks work on the bytes of the whole file; lines are counted one by one only once a fault is known
+The quick checks work on the bytes of a whole block; lines are counted one by one only once a fault is known
 to be there, or where quotes or blank lines make the bytes alone ambiguous.
 """
 
 import csv
-import gzip
 import io
 import os
-import zlib
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -18,6 +16,7 @@ import numpy as np
 from spotlight_asars.errors import InputError
 
 NEWLINE = ord("\n")
+DOUBLE_COLON_SIGN = "\x1f"  # the one byte that stands for MovieLens' '::' once a block is read
 CHUNK_BYTES = 1 << 22  # small enough to stay in the cache, large enough to keep numpy's own cost small
 
 
@@ -46,54 +45,8 @@ def shown(value: str) -> str:
 
 def separator_name(separator: str) -> str:
     """The separator in words."""
-    return {",": "commas", "\t": "tabs", ";": "semicolons", " ": "spaces"}.get(separator, repr(separator))
-
-
-def read_bytes(path: str | os.PathLike) -> bytes:
-    """
-    The content of a utf-8 file, unpacked if its name ends in .gz, with every line end as one newline.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, a folder, not readable, empty, damaged or not utf-8 text.
-    """
-    opener = gzip.open if file_name(path).lower().endswith(".gz") else open
-    try:
-        with opener(path, "rb") as stream:
-            content = stream.read()
-    except FileNotFoundError:
-        complain(path, "there is no such file; check the path")
-    except IsADirectoryError:
-        complain(path, "this is a folder; give the path of one file")
-    except PermissionError:
-        complain(path, "no permission to read this file; change its permissions or give another file")
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        complain(path, f"not a whole gzip file ({error}); fetch it again, or drop .gz from a plain file's name")
-    except OSError as error:
-        complain(path, f"cannot be read ({error.strerror or error}); check the path and the disk")
-    return _as_text_bytes(path, content)
-
-
-def _as_text_bytes(path: str | os.PathLike, content: bytes) -> bytes:
-    content = content.removeprefix(b"\xef\xbb\xbf")
-    if b"\r" in content:
-        content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    if not content or content.isspace():
-        complain(path, "the file is empty; a log needs at least one event")
-    if content.startswith(b"\x1f\x8b"):
-        complain(path, "this is a gzip file; let its name end in .gz")
-    if not content.isascii():
-        try:
-            content.decode("utf-8")
-        except UnicodeDecodeError as error:
-            line = content.count(b"\n", 0, error.start) + 1
-            complain(path, "the text is not utf-8; save the file with the encoding utf-8", line)
-    position = content.find(b"\0")
-    if position >= 0:
-        line = content.count(b"\n", 0, position) + 1
-        complain(path, "there is a zero byte here, so this is no text; save the file as utf-8 text", line)
-    return content if content.endswith(b"\n") else content + b"\n"
+    names = {",": "commas", "\t": "tabs", ";": "semicolons", " ": "spaces", DOUBLE_COLON_SIGN: "'::'"}
+    return names.get(separator, repr(separator))
 
 
 def rows_with_lines(
@@ -131,7 +84,7 @@ def rows_with_lines(
 
 
 def check_shape(
-    path: str | os.PathLike, body: bytes, separator: str, columns: int, first_line: int
+    path: str | os.PathLike, body: bytes, separator: str, columns: int, first_line: int, ends_file: bool = True
 ) -> np.ndarray | None:
     """
     Stop at the first row that has not as many fields as there are columns.
@@ -148,6 +101,8 @@ def check_shape(
         The number of fields that every row must have.
     first_line: int
         The number of the body's first line in the file.
+    ends_file: bool
+        Whether the body's last line is the file's.
 
     Returns
     -------
@@ -168,7 +123,7 @@ def check_shape(
         if len(row) != columns:
             has = f"{len(row)} field" + ("s" if len(row) > 1 else "")
             mend = "check the separator and this line"
-            if first_line < line == last_line and len(row) < columns:
+            if ends_file and first_line < line == last_line and len(row) < columns:
                 mend = "the file seems cut short: fetch it again or delete this last line"
             complain(
                 path,

@@ -2,88 +2,154 @@
 Delimited text to a log: the part that every reader shares.
 
 A log is a `pandas.DataFrame` with the columns `user` (where there is one), `item`, `timestamp` (float64,
-seconds) and `session` (where there is one), one row an event, in the order of the file.
+seconds) and `session` (where there is one), one row an event, in the order of the file. Readers of formats that have
+more may add `category` and `behaviour`.
 """
 
 import io
 import math
 import os
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NoReturn
 
 import numpy as np
 import pandas as pd
 
+from spotlight_asars.datasets._blocks import BLOCK_BYTES, text_blocks
 from spotlight_asars.datasets._lines import (
+    DOUBLE_COLON_SIGN,
     check_shape,
     complain,
-    read_bytes,
     rows_with_lines,
     separator_name,
     shown,
 )
-from spotlight_asars.sessions import LARGEST_SECONDS, UNITS_PER_SECOND, check_unit, likely_unit
+from spotlight_asars.sessions import (
+    LARGEST_SECONDS,
+    UNITS_PER_SECOND,
+    check_unit,
+    likely_unit,
+    timestamps_in_seconds,
+)
 
-ROLES = ("user", "item", "timestamp", "session")
+ROLES = ("user", "item", "timestamp", "session", "category", "behaviour")
+ISO = "iso"
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 SHORTEST_INTEGER = r"(?:0|-?[1-9][0-9]*)\s*"
 
 
-def read_table(
-    path: str | os.PathLike,
-    columns: Mapping[str, str],
-    separator: str,
-    names: Sequence[str] | None = None,
-    timestamp_unit: str = "s",
-) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Layout:
     """
-    Read a log from delimited utf-8 text.
+    How a log lies in delimited text.
+
+    Attributes
+    ----------
+    columns: mapping of str to str
+        The file's column for each of the ROLES that the log has.
+    separator: str
+        The one character between fields, or '::'.
+    names: sequence of str or None
+        The names of all columns of a file without a header; None where the first line holds them.
+    timestamp_unit: str
+        What the file's times count: 's', 'ms', 'us' or 'ns'; or 'iso', for text such as 2014-04-07T10:51:09.277Z.
+    """
+
+    columns: Mapping[str, str]
+    separator: str
+    names: Sequence[str] | None = None
+    timestamp_unit: str = "s"
+
+
+def table_blocks(path: str | os.PathLike, layout: Layout, block_bytes: int = BLOCK_BYTES) -> Iterator[pd.DataFrame]:
+    """
+    Read a log from delimited utf-8 text, a block of rows at a time.
 
     Parameters
     ----------
     path: str or PathLike
         The file; a name that ends in .gz is unpacked.
-    columns: mapping of str to str
-        The file's column for each of `user`, `item`, `timestamp` and `session` that the log has.
-    separator: str
-        The one character between fields.
-    names: sequence of str, optional
-        The names of all columns of a file without a header; by default the first line holds them.
-    timestamp_unit: str
-        What the file's times count: 's', 'ms', 'us' or 'ns'.
+    layout: Layout
+        How it lies there.
+    block_bytes: int
+        About how much of the text a block is made of.
 
-    Returns
-    -------
+    Yields
+    ------
     DataFrame, (events,)
-        Ids are integers where the whole column is (in their shortest form, 64 bits), else strings as they
-        stand; `timestamp` is float64, in seconds.
+        Ids are integers where the whole column of the block is (in their shortest form, 64 bits), else strings as
+        they stand; `timestamp` is float64, in seconds.
 
     Raises
     ------
     InputError
         If the file or one of its values is not as described; the message names the first such line.
     """
-    check_unit(timestamp_unit)
-    body = read_bytes(path)
-    first_line = 1
-    if names is None:
-        names, body, first_line = _take_header(path, body, separator)
-    positions = {
-        role: _position(path, names, columns[role], separator, first_line - 1) for role in ROLES if role in columns
-    }
-    if not body or body.isspace():
+    if layout.timestamp_unit != ISO:
+        check_unit(layout.timestamp_unit)
+    names, separator, found = layout.names, layout.separator, False
+    for body, first_line, ends_file in text_blocks(path, block_bytes):
+        if separator == "::":
+            body = body.replace(b"::", DOUBLE_COLON_SIGN.encode())
+        header_line = first_line
+        if names is None:
+            names, body, first_line = _take_header(path, body, _sign(separator))
+            header_line = first_line - 1
+        positions = {
+            role: _position(path, names, layout.columns[role], _sign(separator), header_line)
+            for role in ROLES
+            if role in layout.columns
+        }
+        if not body or body.isspace():
+            continue
+        found = True
+        odd_starts = check_shape(path, body, _sign(separator), len(names), first_line, ends_file)
+        table = _Table(path, body, _sign(separator), names, first_line)
+        table.parse(positions.values(), odd_starts)
+        yield pd.DataFrame(
+            {
+                role: table.timestamps(at, layout.timestamp_unit) if role == "timestamp" else table.ids(at)
+                for role, at in positions.items()
+            }
+        )
+    if not found:
         complain(path, "there is a header but no event below it; a log needs at least one event")
-    odd_starts = check_shape(path, body, separator, len(names), first_line)
-    table = _Table(path, body, separator, names, first_line)
-    table.parse(positions.values(), odd_starts)
-    log = {
-        role: table.timestamps(at, timestamp_unit) if role == "timestamp" else table.ids(at)
-        for role, at in positions.items()
+
+
+def _sign(separator: str) -> str:
+    """The one character between the fields of a block."""
+    return DOUBLE_COLON_SIGN if separator == "::" else separator
+
+
+def joined(blocks: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Blocks of a log as one; a column has integers only where every block's has."""
+    logs = list(blocks)
+    if len(logs) == 1:
+        return logs[0]
+    columns = {role: [log[role] for log in logs] for role in logs[0].columns}
+    columns = {
+        role: parts if role == "timestamp" else [pd.Series(part) for part in in_one_type(parts)]
+        for role, parts in columns.items()
     }
-    return pd.DataFrame(log)
+    return pd.DataFrame({role: pd.concat(parts, ignore_index=True) for role, parts in columns.items()})
+
+
+def in_one_type(parts: Sequence[pd.Series | pd.Index]) -> list[pd.Series | pd.Index]:
+    """
+    Ids of several blocks in one type: integers, if all are and 64 bits hold them, else text.
+
+    An integer was read from its shortest form, so its text is what stood in the file.
+    """
+    types = {part.dtype for part in parts}
+    if len(types) == 1:
+        return list(parts)
+    if all(one.kind in "iu" for one in types) and all(part.min() >= 0 for part in parts if part.dtype.kind == "i"):
+        return [part.astype(np.uint64) for part in parts]
+    return [part.astype(str).astype(object) if part.dtype.kind in "iu" else part.astype(object) for part in parts]
 
 
 def _take_header(path: str | os.PathLike, body: bytes, separator: str) -> tuple[list[str], bytes, int]:
@@ -184,6 +250,8 @@ class _Table:
     def timestamps(self, position: int, unit: str) -> pd.Series:
         """The column of times as float64 seconds, (events,)."""
         column = self._frame[position]
+        if unit == ISO:
+            return self._iso_timestamps(position)
         if column.dtype.kind not in "iuf":
             self._complain_about_time(position)
             column = column.astype(np.float64)  # integers beyond 64 bits
@@ -194,6 +262,14 @@ class _Table:
         if (np.abs(seconds) > LARGEST_SECONDS).any():
             self._complain_about_size(position, float(np.median(np.abs(raw))), unit)
         return pd.Series(seconds, dtype=np.float64)
+
+    def _iso_timestamps(self, position: int) -> pd.Series:
+        moments = pd.to_datetime(self._frame[position].astype(str), format="ISO8601", utc=True, errors="coerce")
+        if moments.isna().any():
+            line, text = self._first_fault(position, _is_no_moment)
+            what = f"column {shown(self._names[position])} has {shown(text)}"
+            complain(self._path, f"{what} where a time such as 2014-04-07T10:51:09.277Z is expected; mend it", line)
+        return pd.Series(timestamps_in_seconds(moments))
 
     def _first_fault(self, position: int, is_fault: Callable[[str], bool]) -> tuple[int, str] | None:
         """The line and the text of a column's first value that is a fault."""
@@ -231,3 +307,7 @@ class _Table:
 def _is_finite_number(text: str) -> bool:
     text = text.strip()
     return NUMBER.fullmatch(text) is not None and math.isfinite(float(text))
+
+
+def _is_no_moment(text: str) -> bool:
+    return bool(pd.isna(pd.to_datetime(text, format="ISO8601", utc=True, errors="coerce")))

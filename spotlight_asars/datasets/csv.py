@@ -1,12 +1,13 @@
-"""Logs in delimited text with a header, whose columns the user names."""
+"""Logs whose columns the user names: delimited text with a header, or Parquet."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
 from spotlight_asars.datasets._lines import complain, file_name
-from spotlight_asars.datasets._table import read_table
+from spotlight_asars.datasets._table import Layout, joined, table_blocks
+from spotlight_asars.datasets.parquet import is_parquet, parquet_blocks
 from spotlight_asars.errors import InputError
 
 ABSENT = "-"
@@ -21,18 +22,18 @@ def read_csv(
     separator: str | None = None,
 ) -> pd.DataFrame:
     """
-    Read a log from utf-8 text whose first line names the columns.
+    Read a log from utf-8 text whose first line names the columns, or from Parquet.
 
     Parameters
     ----------
     path: str or PathLike
-        The file; a name that ends in .gz is unpacked.
+        The file; a name that ends in .gz is unpacked, one that ends in .parquet is Parquet.
     columns: str or sequence of str
         The names of the columns with user, item, time and, if there is one, session, in this order: one
         string split by commas, or a sequence. The user is '-' where the log has none; then there must be a
         session.
     timestamp_unit: str
-        What the file's times count: 's', 'ms', 'us' or 'ns'.
+        What the file's times count: 's', 'ms', 'us' or 'ns'. A column of datetimes in Parquet needs none.
     separator: str, optional
         The one character between fields; by default a comma for .csv and a tab for .tsv and .txt.
 
@@ -47,9 +48,21 @@ def read_csv(
     InputError
         If an argument, the file or one of its values is not as described.
     """
-    columns_of_roles = _columns_of_roles(columns)
+    return joined(csv_blocks(path, columns, timestamp_unit, separator))
+
+
+def csv_blocks(
+    path: str | os.PathLike,
+    columns: str | Sequence[str],
+    timestamp_unit: str = "s",
+    separator: str | None = None,
+) -> Iterator[pd.DataFrame]:
+    """What :func:`read_csv` reads, a block of events at a time."""
+    roles = _columns_of_roles(columns)
+    if is_parquet(path):
+        return parquet_blocks(path, roles, timestamp_unit)
     separator = _separator_of(path) if separator is None else _checked_separator(separator)
-    return read_table(path, columns_of_roles, separator, timestamp_unit=timestamp_unit)
+    return table_blocks(path, Layout(roles, separator, timestamp_unit=timestamp_unit))
 
 
 def _columns_of_roles(columns: str | Sequence[str]) -> dict[str, str]:

@@ -1,20 +1,31 @@
-"""Ratings of MovieLens 100K."""
+"""Ratings of MovieLens: 100K, 1M, the latest ones, and Spotlight's own files."""
 
 import os
+from collections.abc import Iterator
 
 import pandas as pd
 
-from spotlight_asars.datasets._table import read_table
+from spotlight_asars.datasets._blocks import first_bytes
+from spotlight_asars.datasets._table import Layout, joined, table_blocks
+from spotlight_asars.datasets.spotlight_files import HDF5_SIGNATURE, read_interactions
+
+ROLES = ("user", "item", "timestamp")
+COLUMNS = {role: role for role in ROLES}
+NAMES = ("user", "item", "rating", "timestamp")
+RATINGS_100K = Layout(COLUMNS, "\t", NAMES)
+RATINGS_1M = Layout(COLUMNS, "::", NAMES)
+RATINGS_LATEST = Layout({"user": "userId", "item": "movieId", "timestamp": "timestamp"}, ",")
 
 
 def read_movielens(path: str | os.PathLike) -> pd.DataFrame:
     """
-    Read `u.data`: user, item, rating and time (seconds), split by tabs, without a header.
+    Read ratings; which of the forms it is, the file's first line tells.
 
     Parameters
     ----------
     path: str or PathLike
-        The file; a name that ends in .gz is unpacked.
+        100K's `u.data` (tabs), 1M's and 10M's `ratings.dat` ('::'), `ratings.csv` of 20M and later (header
+        userId,movieId,rating,timestamp), or an HDF5 file of Spotlight's datasets. A name that ends in .gz is unpacked.
 
     Returns
     -------
@@ -27,5 +38,25 @@ def read_movielens(path: str | os.PathLike) -> pd.DataFrame:
     InputError
         If the file or one of its values is not as described.
     """
-    names = ("user", "item", "rating", "timestamp")
-    return read_table(path, {name: name for name in ("user", "item", "timestamp")}, separator="\t", names=names)
+    return joined(movielens_blocks(path))
+
+
+def movielens_blocks(path: str | os.PathLike) -> Iterator[pd.DataFrame]:
+    """What :func:`read_movielens` reads, a block of events at a time."""
+    begin = first_bytes(path)
+    if begin.startswith(HDF5_SIGNATURE):
+        yield _of_spotlight(path)
+        return
+    line = begin.removeprefix(b"\xef\xbb\xbf").lstrip().splitlines()[:1]
+    layout = RATINGS_100K
+    if line and line[0].startswith(b"userId,"):
+        layout = RATINGS_LATEST
+    elif line and b"::" in line[0]:
+        layout = RATINGS_1M
+    yield from table_blocks(path, layout)
+
+
+def _of_spotlight(path: str | os.PathLike) -> pd.DataFrame:
+    interactions = read_interactions(path)
+    columns = (interactions.user_ids, interactions.item_ids, interactions.timestamps.astype("float64"))
+    return pd.DataFrame(dict(zip(ROLES, columns, strict=True)))

@@ -1,11 +1,19 @@
 """
-The support filters that each format's logs get unless the user asks for others.
+The support filters that each format's logs get unless the user asks for others, and those that go by a name.
 
-The paper's Table 1 keeps items with at least 10 events (20 on the clicks of RecSys 2015), sessions of at
-least 2 events, and users with at least 10 sessions. Filters are applied in turn until nothing changes.
+The paper's Table 1 keeps sessions of at least 2 events, items with at least 10 events and users with at least 10
+sessions (MovieLens, Tianchi), 20 and 20 (its own log), or items with at least 20 and no users (RecSys 2015).
+Section 3.1 splits "each dataset into sparse and dense two kinds of subsets" by support, and names no further numbers:
+SPARSE and DENSE are the lower and the higher of the two that its table has. Filters are applied in turn until nothing
+changes.
+
+The split is the same for all: by time, sessions whose last event is after a boundary are test (`time_based_split`). The
+paper does not name its boundary; here it leaves a fifth of the sessions to the test part.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,10 @@ class SupportFilters:
 
 PAPER = SupportFilters(item_support=10, session_length=2, user_sessions=10)
 
+SPARSE = PAPER
+
+DENSE = SupportFilters(item_support=20, session_length=2, user_sessions=20)
+
 RECSYS15 = SupportFilters(item_support=20, session_length=2, user_sessions=1)
 
 # The paper's 10 sessions a user leave nothing of MovieLens 100K, where most users rated everything in one
@@ -50,3 +62,7 @@ RECSYS15 = SupportFilters(item_support=20, session_length=2, user_sessions=1)
 # Two sessions a user leave the most to train on among the settings with a history for every user, and
 # with the paper's item support the most targets.
 MOVIELENS_100K = SupportFilters(item_support=10, session_length=2, user_sessions=2)
+
+NAMED: Mapping[str, SupportFilters] = MappingProxyType(
+    {"paper": PAPER, "sparse": SPARSE, "dense": DENSE, "recsys15": RECSYS15, "movielens-100k": MOVIELENS_100K}
+)

@@ -1,20 +1,37 @@
-"""Clicks of the RecSys Challenge 2015 in the form that session-based recommenders share."""
+"""Clicks of the RecSys Challenge 2015: as published, and in the form that session-based recommenders share."""
 
 import os
+import re
+from collections.abc import Iterator
+from dataclasses import replace
 
 import pandas as pd
 
-from spotlight_asars.datasets._table import read_table
+from spotlight_asars.datasets._blocks import first_bytes
+from spotlight_asars.datasets._table import ISO, Layout, joined, table_blocks
+
+PUBLISHED = Layout(
+    {"item": "item", "timestamp": "timestamp", "session": "session"},
+    ",",
+    names=("session", "timestamp", "item", "category"),
+    timestamp_unit=ISO,
+)
+SHARED = Layout({"item": "ItemId", "timestamp": "Time", "session": "SessionId"}, "\t")
+PUBLISHED_LINE = re.compile(rb"\d+,\d{4}-\d\d-\d\dT")
 
 
-def read_recsys15(path: str | os.PathLike) -> pd.DataFrame:
+def read_recsys15(path: str | os.PathLike, categories: bool = False) -> pd.DataFrame:
     """
-    Read a log with the header SessionId, ItemId, Time (seconds), split by tabs.
+    Read clicks; which of the two forms it is, the file's first line tells.
 
     Parameters
     ----------
     path: str or PathLike
-        The file; a name that ends in .gz is unpacked. Further columns are left out.
+        `yoochoose-clicks.dat` as published (session, time such as 2014-04-07T10:51:09.277Z, item and category, split by
+        commas, no header), or a file with the header SessionId, ItemId, Time (seconds), split by tabs, of which
+        further columns are left out. A name that ends in .gz is unpacked.
+    categories: bool, optional
+        Keep the category, which only the published form has: "S" is a special offer, "0" none is known.
 
     Returns
     -------
@@ -27,4 +44,12 @@ def read_recsys15(path: str | os.PathLike) -> pd.DataFrame:
     InputError
         If the file or one of its values is not as described.
     """
-    return read_table(path, {"item": "ItemId", "timestamp": "Time", "session": "SessionId"}, separator="\t")
+    return joined(recsys15_blocks(path, categories))
+
+
+def recsys15_blocks(path: str | os.PathLike, categories: bool = False) -> Iterator[pd.DataFrame]:
+    """What :func:`read_recsys15` reads, a block of events at a time."""
+    layout = PUBLISHED if PUBLISHED_LINE.match(first_bytes(path)) else SHARED
+    if categories:
+        layout = replace(layout, columns={**layout.columns, "category": "category"})
+    return table_blocks(path, layout)

@@ -1,12 +1,13 @@
 """From the user's choice of a log to a training and a test part, and what there is to say of them."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from spotlight_asars.cross_validation import TimeSplit, align_test, filter_support, time_based_split
-from spotlight_asars.datasets import FORMATS, SupportFilters, presets
+from spotlight_asars.datasets import FORMATS, LogCounts, SupportFilters, presets
+from spotlight_asars.datasets.prepared import LogOnDisk, shard_files
 from spotlight_asars.datasets.synthetic import SyntheticLog, generate_sessions
 from spotlight_asars.errors import InputError
 from spotlight_asars.sessions import SESSION_GAP, SessionInteractions
@@ -26,7 +27,7 @@ class LogChoice:
         One log to be filtered and split by time, or two parts taken as split. With none of them the simulator
         makes a log.
     log_format : str or None
-        Name of a reader in ``FORMATS``; needed for a file.
+        Name of a reader in ``FORMATS``; needed for a file that is no prepared log.
     read_options : dict
         Further keywords of the reader.
     filters : SupportFilters or None
@@ -184,7 +185,8 @@ def _whole_log(choice: LogChoice) -> _WholeLog:
         synthetic = generate_sessions(**SIMULATED, random_state=choice.seed)
         log = SessionInteractions.from_log(synthetic.log, session_gap=choice.session_gap)
     else:
-        name, preset = choice.data.name, _format(choice).filters
+        is_prepared = bool(shard_files(choice.data))
+        name, preset = choice.data.name, presets.PAPER if is_prepared else _format(choice).filters
         log = read_log(choice.data, choice)
     filters = choice.filters or preset
     left = filter_support(log, filters.item_support, filters.session_length, filters.user_sessions)
@@ -212,6 +214,8 @@ def read_log(path: Path, choice: LogChoice) -> SessionInteractions:
     InputError
         If the choice or the file is wrong.
     """
+    if shard_files(path):
+        return LogOnDisk(path).interactions()
     log = _format(choice).read(path, **(choice.read_options or {}))
     try:
         return SessionInteractions.from_log(log, session_gap=choice.session_gap)
@@ -219,20 +223,10 @@ def read_log(path: Path, choice: LogChoice) -> SessionInteractions:
         raise InputError(f"{path}: {error}") from error
 
 
-def count(part: SessionInteractions) -> dict[str, int]:
-    """Events, users, items and sessions of a part of a log."""
-    return {
-        "events": len(part),
-        "users": len(np.unique(part.user_ids[part.user_ids > 0])),
-        "items": len(np.unique(part.item_ids)),
-        "sessions": part.num_sessions,
-    }
-
-
 def _describe(split: TimeSplit) -> dict:
     """Counts as in the paper's Table 1, for both parts together and each."""
     parts = {"train": split.train, "test": split.test}
-    counts = {name: count(part) for name, part in parts.items()}
+    counts = {name: asdict(LogCounts.of(part)) for name, part in parts.items()}
     both = {key: counts["train"][key] + counts["test"][key] for key in ("events", "sessions")}
     # The test part holds no user and no item that the training part lacks.
     same = {key: counts["train"][key] for key in ("users", "items")}

@@ -291,8 +291,9 @@ class SessionFitting(Resumes, ImplicitSequenceModel):
                     f"{type(self._net).__name__} cannot: choose 'local'"
                 )
             # Rows may overlap, but an event is a target only once.
-            targets = sequences.events[sequences.events[:, TARGET] != 0, ITEM]
-            popularity = torch.from_numpy(np.bincount(targets, minlength=self._num_items)).to(self._device)
+            counts = np.zeros(self._num_items, dtype=np.int64)
+            counts[: sequences.num_items] = sequences.target_counts
+            popularity = torch.from_numpy(counts).to(self._device)
             return SharedNegatives(popularity, self._num_negative_samples, **self._sampling_options)
         event_users = np.repeat(sequences.user_ids, sequences.lengths)
         seen = SeenItems(event_users, sequences.events[:, ITEM], self._num_users, self._num_items, self._device)

@@ -1,0 +1,143 @@
+"""Public logs on this machine: fetched where that is allowed, and checked; otherwise what to put where."""
+
+import hashlib
+import os
+import shutil
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from spotlight_asars.errors import InputError
+from spotlight_asars.files import writable_folder, written_beside
+
+SECONDS_TO_WAIT = 60
+
+
+@dataclass(frozen=True)
+class Source:
+    """
+    Where a public log comes from.
+
+    Attributes
+    ----------
+    file : str
+        Its place below the data folder.
+    page : str
+        Where a person gets it.
+    url, member, sha256 : str or None
+        A zip archive that may be fetched, the log's name in it, and the archive's checksum. None where the owner wants
+        a login, or packs it in a way that Python cannot unpack.
+    """
+
+    file: str
+    page: str
+    url: str | None = None
+    member: str | None = None
+    sha256: str | None = None
+
+
+GROUPLENS = "https://files.grouplens.org/datasets/movielens"
+SOURCES: Mapping[str, Source] = MappingProxyType(
+    {
+        "movielens-100k": Source(
+            "movielens/ml-100k/u.data",
+            "https://grouplens.org/datasets/movielens/100k",
+            f"{GROUPLENS}/ml-100k.zip",
+            "ml-100k/u.data",
+            "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229",
+        ),
+        "movielens-1m": Source(
+            "movielens/ml-1m/ratings.dat",
+            "https://grouplens.org/datasets/movielens/1m",
+            f"{GROUPLENS}/ml-1m.zip",
+            "ml-1m/ratings.dat",
+            "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20",
+        ),
+        "recsys15": Source(
+            "recsys15/yoochoose-clicks.dat", "https://s3-eu-west-1.amazonaws.com/yc-rdata/yoochoose-data.7z"
+        ),
+        "tianchi": Source("tianchi/UserBehavior.csv", "https://tianchi.aliyun.com/dataset/649"),
+    }
+)
+
+
+def fetch(name: str, folder: str | os.PathLike | None = None, download_if_missing: bool = True) -> Path:
+    """
+    The file of a public log, for the reader of its format.
+
+    Parameters
+    ----------
+    name : str
+        One of SOURCES.
+    folder : path, optional
+        The data folder; ``~/spotlight_data``, as in Spotlight, by default.
+    download_if_missing : bool, optional
+        Fetch it where it is not there, and its owner allows that. What is fetched is checked before it is unpacked.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    InputError
+        If it is not there and cannot be fetched; the line says which file to put where.
+    """
+    if name not in SOURCES:
+        raise InputError(f"no public log is called {name!r}: choose one of {', '.join(SOURCES)}")
+    source = SOURCES[name]
+    path = (Path.home() / "spotlight_data" if folder is None else Path(folder)) / source.file
+    if path.is_file():
+        return path
+    if source.url is None:
+        raise InputError(f"{path} is not there, and {name} is not to be fetched by programs: {_by_hand(source, path)}")
+    if not download_if_missing:
+        raise InputError(f"{path} is not there: let it be downloaded, or {_by_hand(source, path)}")
+    writable_folder(path.parent)
+    archive = path.parent.parent / source.url.rsplit("/", 1)[1]
+    if not archive.is_file():
+        _download(source, archive, path)
+    _check(source, archive)
+    _unpack(source, archive, path)
+    return path
+
+
+def _by_hand(source: Source, path: Path) -> str:
+    return f"get {path.name} from {source.page} and put it there"
+
+
+def _download(source: Source, archive: Path, path: Path) -> None:
+    with written_beside(archive) as beside:
+        try:
+            with urllib.request.urlopen(source.url, timeout=SECONDS_TO_WAIT) as answer, beside.open("xb") as file:
+                shutil.copyfileobj(answer, file, 1 << 20)
+        except (urllib.error.URLError, TimeoutError) as error:
+            reason = " ".join(str(getattr(error, "reason", error)).split())
+            raise InputError(f"{source.url} cannot be fetched ({reason}): {_by_hand(source, path)}") from error
+
+
+def _check(source: Source, archive: Path) -> None:
+    with archive.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != source.sha256:
+        raise InputError(
+            f"{archive}: its SHA-256 is {found[:16]}... and not {source.sha256[:16]}...: it is damaged or changed; "
+            "remove it and fetch it again"
+        )
+
+
+def _unpack(source: Source, archive: Path, path: Path) -> None:
+    try:
+        with (
+            written_beside(path) as beside,
+            zipfile.ZipFile(archive) as packed,
+            packed.open(source.member) as log,
+            beside.open("xb") as file,
+        ):
+            shutil.copyfileobj(log, file, 1 << 20)
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise InputError(f"{archive}: {source.member} cannot be unpacked ({error}): fetch it again") from error
