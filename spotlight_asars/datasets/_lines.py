@@ -18,12 +18,13 @@ import numpy as np
 from spotlight_asars.errors import InputError
 
 NEWLINE = ord("\n")
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 CHUNK_BYTES = 1 << 22  # small enough to stay in the cache, large enough to keep numpy's own cost small
 
 
 def file_name(path: str | os.PathLike) -> str:
     """The path as it stands in messages: always on one line."""
-    return " ".join(os.fspath(path).split("\n"))
+    return " ".join(os.fsdecode(path).splitlines())
 
 
 def complain(path: str | os.PathLike, message: str, line: int | None = None) -> NoReturn:
@@ -72,11 +73,13 @@ def read_bytes(path: str | os.PathLike) -> bytes:
         complain(path, f"not a whole gzip file ({error}); fetch it again, or drop .gz from a plain file's name")
     except OSError as error:
         complain(path, f"cannot be read ({error.strerror or error}); check the path and the disk")
+    except ValueError as error:  # a zero byte in the name
+        complain(path, f"cannot be the name of a file ({error}); check the path")
     return _as_text_bytes(path, content)
 
 
 def _as_text_bytes(path: str | os.PathLike, content: bytes) -> bytes:
-    content = content.removeprefix(b"\xef\xbb\xbf")
+    content = content.removeprefix(BYTE_ORDER_MARK)
     if b"\r" in content:
         content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if not content or content.isspace():
@@ -93,6 +96,10 @@ def _as_text_bytes(path: str | os.PathLike, content: bytes) -> bytes:
     if position >= 0:
         line = content.count(b"\n", 0, position) + 1
         complain(path, "there is a zero byte here, so this is no text; save the file as utf-8 text", line)
+    position = content.find(BYTE_ORDER_MARK)
+    if position >= 0:
+        line = content.count(b"\n", 0, position) + 1
+        complain(path, "an invisible byte order mark stands here, as where files are joined; delete it", line)
     return content if content.endswith(b"\n") else content + b"\n"
 
 
@@ -119,7 +126,7 @@ def rows_with_lines(
         If a quote is not closed or a field is absurdly long.
     """
     stream = io.TextIOWrapper(io.BytesIO(body), encoding="utf-8", newline="\n")
-    reader = csv.reader(stream, delimiter=separator, skipinitialspace=True, strict=True)
+    reader = csv.reader(stream, delimiter=separator, skipinitialspace=separator != " ", strict=True)
     line = first_line
     try:
         for row in reader:
@@ -127,6 +134,9 @@ def rows_with_lines(
                 yield line, row
             line = first_line + reader.line_num
     except csv.Error as error:
+        if "field larger" in str(error):
+            limit = f"a field of more than {csv.field_size_limit():,} characters begins here"
+            complain(path, f'{limit}; shorten it, or close or double the " before it', line)
         complain(path, f'the quotes are wrong from here on ({error}); close or double every "', line)
 
 
@@ -152,7 +162,7 @@ def check_shape(
     Returns
     -------
     array of bool, (columns,), or None
-        Where a column has a field that starts like an integer not in its shortest form (007, +7, -7, or a
+        Where a column has a field that starts like an integer not in its shortest form (007, +7, -7, or white
         space); None where quotes or blank lines leave that unknown.
 
     Raises
@@ -199,12 +209,12 @@ def _scan(body: bytes, separator: str, columns: int) -> np.ndarray | None:
 
 
 def _odd_starts(chunk: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Whether each field, given by its end, starts like 007, +7, -7 or with a space."""
+    """Whether each field, given by its end, starts like 007, +7, -7 or with white space."""
     starts = np.empty_like(ends)
     starts[0] = 0
     np.add(ends[:-1], 1, out=starts[1:])
     first = chunk[starts]
-    odd = (first == ord("+")) | (first == ord("-")) | (first == ord(" "))
+    odd = (first == ord("+")) | (first == ord("-")) | (first <= ord(" "))
     zero = np.flatnonzero(first == ord("0"))
     odd[zero] = ends[zero] - starts[zero] > 1
     return odd  # (rows * columns,)
