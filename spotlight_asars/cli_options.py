@@ -14,7 +14,8 @@ from spotlight_asars.experiments.settings import Settings
 from spotlight_asars.experiments.systems import DEFAULT_SYSTEMS, settings_of, system_names
 from spotlight_asars.sequence.net_options import DWELL_RULES
 from spotlight_asars.serialization import load_model
-from spotlight_asars.sessions import SESSION_GAP, UNITS_PER_SECOND
+from spotlight_asars.sessions import SESSION_GAP
+from spotlight_asars.times import UNITS_PER_SECOND
 
 INTERRUPTED = 130
 LARGEST_SEED = 2**32 - 1

@@ -31,6 +31,7 @@ from spotlight_asars.sessions import (
     SESSION_GAP,
     SessionInteractions,
     as_session_interactions,
+    integers,
 )
 from spotlight_asars.vocabulary import Vocabulary
 
@@ -80,9 +81,11 @@ class SessionSequences(SequenceInteractions):
         user_vocabulary: Vocabulary | None = None,
         timestamps: np.ndarray | None = None,
     ) -> None:
-        sequences = np.asarray(sequences)
+        sequences = integers("item ids", sequences)
         if sequences.ndim != 2:
             raise InputError(f"sequences have shape {sequences.shape}: give (rows, time)")
+        dwell = None if dwell is None else integers("dwell bins", dwell)
+        session_gaps = None if session_gaps is None else integers("session gap bins", session_gaps)
         given = {
             "dwell": dwell,
             "session_starts": session_starts,
@@ -109,7 +112,7 @@ class SessionSequences(SequenceInteractions):
         self.offsets = np.concatenate([[0], np.cumsum(present.sum(axis=1))])
         self.session_ids = np.cumsum(starts[present]) - 1
         rows = len(sequences)
-        self.user_ids = np.zeros(rows, np.int32) if user_ids is None else np.asarray(user_ids, np.int32)
+        self.user_ids = np.zeros(rows, np.int32) if user_ids is None else integers("user ids", user_ids)
         self.num_items = int(sequences.max(initial=0)) + 1 if num_items is None else int(num_items)
         self.num_users = int(self.user_ids.max(initial=0)) + 1 if num_users is None else int(num_users)
         self.binning = ScottBinning() if binning is None else binning
@@ -120,10 +123,10 @@ class SessionSequences(SequenceInteractions):
         _check_range("item ids", sequences[present], 1, self.num_items, "number them from 1 to below num_items")
         _check_range("user ids", self.user_ids, 0, self.num_users, "number them from 0 to below num_users")
         if dwell is not None:
-            bins, mend = np.asarray(dwell)[present], "give their binning, and 1 where dwell is unknown"
+            bins, mend = dwell[present], "give their binning, and 1 where dwell is unknown"
             _check_range("dwell bins", bins, UNKNOWN_BIN, self.binning.num_bins, mend)
         if session_gaps is not None:
-            bins, mend = np.asarray(session_gaps)[present], "give their gap_binning"
+            bins, mend = session_gaps[present], "give their gap_binning"
             _check_range("session gap bins", bins, PADDING_BIN, self.gap_binning.num_bins, mend)
 
     @classmethod
@@ -357,8 +360,6 @@ def _fitted(binning: ScottBinning, times: np.ndarray) -> ScottBinning:
 
 
 def _check_range(name: str, values: np.ndarray, low: int, stop: int, mend: str) -> None:
-    if values.size and values.dtype.kind not in "iu":
-        raise InputError(f"the {name} are of type {values.dtype}: give integers")
     if values.size and not (low <= values.min() and values.max() < stop):
         raise InputError(f"{name} run from {values.min()} to {values.max()}, not inside {low}..{stop - 1}: {mend}")
 

@@ -9,66 +9,12 @@ from spotlight_asars.errors import InputError
 from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
 from spotlight_asars.host import Interactions
 from spotlight_asars.ordering import order_by_number, order_by_number_and_time
+from spotlight_asars.times import timestamps_in_seconds
 from spotlight_asars.vocabulary import Vocabulary, in_order_of_appearance
 
 ANONYMOUS_USER = 0
 SESSION_GAP = 3600.0
-
-UNITS_PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
-# Seconds pass 1e11 in the year 5138; milliseconds did so in 1973.
-LARGEST_SECONDS = 1e11
-
-
-def timestamps_in_seconds(timestamps: np.ndarray, timestamp_unit: str = "s") -> np.ndarray:
-    """
-    Timestamps, numbers or datetimes, as float64 seconds since 1970, shape (events,).
-
-    Raises
-    ------
-    InputError
-        If they are no numbers, not finite, or look like a finer unit than `timestamp_unit` says.
-    """
-    check_unit(timestamp_unit)
-    is_datetime = pd.api.types.is_datetime64_any_dtype(timestamps)
-    if is_datetime:
-        moments = pd.DatetimeIndex(timestamps)
-        seconds = np.where(moments.isna(), np.nan, moments.asi8 / UNITS_PER_SECOND[moments.unit])
-    else:
-        timestamps = np.asarray(timestamps)
-        if timestamps.dtype.kind not in "iuf" or timestamps.ndim != 1:
-            what = f"of type {timestamps.dtype} and shape {timestamps.shape}"
-            raise InputError(f"the timestamps are {what}: give numbers, in seconds, or datetimes, one an event")
-        seconds = timestamps.astype(np.float64) / UNITS_PER_SECOND[timestamp_unit]
-    if not np.isfinite(seconds).all():
-        event = int(np.argmin(np.isfinite(seconds)))
-        raise InputError(f"the timestamp of event {event} is {seconds[event]}: give every event a finite time")
-    if not is_datetime and (np.abs(seconds) > LARGEST_SECONDS).any():
-        _refuse_too_large(np.abs(timestamps.astype(np.float64)), timestamp_unit)
-    return seconds
-
-
-def check_unit(timestamp_unit: str) -> None:
-    """Raise an InputError unless the unit of time is one we know."""
-    if timestamp_unit not in UNITS_PER_SECOND:
-        raise InputError(f"timestamp_unit is {timestamp_unit!r}: choose one of {', '.join(UNITS_PER_SECOND)}")
-
-
-def likely_unit(time: float) -> str | None:
-    """The coarsest unit in which so large a number can be a time; None where there is none."""
-    return next((unit for unit, units in UNITS_PER_SECOND.items() if time / units <= LARGEST_SECONDS), None)
-
-
-def _refuse_too_large(sizes: np.ndarray, unit: str) -> None:
-    median = float(np.median(sizes))
-    finer = likely_unit(median)
-    if finer is None:
-        raise InputError(f"the timestamps are about {median:.6g}, too large for any unit: give seconds since 1970")
-    if median / UNITS_PER_SECOND[unit] > LARGEST_SECONDS:
-        raise InputError(
-            f"the timestamps look like {finer}, not {unit} (median {median:.6g}): say timestamp_unit='{finer}'"
-        )
-    event = int(np.argmax(sizes))
-    raise InputError(f"the timestamp of event {event} is about {sizes[event]:.6g}, no time in {unit}: mend it")
+LARGEST_NUMBER = 2**31 - 2  # of an item or user: one more is how many there are, in 32 bits
 
 
 def cut_sessions(
@@ -241,21 +187,28 @@ class SessionInteractions(Interactions):
     ) -> None:
         if timestamps is None:
             raise InputError("the interactions have no timestamps: sessions and dwell need them")
+        user_ids, item_ids = _numbers("user", user_ids), _numbers("item", item_ids)
+        timestamps = timestamps_in_seconds(timestamps, timestamp_unit)
+        columns = {"user ids": user_ids, "timestamps": timestamps, "ratings": ratings, "weights": weights}
+        for name, column in columns.items():
+            if column is not None and len(column) != len(item_ids):
+                raise InputError(f"there are {len(item_ids)} item ids and {len(column)} {name}: give one an event")
         if len(item_ids) == 0:
             raise InputError("the log has no events")
-        user_ids, item_ids = _numbers("user", user_ids), _numbers("item", item_ids)
         if item_ids.min() <= PADDING_ITEM:
             raise InputError("an item id is 0 or negative: number items from 1, 0 is the padding")
         if user_ids.min(initial=ANONYMOUS_USER) < ANONYMOUS_USER:
             raise InputError("a user id is negative: number users from 1, 0 is anonymous")
         num_users = _number_of_ids("user", num_users, user_vocabulary)
         num_items = _number_of_ids("item", num_items, item_vocabulary)
+        for kind, ids, number in (("user", user_ids, num_users), ("item", item_ids, num_items)):
+            if number is not None and ids.max() >= number:
+                raise InputError(f"{kind} id {ids.max()} is not below num_{kind}s, {number}: leave num_{kind}s out")
         super().__init__(user_ids, item_ids, ratings, timestamps, weights, num_users, num_items)
         self.item_vocabulary = item_vocabulary
         self.user_vocabulary = user_vocabulary
         self.session_gap = session_gap
 
-        timestamps = timestamps_in_seconds(timestamps, timestamp_unit)
         order, self.session_ids = cut_sessions(user_ids, timestamps, session_ids, session_gap)
         self.timestamps = timestamps[order]
         self.user_ids, self.item_ids = user_ids[order], item_ids[order]
@@ -274,6 +227,11 @@ class SessionInteractions(Interactions):
             Columns `item`, `timestamp`, and `user` or `session` or both, as the readers of
             ``spotlight_asars.datasets`` give it.
         """
+        if not isinstance(log, pd.DataFrame):
+            raise InputError(f"the log is of type {type(log).__name__}: give a pandas DataFrame")
+        for column in ("user", "item", "timestamp", "session"):
+            if column in log and isinstance(log[column], pd.DataFrame):
+                raise InputError(f"{log[column].shape[1]} columns of the log are {column!r}: rename all but one")
         for column in ("item", "timestamp"):
             if column not in log:
                 raise InputError(f"the log has no column {column!r}; it has {', '.join(map(str, log.columns))}")
@@ -364,15 +322,31 @@ class SessionInteractions(Interactions):
         return session_gap_times(self.timestamps, self.session_ids, self.user_ids)
 
 
+def integers(name: str, values: np.ndarray, mend: str = "give integers") -> np.ndarray:
+    """
+    Whole numbers as int32, of any shape, of which none was rounded or wrapped round.
+
+    Raises
+    ------
+    InputError
+        If there is anything else among them.
+    """
+    try:
+        values = np.asarray(values)
+    except ValueError as error:  # lists of several lengths
+        raise InputError(f"the {name} are lists of several lengths: {mend}") from error
+    if values.size and values.dtype.kind not in "iu":
+        raise InputError(f"the {name} are of type {values.dtype}: {mend}")
+    for end in (values.min(), values.max()) if values.size else ():
+        if abs(int(end)) > LARGEST_NUMBER:
+            raise InputError(f"{end} among the {name} is too large: {mend}")
+    return values.astype(np.int32)
+
+
 def _numbers(kind: str, ids: np.ndarray) -> np.ndarray:
-    """Ids as int32, of which none was rounded or wrapped round."""
-    ids = np.asarray(ids)
-    if ids.size and ids.dtype.kind not in "iu":
-        raise InputError(f"the {kind} ids are of type {ids.dtype}: give integers, or raw ids to from_log")
-    numbers = ids.astype(np.int32)
-    if (numbers != ids).any():
-        wrapped = ids[numbers != ids][0]
-        raise InputError(f"{kind} id {wrapped} is too large: number {kind}s 1, 2, ..., or give raw ids to from_log")
+    numbers = integers(f"{kind} ids", ids, f"give integers, {kind}s 1, 2, ..., or raw ids to from_log")
+    if numbers.ndim != 1:
+        raise InputError(f"the {kind} ids have shape {numbers.shape}: give a list, one an event")
     return numbers
 
 

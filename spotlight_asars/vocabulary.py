@@ -25,7 +25,8 @@ class Vocabulary:
 
     Notes
     -----
-    Ids are compared as Python compares dictionary keys: 1 and '1' are two ids.
+    Ids are compared as Python compares dictionary keys: 7 and '7' are two ids, in one column too, and so are 'a' and
+    'a '; 7, 7.0 and ``numpy.int64(7)`` are one. Give a mixed column one type first where it means one thing twice.
     """
 
     def __init__(self, raw_ids: Iterable[Hashable]) -> None:
@@ -180,6 +181,8 @@ def to_index(raw_ids: Iterable[Hashable]) -> pd.Index:
     if isinstance(raw_ids, pd.arrays.NumpyExtensionArray):
         raw_ids = raw_ids.to_numpy()
     elif not isinstance(raw_ids, np.ndarray | pd.Index | pd.api.extensions.ExtensionArray):
+        if not isinstance(raw_ids, Iterable) or isinstance(raw_ids, pd.DataFrame):  # that of its columns' names
+            raise InputError(f"the ids are one {type(raw_ids).__name__}: give a list of {_GOOD_IDS}")
         values = list(raw_ids)
         raw_ids = np.empty(len(values), dtype=object)  # keeps 1 and '1' apart, and tuples whole
         raw_ids[:] = values
@@ -188,14 +191,20 @@ def to_index(raw_ids: Iterable[Hashable]) -> pd.Index:
             raw_ids = raw_ids.infer_objects()
     if isinstance(raw_ids, np.ndarray):
         raw_ids = _plain(raw_ids)
-    return pd.Index(raw_ids, tupleize_cols=False)
+    try:
+        return pd.Index(raw_ids, tupleize_cols=False)
+    except (ValueError, OverflowError) as error:  # moments and durations of more years than pandas counts
+        raise InputError(f"an id cannot be kept ({error}): give {_GOOD_IDS}") from error
 
 
 def _plain(raw_ids: np.ndarray) -> np.ndarray:
     """An array of ids that pandas can work on: one axis, the machine's byte order, no type that only numpy has."""
     kind, size = raw_ids.dtype.kind, raw_ids.dtype.itemsize
     odd_size = size not in (4, 8) if kind == "f" else kind == "c" and size > 16
-    generic = kind in "mM" and np.datetime_data(raw_ids.dtype)[0] in ("generic", "Y", "M")
-    if raw_ids.ndim != 1 or odd_size or generic or kind == "V":
+    rounded = kind in "mM" and np.datetime_data(raw_ids.dtype)[0] not in _UNITS_OF_PANDAS
+    if raw_ids.ndim != 1 or odd_size or rounded or kind == "V":
         raise InputError(f"the ids have shape {raw_ids.shape} and type {raw_ids.dtype}: give a list of {_GOOD_IDS}")
     return raw_ids if raw_ids.dtype.isnative else raw_ids.astype(raw_ids.dtype.newbyteorder("="))
+
+
+_UNITS_OF_PANDAS = ("W", "D", "h", "m", "s", "ms", "us", "ns")  # it would round finer ones and make two ids one

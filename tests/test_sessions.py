@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from spotlight_asars import SessionInteractions, Vocabulary
 from spotlight_asars.errors import InputError
 from spotlight_asars.host import Interactions
-from spotlight_asars.sessions import as_session_interactions, cut_sessions, dwell_times, timestamps_in_seconds
+from spotlight_asars.sessions import as_session_interactions, cut_sessions, dwell_times
+from spotlight_asars.times import timestamps_in_seconds
 
 NAN = float("nan")
 GAP = 3.0
@@ -300,8 +301,8 @@ class TestSessionInteractions:
         refuses(lambda: make([0.5], [1], timestamps=[0]), "user ids are of type float64", "from_log")
         refuses(lambda: make(["a"], [1], timestamps=[0]), "user ids are of type <U1", "from_log")
         # As int32, 2**32 would be item 0, the padding.
-        refuses(lambda: make([1], [2**32], timestamps=[0]), "item id 4294967296 is too large", "from_log")
-        refuses(lambda: make([-(2**32)], [1], timestamps=[0]), "user id -4294967296", "from_log")
+        refuses(lambda: make([1], [2**32], timestamps=[0]), "4294967296 among the item ids is too large", "from_log")
+        refuses(lambda: make([-(2**32)], [1], timestamps=[0]), "-4294967296 among the user ids", "from_log")
         refuses(
             lambda: make([1], [1], timestamps=[0], num_items=9, item_vocabulary=Vocabulary("ab")), "num_items is 9", "3"
         )

@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from spotlight_asars.datasets._lines import NEWLINE, complain, file_name
+from spotlight_asars.datasets._lines import BYTE_ORDER_MARK, NEWLINE, complain, file_name
 
 BLOCK_BYTES = 1 << 25  # some hundred thousand events, and a few hundred megabytes of work on them
 QUOTE = ord('"')
@@ -88,7 +88,11 @@ def first_bytes(path: str | os.PathLike, number: int = 512) -> bytes:
 
 
 def _opened(path: str | os.PathLike) -> BinaryIO:
-    return (gzip.open if file_name(path).lower().endswith(".gz") else open)(path, "rb")
+    opener = gzip.open if file_name(path).lower().endswith(".gz") else open
+    try:
+        return opener(path, "rb")
+    except ValueError as error:  # a zero byte in the name
+        complain(path, f"cannot be the name of a file ({error}); check the path")
 
 
 @contextmanager
@@ -126,7 +130,7 @@ def _whole_rows(stream: BinaryIO, block_bytes: int) -> Iterator[bytes]:
 def _plain_newlines(stream: BinaryIO, block_bytes: int) -> Iterator[bytes]:
     at_begin, held = True, b""
     while content := stream.read(block_bytes):
-        content = held + (content.removeprefix(b"\xef\xbb\xbf") if at_begin else content)
+        content = held + (content.removeprefix(BYTE_ORDER_MARK) if at_begin else content)
         at_begin = False
         held = b"\r" if content.endswith(b"\r") else b""  # its newline may come next
         content = content[: len(content) - len(held)]
@@ -159,3 +163,7 @@ def _check_text(path: str | os.PathLike, body: bytes, first_line: int) -> None:
     if position >= 0:
         line = first_line + body.count(b"\n", 0, position)
         complain(path, "there is a zero byte here, so this is no text; save the file as utf-8 text", line)
+    position = body.find(BYTE_ORDER_MARK)
+    if position >= 0:
+        line = first_line + body.count(b"\n", 0, position)
+        complain(path, "an invisible byte order mark stands here, as where files are joined; delete it", line)

@@ -17,12 +17,13 @@ from spotlight_asars.errors import InputError
 
 NEWLINE = ord("\n")
 DOUBLE_COLON_SIGN = "\x1f"  # the one byte that stands for MovieLens' '::' once a block is read
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 CHUNK_BYTES = 1 << 22  # small enough to stay in the cache, large enough to keep numpy's own cost small
 
 
 def file_name(path: str | os.PathLike) -> str:
     """The path as it stands in messages: always on one line."""
-    return " ".join(os.fspath(path).split("\n"))
+    return " ".join(os.fsdecode(path).splitlines())
 
 
 def complain(path: str | os.PathLike, message: str, line: int | None = None) -> NoReturn:
@@ -72,7 +73,7 @@ def rows_with_lines(
         If a quote is not closed or a field is absurdly long.
     """
     stream = io.TextIOWrapper(io.BytesIO(body), encoding="utf-8", newline="\n")
-    reader = csv.reader(stream, delimiter=separator, skipinitialspace=True, strict=True)
+    reader = csv.reader(stream, delimiter=separator, skipinitialspace=separator != " ", strict=True)
     line = first_line
     try:
         for row in reader:
@@ -80,6 +81,9 @@ def rows_with_lines(
                 yield line, row
             line = first_line + reader.line_num
     except csv.Error as error:
+        if "field larger" in str(error):
+            limit = f"a field of more than {csv.field_size_limit():,} characters begins here"
+            complain(path, f'{limit}; shorten it, or close or double the " before it', line)
         complain(path, f'the quotes are wrong from here on ({error}); close or double every "', line)
 
 
@@ -107,7 +111,7 @@ def check_shape(
     Returns
     -------
     array of bool, (columns,), or None
-        Where a column has a field that starts like an integer not in its shortest form (007, +7, -7, or a
+        Where a column has a field that starts like an integer not in its shortest form (007, +7, -7, or white
         space); None where quotes or blank lines leave that unknown.
 
     Raises
@@ -154,12 +158,12 @@ def _scan(body: bytes, separator: str, columns: int) -> np.ndarray | None:
 
 
 def _odd_starts(chunk: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Whether each field, given by its end, starts like 007, +7, -7 or with a space."""
+    """Whether each field, given by its end, starts like 007, +7, -7 or with white space."""
     starts = np.empty_like(ends)
     starts[0] = 0
     np.add(ends[:-1], 1, out=starts[1:])
     first = chunk[starts]
-    odd = (first == ord("+")) | (first == ord("-")) | (first == ord(" "))
+    odd = (first == ord("+")) | (first == ord("-")) | (first <= ord(" "))
     zero = np.flatnonzero(first == ord("0"))
     odd[zero] = ends[zero] - starts[zero] > 1
     return odd  # (rows * columns,)

@@ -26,12 +26,13 @@ from spotlight_asars.datasets._lines import (
     separator_name,
     shown,
 )
-from spotlight_asars.sessions import (
+from spotlight_asars.times import (
     LARGEST_SECONDS,
     UNITS_PER_SECOND,
     check_unit,
     likely_unit,
     timestamps_in_seconds,
+    typical_size,
 )
 
 ROLES = ("user", "item", "timestamp", "session", "category", "behaviour")
@@ -213,7 +214,7 @@ class _Table:
 
     def _parse(self, positions: Collection[int], **options: object) -> pd.DataFrame:
         # skipping spaces slows every field down, so it is asked for only where there may be some
-        spaces = self._odd_starts is None or bool(self._odd_starts.any())
+        spaces = self._separator != " " and (self._odd_starts is None or bool(self._odd_starts.any()))
         try:
             return pd.read_csv(
                 io.BytesIO(self._body),
@@ -228,7 +229,8 @@ class _Table:
                 **options,
             )
         except pd.errors.ParserError as error:
-            complain(self._path, f"cannot be split into columns ({error}); check quotes and separator")
+            reason = " ".join(str(error).split())
+            complain(self._path, f"cannot be split into columns ({reason}); check quotes and separator")
 
     def ids(self, position: int) -> pd.Series:
         """One column of ids: integers if all of them are, else strings as they stand in the file."""
@@ -260,7 +262,7 @@ class _Table:
         raw = column.to_numpy()
         seconds = raw / UNITS_PER_SECOND[unit]
         if (np.abs(seconds) > LARGEST_SECONDS).any():
-            self._complain_about_size(position, float(np.median(np.abs(raw))), unit)
+            self._complain_about_size(position, typical_size(raw), unit)
         return pd.Series(seconds, dtype=np.float64)
 
     def _iso_timestamps(self, position: int) -> pd.Series:
@@ -290,13 +292,13 @@ class _Table:
         mend = "convert dates to seconds since 1970-01-01"
         complain(self._path, f"{column} has {shown(text)}, which is text, where a time is expected; {mend}", line)
 
-    def _complain_about_size(self, position: int, median: float, unit: str) -> NoReturn:
+    def _complain_about_size(self, position: int, typical: float, unit: str) -> NoReturn:
         """Name the unit that times are in, or the first line whose time is none."""
-        column, finer = f"column {shown(self._names[position])}", likely_unit(median)
-        what = f"{column} has times about {median:.3g}, too large for {unit!r}"
+        column, finer = f"column {shown(self._names[position])}", likely_unit(typical)
+        what = f"{column} has times about {typical:.3g}, too large for {unit!r}"
         if finer is None:
             complain(self._path, f"{what} and for any unit; give seconds since 1970-01-01")
-        if median / UNITS_PER_SECOND[unit] > LARGEST_SECONDS:
+        if typical / UNITS_PER_SECOND[unit] > LARGEST_SECONDS:
             mend = f"they look like {finer!r}: give --timestamp-unit {finer} (timestamp_unit='{finer}')"
             complain(self._path, f"{what}; {mend}")
         largest = LARGEST_SECONDS * UNITS_PER_SECOND[unit]

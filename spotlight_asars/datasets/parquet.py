@@ -8,7 +8,7 @@ import pandas as pd
 
 from spotlight_asars.datasets._lines import complain, file_name, shown
 from spotlight_asars.errors import InputError
-from spotlight_asars.sessions import timestamps_in_seconds
+from spotlight_asars.times import timestamps_in_seconds
 
 BLOCK_EVENTS = 1 << 20
 

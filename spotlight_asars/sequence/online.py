@@ -6,7 +6,6 @@ from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -15,12 +14,12 @@ from spotlight_asars.errors import InputError
 from spotlight_asars.rows import DWELL, ITEM, NUM_CHANNELS, SESSION_GAP_BIN, SESSION_START, TIME, USER, whole_seconds
 from spotlight_asars.sequence.live_events import NEWEST, has_event, missing_events, moved_on
 from spotlight_asars.sequence.live_nets import live_net
-from spotlight_asars.sequence.recommending import best_items
+from spotlight_asars.sequence.recommending import best_items, check_k
 from spotlight_asars.sequence.scoring import points_back, score_all_items
 from spotlight_asars.sequence.seen_items import SeenItems
 from spotlight_asars.sequence.weights import weights_of
-from spotlight_asars.sessions import timestamps_in_seconds
 from spotlight_asars.state import SystemState, name_of
+from spotlight_asars.times import timestamps_in_seconds
 
 if TYPE_CHECKING:
     from spotlight_asars.sequence.implicit import ASARSSequenceModel  # which imports this
@@ -101,7 +100,7 @@ class LiveSessions:
         self._check_model()
         rows = self._rows(sessions)
         _check_one_each("timestamps", timestamps, rows)
-        seconds = _in_seconds(np.asarray(timestamps))
+        seconds = timestamps_in_seconds(timestamps)
         _check_one_each("items", items, rows)
         late = seconds < self._latest_time[rows]
         if late.any():
@@ -177,8 +176,7 @@ class LiveSessions:
         -------
         list of lists of raw ids, best first
         """
-        if not isinstance(k, int | np.integer) or k < 1:
-            raise InputError(f"k is {k}: give a whole number of at least 1")
+        check_k(k)
         answers = []
         for rows, scores in self._blocks_of_scores(now, sessions):
             if exclude_seen:
@@ -234,7 +232,7 @@ class LiveSessions:
 
     def _lingering_bins(self, rows: np.ndarray, now: float | Sequence[float]) -> np.ndarray | None:
         """Dwell bins of the newest events had the next come now; None where the model does not look at them."""
-        waited = _in_seconds(_for_each("now", now, rows)) - self._newest_time[rows]  # (rows,)
+        waited = timestamps_in_seconds(_for_each("now", now, rows)) - self._newest_time[rows]  # (rows,)
         if (waited < 0).any():
             raise InputError("now lies before the newest event of a session: give the moment of asking")
         if self.model.dwell != "observed":
@@ -271,7 +269,7 @@ class LiveSessions:
     def _rows(self, sessions: Sequence[int] | None) -> np.ndarray:
         if sessions is None:
             return self._all
-        rows = np.asarray(sessions)
+        rows = _as_array("sessions", sessions)
         if not rows.size:
             rows = rows.astype(np.int64)
         if rows.ndim != 1 or rows.dtype.kind not in "iu":
@@ -372,14 +370,18 @@ def _check_one_each(name: str, given: Sequence, rows: np.ndarray) -> None:
 
 def _for_each(name: str, given: object, rows: np.ndarray) -> np.ndarray:
     """One value for all, or a list with one for each."""
-    if np.ndim(given) == 0:
+    array = _as_array(name, given)
+    if array.ndim == 0:
         return np.full(len(rows), given)
     _check_one_each(name, given, rows)
-    return np.asarray(given)
+    return array
 
 
-def _in_seconds(timestamps: np.ndarray) -> np.ndarray:
-    return timestamps_in_seconds(pd.Series(timestamps) if timestamps.dtype == object else timestamps)
+def _as_array(name: str, given: object) -> np.ndarray:
+    try:
+        return np.asarray(given)
+    except ValueError as error:  # lists of several lengths
+        raise InputError(f"{name} is {given!r:.60}: give one value for each session") from error
 
 
 def _digest(net: nn.Module) -> str:

@@ -77,16 +77,15 @@ class Recommends(HasParameters):
             if timestamps is not None or user is not None:
                 raise InputError("a DataFrame has its timestamps and users in columns: leave these arguments out")
             return recommend_for_log(self, items, k, now, exclude_seen)
-        if not isinstance(k, int | np.integer) or k < 1:
-            raise InputError(f"k is {k}: give a whole number of at least 1")
-        if isinstance(items, str) or not isinstance(items, Iterable):
+        check_k(k)
+        if isinstance(items, str) or not isinstance(items, Iterable) or getattr(items, "shape", None) == ():
             raise InputError(f"items is {items!r}: give a list of raw ids, or a list of such lists")
         items = list(items)
         single = not items or not all(self._is_history(one) for one in items)
         if single:
             items, user = [items], [user]
             timestamps = None if timestamps is None else [timestamps]
-        if np.ndim(now) == 0 and now is not None:
+        if now is not None and (isinstance(now, str) or not np.iterable(now)):
             now = [now] * len(items)
         rows = request_rows(self, items, timestamps, user, now)
         scores = self._scores_after(rows)  # (requests, items - 1)
@@ -148,6 +147,12 @@ class Recommends(HasParameters):
     def _scores_after(self, rows: SessionSequences) -> Tensor:
         """Scores of items 1, 2, ... after the last event of each row: (rows, num_items - 1)."""
         return self.item_scores(self.target_states(with_unknown_target(rows)))
+
+
+def check_k(k: int) -> None:
+    """Raise an InputError unless so many items can be asked for."""
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
+        raise InputError(f"k is {k!r}: give a whole number of at least 1")
 
 
 def best_items(scores: Tensor, k: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -4,13 +4,13 @@ import warnings
 from collections.abc import Hashable, Sequence
 
 import numpy as np
-import pandas as pd
 
 from spotlight_asars.binning import PADDING_BIN, UNKNOWN_BIN, ScottBinning
 from spotlight_asars.errors import InputError
 from spotlight_asars.interactions import SessionSequences
 from spotlight_asars.rows import DWELL, ITEM, SESSION_GAP_BIN, SESSION_START, TIME, UNKNOWN_TIME, USER, whole_seconds
-from spotlight_asars.sessions import dwell_times, session_gap_times, session_starts, timestamps_in_seconds
+from spotlight_asars.sessions import dwell_times, session_gap_times, session_starts
+from spotlight_asars.times import timestamps_in_seconds
 
 
 def request_rows(
@@ -82,7 +82,7 @@ _NOBODY = ("nobody",)  # a raw id that no log has
 def request_seconds(name: str, times: Sequence[float]) -> np.ndarray:
     """Times of a request as float64 seconds, (times,); no times at all have no type of their own."""
     try:
-        return timestamps_in_seconds(pd.Series(times, dtype=None if len(times) else float))
+        return timestamps_in_seconds(times)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
 
