@@ -198,9 +198,11 @@ class TwoStageSettings:
     def new_system(self, rows: SessionSequences, training: Training) -> TwoStageRanker:
         """A system for these rows, not yet fitted."""
         members = []
-        for member in self.members:
+        for place, member in enumerate(self.members):
             epochs = training.epochs if member.trained_by_epochs else None
-            members.append(Member(partial(_new_member, member, rows, training), epochs))
+            # Members of equal settings shall differ, and those of one training from those of another.
+            own = replace(training, seed=(training.seed * len(self.members) + place) % 2**32)
+            members.append(Member(partial(_new_member, member, rows, own), epochs))
         return TwoStageRanker(members, dwell=training.dwell, random_state=training.seed, **self.options)
 
 

@@ -122,7 +122,7 @@ _TRAINING: Space = (
               low=32, high=1024, log=True),
     Parameter("mix_lengths", "mix_lengths", "better where sessions are of unequal length, slower", (False, True)),
     Parameter("initial_embeddings", "initial_embeddings", "co-occurrence helps where items have few events",
-              ("random", "cooccurrence")),
+              ("random", "cooccurrence", "catalogue")),
     Parameter("regularization", "loss_options.regularization", "weight of the scores' penalty; 0 to 2 in its paper",
               low=0.05, high=5.0, log=True, only_if=("loss", _SAMPLED)),
     Parameter("elu", "loss_options.elu", "where the scores' exponential linear unit saturates",

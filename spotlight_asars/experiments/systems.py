@@ -69,12 +69,12 @@ _SETTINGS: dict[str, Settings] = {
 }
 _SETTINGS["asars_two_stage"] = TwoStageSettings(
     (
-        replace(_SETTINGS["asars_time_user"], mix_lengths=True),
-        replace(_SETTINGS["asars_time_user"], mix_lengths=True, representation_options=_ASARS_OPTIONS),
+        *[replace(_SETTINGS["asars_time_user"], mix_lengths=True)] * 2,
+        *[replace(_SETTINGS["asars_time_user"], mix_lengths=True, representation_options=_ASARS_OPTIONS)] * 2,
         _SETTINGS["gru4rec_bpr_max"],
+        replace(_SETTINGS["gru4rec_bpr_max"], initial_embeddings="catalogue"),
         CountingSettings("asars_memory"),
         CountingSettings("vstan"),
-        CountingSettings("vsknn"),
         CountingSettings("sequential_rules"),
     ),
     {"epochs": 12},

@@ -7,10 +7,12 @@ from torch import Tensor
 from spotlight_asars.binning import UNKNOWN_BIN
 from spotlight_asars.interactions import PADDING_ITEM, SessionSequences
 from spotlight_asars.rows import ITEM, TARGET, TIME, UNKNOWN_TIME, flat_positions
+from spotlight_asars.sequence.catalogue import catalogue_places
 from spotlight_asars.sequence.memory import Moments
 from spotlight_asars.state import SystemState
 
 NEAREST = 4  # the newest events of the session whose items are told apart by their place
+NEAREST_IN_CATALOGUE = 3  # those from whose items the candidate's distance in the catalogue is told
 SECONDS_A_DAY = 86_400.0
 HALF_LIVES = (1.0, 3.0)  # days, of recent popularity
 CLICKS_OF_NONE = 0.1  # added to counts before their logarithm
@@ -21,9 +23,10 @@ class CandidateFeatures:
     Features of candidates for some targets, from the session so far, its user's earlier ones and a training part.
 
     Of a candidate: its popularity, over all and lately; whether it is the item of one of the newest events, how often
-    it stands in the session, for how long it was dwelt on there, how often in the user's earlier sessions. Of the
-    session, the same for all candidates: its length, whether its last events repeat, how popular its last item is,
-    how long the event before the last was dwelt on.
+    it stands in the session, for how long it was dwelt on there, how often in the user's earlier sessions; how far it
+    lies from the newest items in the order of the raw ids (``catalogue.py``). Of the session, the same for all
+    candidates: its length, whether its last events repeat, how popular its last item is, how long the event before the
+    last was dwelt on.
 
     Lengths of dwell are bins, as shares of all bins, 0 where unknown. A popularity is the logarithm of the item's
     targets in the training part; lately, of those weighed by their age, which counts from its last known time.
@@ -46,11 +49,13 @@ class CandidateFeatures:
         weights = [np.ones(len(items)), *(0.5 ** (age / half_life) for half_life in HALF_LIVES)]
         counts = [np.bincount(items, weight, minlength=self.num_items) for weight in weights]
         self._popularity = torch.from_numpy(np.log(np.stack(counts, axis=1) + CLICKS_OF_NONE)).float()  # (num_items, 3)
+        places = catalogue_places(sequences)
+        self._places = np.zeros(self.num_items, dtype=np.int64) if places is None else places
 
     def state(self) -> SystemState:
         """What it has of the training part as data, see ``SystemState``."""
         fitted = {"dwell": self._dwell, "num_bins": self._num_bins, "num_items": self.num_items}
-        return SystemState(fitted=fitted, arrays={"popularity": self._popularity.numpy()})
+        return SystemState(fitted=fitted, arrays={"popularity": self._popularity.numpy(), "places": self._places})
 
     @classmethod
     def from_state(cls, state: SystemState) -> "CandidateFeatures":
@@ -59,6 +64,7 @@ class CandidateFeatures:
         features._dwell, features._num_bins = state.fitted["dwell"], state.fitted["num_bins"]
         features.num_items = state.fitted["num_items"]
         features._popularity = torch.from_numpy(state.arrays["popularity"])
+        features._places = state.arrays["places"]
         return features
 
     def of(self, moments: Moments, candidates: Tensor, given: list[Tensor], summary: list[Tensor]) -> Tensor:
@@ -80,10 +86,11 @@ class CandidateFeatures:
         -------
         float32 tensor of shape (targets, candidates, features)
             Those given; 3 of popularity; 4 of the nearest events; in the session, times there, dwell there, times in
-            earlier sessions; the summary; 6 of the session; and the candidate's place.
+            earlier sessions; 3 of the catalogue; the summary; 6 of the session; and the candidate's place.
         """
         places = candidates.shape[1]
         own = [*given, *self._popularity[candidates + 1].unbind(dim=2), *self._in_session(moments, candidates)]
+        own += self._in_catalogue(moments, candidates)
         shared = [one[:, None].expand(-1, places) for one in (*summary, *self._of_session(moments))]
         order = torch.arange(places).expand(len(candidates), -1)
         return torch.stack([*own, *shared, order], dim=2).float()
@@ -104,6 +111,17 @@ class CandidateFeatures:
         place, _, _ = places.of(target, moments.items[event], event)
         earlier = places.sums(place, np.ones(len(place)))
         return [*nearest, (count > 0).float(), count.log1p(), dwelt, earlier.log1p()]
+
+    def _in_catalogue(self, moments: Moments, candidates: Tensor) -> list[Tensor]:
+        """Logarithms of distances from the newest items, the largest for none: (targets, candidates) each."""
+        places, distances = self._places[candidates.numpy() + 1], []  # (targets, candidates)
+        for back in range(1, NEAREST_IN_CATALOGUE + 1):
+            event = moments.end - back  # (targets,)
+            near = self._places[moments.items[np.maximum(event, 0)]]
+            apart = np.abs(places - near[:, None])
+            apart[event < moments.begin] = self.num_items
+            distances.append(torch.from_numpy(np.log1p(apart).astype(np.float32)))
+        return distances
 
     def _of_session(self, moments: Moments) -> list[Tensor]:
         """What is the same for all candidates: (targets,) each."""

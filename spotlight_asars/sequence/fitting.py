@@ -127,7 +127,7 @@ class SessionFitting(Resumes, ImplicitSequenceModel):
         if self._initial_embeddings == "random":
             return
         try:
-            start_from_cooccurrence(self._net, sequences)
+            start_from_cooccurrence(self._net, sequences, self._initial_embeddings == "catalogue")
         except InputError:
             self._net = None  # as before the call
             raise

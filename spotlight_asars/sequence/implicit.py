@@ -77,9 +77,10 @@ class ASARSSequenceModel(ModelState, Recommends, SessionFitting):
         Let a mini-batch hold rows of any length instead of like ones. It computes more padding, about twice the time on
         sessions of unequal length. But a step on a batch of short sessions has few targets and one of long sessions
         many, and both move the net as far: mixed, no target counts for less than others.
-    initial_embeddings : {'random', 'cooccurrence'}, optional
-        Where item embeddings begin: anywhere, or where items that stand together in sessions lie together, see
-        ``initial_embeddings.py``. The latter takes a second and helps most where items have few events.
+    initial_embeddings : {'random', 'cooccurrence', 'catalogue'}, optional
+        Where item embeddings begin: anywhere; or where items that stand together in sessions lie together, see
+        ``initial_embeddings.py``, which takes a second and helps most where items have few events; or where, besides,
+        neighbours in the order of the raw ids do, see ``catalogue.py``.
 
     Attributes
     ----------

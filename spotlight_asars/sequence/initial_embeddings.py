@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from spotlight_asars.errors import InputError
 from spotlight_asars.interactions import SessionSequences
 from spotlight_asars.rows import ITEM, TARGET
+from spotlight_asars.sequence.catalogue import catalogue_neighbours, catalogue_places
 
-INITIAL_EMBEDDINGS = ("random", "cooccurrence")
+INITIAL_EMBEDDINGS = ("random", "cooccurrence", "catalogue")
 WINDOW = 8  # events back that an item stands together with
 RANDOM_SHARE = 0.3  # of the random start that is kept beside, so that alike items can part
 
@@ -57,7 +58,9 @@ def positive_pointwise_mutual_information(counts: sparse.csr_array) -> sparse.cs
     return found
 
 
-def cooccurrence_embeddings(sequences: SessionSequences, embedding_dim: int, window: int = WINDOW) -> Tensor:
+def cooccurrence_embeddings(
+    sequences: SessionSequences, embedding_dim: int, window: int = WINDOW, by_catalogue: bool = False
+) -> Tensor:
     """
     Embeddings in which items that stand together in sessions lie together.
 
@@ -72,13 +75,19 @@ def cooccurrence_embeddings(sequences: SessionSequences, embedding_dim: int, win
     embedding_dim : int
     window : int, optional
         As for :func:`cooccurrences`.
+    by_catalogue : bool, optional
+        Neighbours in the order of the raw ids stand together too, see ``catalogue_neighbours``.
 
     Returns
     -------
     float32 tensor of shape (num_items, embedding_dim)
         Zero for an item that never stands beside another.
     """
-    information = positive_pointwise_mutual_information(cooccurrences(sequences, window))
+    counts = cooccurrences(sequences, window)
+    places = catalogue_places(sequences) if by_catalogue else None
+    if places is not None:
+        counts = counts + catalogue_neighbours(counts, places)
+    information = positive_pointwise_mutual_information(counts)
     found = np.zeros((sequences.num_items, embedding_dim))
     if information.nnz:
         vectors, values = _largest_singular(information, embedding_dim)
@@ -102,11 +111,12 @@ def _largest_singular(matrix: sparse.csr_array, most: int) -> tuple[np.ndarray, 
     return vectors[:, :most], np.maximum(values[:most], 0.0)
 
 
-def start_from_cooccurrence(net: nn.Module, sequences: SessionSequences) -> None:
+def start_from_cooccurrence(net: nn.Module, sequences: SessionSequences, by_catalogue: bool = False) -> None:
     """
     Let the item embeddings of a net, not yet trained, begin where co-occurrence puts them.
 
-    Items that never stand beside another keep their random start; the others a part of it.
+    Items that never stand beside another keep their random start; the others a part of it. `by_catalogue` as for
+    :func:`cooccurrence_embeddings`.
 
     Raises
     ------
@@ -115,11 +125,12 @@ def start_from_cooccurrence(net: nn.Module, sequences: SessionSequences) -> None
     """
     weight = getattr(getattr(net, "item_embeddings", None), "weight", None)
     if not isinstance(weight, nn.Parameter) or len(weight) != sequences.num_items:
+        choice = "catalogue" if by_catalogue else "cooccurrence"
         raise InputError(
-            f"initial_embeddings='cooccurrence' sets a table of item embeddings, which {type(net).__name__} has not: "
+            f"initial_embeddings={choice!r} sets a table of item embeddings, which {type(net).__name__} has not: "
             "choose 'random'"
         )
-    found = cooccurrence_embeddings(sequences, weight.shape[1]).to(weight.device)
+    found = cooccurrence_embeddings(sequences, weight.shape[1], by_catalogue=by_catalogue).to(weight.device)
     with torch.no_grad():
         known = found.any(dim=1, keepdim=True)  # (num_items, 1)
         weight.copy_(torch.where(known, RANDOM_SHARE * weight + found, weight))

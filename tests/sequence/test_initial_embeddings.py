@@ -1,14 +1,17 @@
 """Item embeddings to begin with: exact counts, a slow reference, and what the model does with them."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from spotlight_asars import SessionInteractions, to_session_sequences
 from spotlight_asars.errors import InputError
 from spotlight_asars.interactions import SessionSequences
+from spotlight_asars.sequence.catalogue import catalogue_neighbours, catalogue_places
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
 from spotlight_asars.sequence.initial_embeddings import (
     cooccurrence_embeddings,
@@ -101,6 +104,39 @@ def test_the_model_begins_there_and_keeps_the_random_start_of_lone_items():
     assert torch.equal(begun[4], plain[4]) and not begun[0].any()
 
 
+def test_by_catalogue_they_factorise_what_neighbours_there_count_too():
+    sessions = [[10, 11], [20, 21], [30, 31], [20, 22], [12, 40], [50, 60]] * 3
+    log = pd.DataFrame(
+        {
+            "item": [item for session in sessions for item in session],
+            "session": np.repeat(np.arange(len(sessions)), 2),
+            "timestamp": np.arange(2 * len(sessions)) * 10.0 + 1e9,
+        }
+    )
+    rows = to_session_sequences(SessionInteractions.from_log(log))
+    counts = cooccurrences(rows)
+    neighbours = catalogue_neighbours(counts, catalogue_places(rows))
+    assert neighbours.nnz
+    vectors, values, _ = np.linalg.svd(positive_pointwise_mutual_information(counts + neighbours).toarray())
+    expected = (vectors * np.sqrt(values))[1:]
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    found = cooccurrence_embeddings(rows, 20, by_catalogue=True)
+    np.testing.assert_allclose(found[1:] @ found[1:].T, expected @ expected.T, atol=1e-6)
+    plain = cooccurrence_embeddings(rows, 20)
+    assert not torch.allclose(found @ found.T, plain @ plain.T)
+
+    keywords = {"representation": "gru4rec", "embedding_dim": 20, "n_iter": 1, "random_state": 0, "learning_rate": 0.0}
+    begun = ASARSSequenceModel(**keywords, initial_embeddings="catalogue").fit(rows)._net.item_embeddings.weight
+    kept = ASARSSequenceModel(**keywords).fit(rows)._net.item_embeddings.weight
+    torch.testing.assert_close(begun[1:], 0.3 * kept[1:] + found[1:])
+
+
+def test_ids_without_an_order_give_plain_cooccurrence():
+    log = pd.DataFrame({"item": ["a", 1, "b", 1, "a", 2], "session": [1, 1, 2, 2, 3, 3], "timestamp": np.arange(6.0)})
+    rows = to_session_sequences(SessionInteractions.from_log(log))
+    assert torch.equal(cooccurrence_embeddings(rows, 2), cooccurrence_embeddings(rows, 2, by_catalogue=True))
+
+
 def test_a_second_fit_goes_on_from_the_first():
     rows = rows_of([1, 2, 3], [3, 2, 1], [2, 3, 1])
     keywords = {"representation": "gru4rec", "embedding_dim": 4, "random_state": 0, "learning_rate": 0.0}
@@ -110,7 +146,7 @@ def test_a_second_fit_goes_on_from_the_first():
 
 
 def test_wrong_choices_are_told():
-    with pytest.raises(ValueError, match="initial_embeddings is 'svd': choose one of random, cooccurrence"):
+    with pytest.raises(ValueError, match="initial_embeddings is 'svd': choose one of random, cooccurrence, catalogue"):
         ASARSSequenceModel(initial_embeddings="svd")
     rows = rows_of([1, 2, 3], [3, 2, 1])
     model = ASARSSequenceModel(
