@@ -9,7 +9,7 @@ HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "spotlight_asars" / "__init__.py").read_text(), re.MULTILINE)
 
 PROGRESS = ["tqdm>=4.60"]
-PLOTS = ["matplotlib>=3.8"]
+PLOTS = ["matplotlib>=3.9"]
 TUNE = ["optuna>=4.0"]
 PARQUET = ["pyarrow>=16"]
 
@@ -22,13 +22,13 @@ setup(
     license="MIT",
     packages=find_packages(include=["spotlight_asars", "spotlight_asars.*"]),
     python_requires=">=3.11",
-    install_requires=["h5py>=3.11", "numpy>=2.0", "pandas>=3.0", "scipy>=1.13", "torch>=2.4"],
+    install_requires=["h5py>=3.15", "numpy>=2.0", "pandas>=3.0", "scipy>=1.13", "torch>=2.4"],
     extras_require={
         "progress": PROGRESS,
         "plots": PLOTS,
         "tune": TUNE,
         "parquet": PARQUET,
-        "dev": [*PROGRESS, *PLOTS, *TUNE, "hypothesis>=6.90", "pytest>=8", "ruff>=0.6"],
+        "dev": [*PROGRESS, *PLOTS, *TUNE, *PARQUET, "hypothesis>=6.90", "pytest>=8", "ruff>=0.6", "scikit-learn>=1.5"],
     },
     entry_points={"console_scripts": ["spotlight-asars=spotlight_asars.cli:main"]},
     classifiers=[

@@ -187,12 +187,13 @@ def to_index(raw_ids: Iterable[Hashable]) -> pd.Index:
         raw_ids = np.empty(len(values), dtype=object)  # keeps 1 and '1' apart, and tuples whole
         raw_ids[:] = values
         raw_ids = pd.Index(raw_ids, dtype=object, tupleize_cols=False)
-        if len(set(map(type, values))) == 1:  # integers among floats would be rounded to floats
-            raw_ids = raw_ids.infer_objects()
+        types = set(map(type, values))
+        # Integers among floats would be rounded; and text stays as it is, since not all is such as Arrow takes.
+        return raw_ids.infer_objects() if len(types) == 1 and str not in types else raw_ids
     if isinstance(raw_ids, np.ndarray):
         raw_ids = _plain(raw_ids)
     try:
-        return pd.Index(raw_ids, tupleize_cols=False)
+        return pd.Index(raw_ids, dtype=object if raw_ids.dtype == object else None, tupleize_cols=False)
     except (ValueError, OverflowError) as error:  # moments and durations of more years than pandas counts
         raise InputError(f"an id cannot be kept ({error}): give {_GOOD_IDS}") from error
 

@@ -162,7 +162,8 @@ class SessionNet(nn.Module):
             states = items.new_zeros(len(items), 0, self._state_dim)
         else:
             states = self.encode(items, events, users)  # (batch, short, state)
-        states = nn.functional.pad(states, (0, 0, 1, 0))  # (batch, short + 1, state): zeros before any event
+        begin = states.new_zeros(len(states), 1, self._state_dim)  # before any event
+        states = torch.cat([begin, states], dim=1)  # (batch, short + 1, state)
         states, back = self._projected(states, users)
         states = torch.cat([self.finish(states, events, users), *back], dim=2)  # (batch, short + 1, dim)
         states = at_positions(states, seen).permute(0, 2, 1)  # (batch, dim, time + 1)
