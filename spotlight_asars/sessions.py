@@ -5,12 +5,12 @@ import warnings
 import numpy as np
 import pandas as pd
 
-from spotlight_asars.errors import InputError
+from spotlight_asars.errors import InputError, listed
 from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
 from spotlight_asars.host import Interactions
 from spotlight_asars.ordering import order_by_number, order_by_number_and_time
 from spotlight_asars.times import timestamps_in_seconds
-from spotlight_asars.vocabulary import Vocabulary, in_order_of_appearance
+from spotlight_asars.vocabulary import Vocabulary, as_column, in_order_of_appearance
 
 ANONYMOUS_USER = 0
 SESSION_GAP = 3600.0
@@ -234,7 +234,7 @@ class SessionInteractions(Interactions):
                 raise InputError(f"{log[column].shape[1]} columns of the log are {column!r}: rename all but one")
         for column in ("item", "timestamp"):
             if column not in log:
-                raise InputError(f"the log has no column {column!r}; it has {', '.join(map(str, log.columns))}")
+                raise InputError(f"the log has no column {column!r}; it has {listed(log.columns)}")
         if "user" not in log and "session" not in log:
             raise InputError("the log has neither a column 'user' nor 'session': give one of them")
         if not len(log):
@@ -300,10 +300,10 @@ class SessionInteractions(Interactions):
             Columns `user` (where there are users), `item`, `timestamp` (seconds) and `session`, in the order of the
             events; raw ids where there are any.
         """
-        columns: dict[str, np.ndarray] = {}
+        columns: dict[str, pd.Series] = {}
         if (self.user_ids != ANONYMOUS_USER).all():
-            columns["user"] = _raw(self.user_vocabulary, self.user_ids)
-        columns["item"] = _raw(self.item_vocabulary, self.item_ids)
+            columns["user"] = as_column(_raw(self.user_vocabulary, self.user_ids))
+        columns["item"] = as_column(_raw(self.item_vocabulary, self.item_ids))
         return pd.DataFrame({**columns, "timestamp": self.timestamps, "session": self.session_ids})
 
     @property

@@ -1,5 +1,7 @@
 """Times of events: which numbers can be any, and all as seconds since 1970."""
 
+from contextlib import suppress
+
 import numpy as np
 import pandas as pd
 
@@ -46,7 +48,8 @@ def _as_column(times: object) -> np.ndarray | pd.Series | pd.api.extensions.Exte
             raise InputError("the timestamps are lists of several lengths: give one time an event") from error
     if times.dtype.kind == "O":
         times = np.asarray(times)
-        times = pd.Series(times).infer_objects() if times.ndim == 1 else times
+        with suppress(UnicodeEncodeError):  # of text, which is told below as no number
+            times = pd.Series(times, dtype=object).infer_objects() if times.ndim == 1 else times
     return times
 
 

@@ -159,7 +159,8 @@ def in_order_of_appearance(raw_ids: Iterable[Hashable]) -> tuple[np.ndarray, pd.
 def _hashing() -> Iterator[None]:
     """Tell ids that cannot be told apart, such as lists, in the words of an InputError."""
     try:
-        yield
+        with np.errstate(over="ignore"):  # pandas tries whether large floats fit smaller types
+            yield
     except TypeError as error:
         raise InputError(f"an id is of a kind that cannot be numbered ({error}): give {_GOOD_IDS}") from error
 
@@ -196,6 +197,14 @@ def to_index(raw_ids: Iterable[Hashable]) -> pd.Index:
         return pd.Index(raw_ids, dtype=object if raw_ids.dtype == object else None, tupleize_cols=False)
     except (ValueError, OverflowError) as error:  # moments and durations of more years than pandas counts
         raise InputError(f"an id cannot be kept ({error}): give {_GOOD_IDS}") from error
+
+
+def as_column(raw_ids: np.ndarray | list) -> pd.Series:
+    """Raw ids as a column of a table, of the type that pandas gives them; what Arrow does not take stays objects."""
+    try:
+        return pd.Series(raw_ids)
+    except UnicodeEncodeError:
+        return pd.Series(raw_ids, dtype=object)
 
 
 def _plain(raw_ids: np.ndarray) -> np.ndarray:

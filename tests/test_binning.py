@@ -85,6 +85,27 @@ class TestWidth:
         binning = ScottBinning().fit(np.arange(100)).fit([7.0])
         assert (binning.low, binning.width, binning.num_known_bins) == (7.0, 0.0, 1)
 
+    @settings(max_examples=60, deadline=None)
+    @given(
+        st.lists(st.lists(st.floats(0, 1e4) | st.just(float("nan")), max_size=9), max_size=6),
+        st.sampled_from(["linear", "log"]),
+    )
+    def test_values_in_blocks_give_the_bins_of_all_at_once(self, blocks, scale):
+        """As long as there is room between the values for rounding."""
+        blocks = [np.round(block, 1) for block in blocks]
+        whole = ScottBinning(scale=scale).fit(np.concatenate([[], *blocks]))
+        found = ScottBinning(scale=scale).fit_blocks(iter(blocks))
+        assert found.fitted and found.low == whole.low
+        assert found.width == pytest.approx(whole.width, rel=1e-9)
+        assert abs(found.num_known_bins - whole.num_known_bins) <= 1  # where a bin's edge is the largest value
+
+    def test_blocks_by_hand(self):
+        blocks = [[1.0, 3.0], [], [float("nan")], [8.0]]
+        found = ScottBinning().fit_blocks(np.array(block) for block in blocks)
+        expected = np.std([1.0, 3.0, 8.0]) * (24 * np.sqrt(np.pi) / 3) ** (1 / 3)
+        assert (found.low, found.width) == (1.0, pytest.approx(expected))
+        assert found.num_known_bins == int((8.0 - 1.0) // expected) + 1
+
     def test_fit_gives_itself(self):
         binning = ScottBinning()
         assert binning.fit([1.0]) is binning

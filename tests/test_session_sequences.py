@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from spotlight_asars import SessionInteractions, SessionSequences, Vocabulary, to_session_sequences
 from spotlight_asars.binning import ScottBinning
+from spotlight_asars.host import Interactions, SequenceInteractions
+from spotlight_asars.interactions import as_session_sequences
 from spotlight_asars.rows import DWELL, ITEM, NUM_CHANNELS, SESSION_GAP_BIN, SESSION_START, TARGET, USER
 
 MATRICES = ("sequences", "dwell", "targets", "session_starts", "session_gaps")
@@ -217,3 +219,37 @@ def test_binning_that_is_not_fitted_is_fitted_on_the_training_part():
     assert rows.binning.fitted and rows.binning.scale == "log" and rows.binning.max_bins == 5
     assert rows.binning.width == ScottBinning(5, "log").fit(log.dwell_times).width
     assert not asked.fitted, "what was given stays as it was"
+
+
+class TestTheHostsSequencesAsRows:
+    """``as_session_sequences``: users that are not known to the model are nobody."""
+
+    def sequences(self, users):
+        return SequenceInteractions(np.array([[0, 1], [2, 3], [3, 1]]), user_ids=users, num_items=7)
+
+    def test_users_beyond_those_known_are_anonymous(self):
+        class Known:
+            num_users = 5
+
+        found = as_session_sequences(self.sequences(np.array([4, 5, 9])), like=Known)
+        assert found.user_ids.tolist() == [4, 0, 0] and found.num_users == 5 and found.num_items == 7
+
+    def test_without_a_model_all_are_kept(self):
+        found = as_session_sequences(self.sequences(np.array([4, 5, 9])))
+        assert found.user_ids.tolist() == [4, 5, 9] and found.num_users == 10
+
+    def test_without_users_all_are_anonymous(self):
+        assert as_session_sequences(self.sequences(None)).user_ids.tolist() == [0, 0, 0]
+
+    def test_interactions_take_bins_and_session_gap_of_the_model(self):
+        clicks = Interactions(np.ones(4, int), np.arange(1, 5), timestamps=np.array([0.0, 10.0, 30.0, 70.0]))
+        like = to_session_sequences(SessionInteractions(np.ones(3, int), [1, 2, 3], timestamps=[0.0, 7.0, 9.0]))
+        like.session_gap = 25.0
+        found = as_session_sequences(clicks, like=like)
+        assert found.events[:, SESSION_START].tolist() == [1, 0, 0, 1]
+        assert found.binning == like.binning and found.gap_binning == like.gap_binning
+        alone = as_session_sequences(clicks)
+        assert alone.events[:, SESSION_START].tolist() == [1, 0, 0, 0] and alone.binning != like.binning
+
+    def test_what_holds_no_sequences_is_refused(self, refuses):
+        refuses(lambda: as_session_sequences([1, 2]), "list holds no sequences", "to_session_sequences")

@@ -358,3 +358,8 @@ class TestWhatWouldBeLostSilently:
         times = np.array([1.5e9, 1.5e9 + 5, 1.5e12, 1.5e9 + 9])
         with pytest.raises(InputError, match=r"event 2 is about 1\.5e\+12, no time in s"):
             SessionInteractions(np.ones(4, dtype=int), np.arange(1, 5), timestamps=times)
+
+
+def test_times_of_text_that_is_no_unicode_are_refused(refuses):
+    log = pd.DataFrame({"user": [1, 1], "item": [1, 2], "timestamp": pd.Series(["\ud800", "a"], dtype=object)})
+    refuses(lambda: SessionInteractions.from_log(log), "give numbers, in seconds")

@@ -26,6 +26,7 @@ from spotlight_asars.datasets._lines import (
     separator_name,
     shown,
 )
+from spotlight_asars.errors import listed
 from spotlight_asars.times import (
     LARGEST_SECONDS,
     UNITS_PER_SECOND,
@@ -170,12 +171,10 @@ def _position(path: str | os.PathLike, names: Sequence[str], name: str, separato
         return found[0]
     if found:
         complain(path, f"{len(found)} columns are named {shown(name)}; rename all but one", header_line)
-    others = ", ".join(names)
-    others = others if len(others) <= 200 else others[:200] + " ..."
     mend = "name one of them"
     if len(names) == 1:
         mend = f"fields were split by {separator_name(separator)}: is that the separator?"
-    complain(path, f"no column {shown(name)}; the first line has the columns: {others}; {mend}", header_line)
+    complain(path, f"no column {shown(name)}; the first line has the columns: {listed(names)}; {mend}", header_line)
 
 
 class _Table:

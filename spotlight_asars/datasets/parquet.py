@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from spotlight_asars.datasets._lines import complain, file_name, shown
-from spotlight_asars.errors import InputError
+from spotlight_asars.errors import InputError, listed
 from spotlight_asars.times import timestamps_in_seconds
 
 BLOCK_EVENTS = 1 << 20
@@ -66,7 +66,7 @@ def _check_columns(path: str | os.PathLike, there: list[str], columns: Mapping[s
     for name in columns.values():
         if there.count(name) != 1:
             found = f"{there.count(name)} columns are" if name in there else "no column is"
-            complain(path, f"{found} named {shown(name)}; the file has {', '.join(there)[:200]}; name one of them")
+            complain(path, f"{found} named {shown(name)}; the file has {listed(there)}; name one of them")
 
 
 def _values(path: str | os.PathLike, role: str, column: pd.Series, unit: str, begin: int) -> pd.Series:

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from spotlight_asars.errors import InputError
+from spotlight_asars.errors import InputError, listed
 from spotlight_asars.sequence.requests import request_seconds
-from spotlight_asars.vocabulary import in_order_of_appearance
+from spotlight_asars.vocabulary import as_column, in_order_of_appearance
 
 if TYPE_CHECKING:
     from spotlight_asars.sequence.recommending import Recommends  # which imports this
@@ -39,7 +39,7 @@ def recommend_for_log(
     if not len(log):
         raise InputError("the log has no events")
     if "item" not in log:
-        raise InputError(f"the log has no column 'item'; it has {', '.join(map(str, log.columns))}")
+        raise InputError(f"the log has no column 'item'; it has {listed(log.columns)}")
     by = next((name for name in ("user", "session") if name in log), None)
     for name in ("item", by):
         if name is not None and log[name].isna().any():
@@ -63,5 +63,7 @@ def recommend_for_log(
         histories = (items[block], None if times is None else times[block], users)
         found += system.recommend(*histories, k, now, exclude_seen, return_scores=True)
     rows = [(key, rank, *one) for key, ranked in zip(keys, found, strict=True) for rank, one in enumerate(ranked, 1)]
-    table = pd.DataFrame(rows, columns=[by or "user", "rank", "item", "score"])
+    names = [by or "user", "rank", "item", "score"]
+    columns = zip(*rows, strict=True) if rows else [()] * len(names)
+    table = pd.DataFrame({name: as_column(list(column)) for name, column in zip(names, columns, strict=True)})
     return table if by is not None else table.drop(columns="user")

@@ -206,3 +206,7 @@ def test_the_formats_of_fixed_layout(write, refuses):
     refuses(lambda: read_recsys15(write("1\t2\t3\n", "train.txt")), "line 1", "no column 'ItemId'")
     dates = "SessionId\tItemId\tTime\n1\t2\t2014-04-07T10:51:09.277Z\n"
     refuses(lambda: read_recsys15(write(dates, "train.txt")), "line 2", "convert dates to seconds")
+
+
+def test_names_of_columns_that_would_break_the_line(write, refuses):
+    refuses(lambda: read(write("user,it\x1em,time\na,b,1\n")), "no column 'item'", r"user, 'it\x1em', time")
