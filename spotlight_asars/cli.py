@@ -5,12 +5,21 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from spotlight_asars import cli_compare, cli_evaluate, cli_explain, cli_prepare, cli_recommend, cli_train, cli_tune
+from spotlight_asars import (
+    cli_analyse,
+    cli_compare,
+    cli_evaluate,
+    cli_explain,
+    cli_prepare,
+    cli_recommend,
+    cli_train,
+    cli_tune,
+)
 from spotlight_asars.cli_options import INTERRUPTED
 from spotlight_asars.errors import InputError
 
 BAD_INPUT = 2
-COMMANDS = (cli_compare, cli_tune, cli_prepare, cli_train, cli_evaluate, cli_recommend, cli_explain)
+COMMANDS = (cli_compare, cli_tune, cli_analyse, cli_prepare, cli_train, cli_evaluate, cli_recommend, cli_explain)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -104,6 +104,18 @@ def time_based_split(
         If a part would be empty.
     """
     interactions = as_session_interactions(interactions)
+    is_test, boundary = in_test_part(interactions, test_share, boundary)
+    return align_test(interactions.select(~is_test), interactions.select(is_test), boundary)
+
+
+def in_test_part(
+    interactions: SessionInteractions, test_share: float, boundary: float | None = None
+) -> tuple[np.ndarray, float]:
+    """
+    Whether each event is of a session that ends after the boundary, bool (events,); and the boundary.
+
+    Arguments and errors are those of :func:`time_based_split`.
+    """
     last = np.append(np.diff(interactions.session_ids) != 0, True)
     end = interactions.timestamps[last]  # (sessions,)
     if boundary is None:
@@ -114,7 +126,7 @@ def time_based_split(
     if is_test.all() or not is_test.any():
         part = "training" if is_test.all() else "test"
         raise InputError(f"the {part} part of the split by time is empty: give a longer log or another boundary")
-    return align_test(interactions.select(~is_test), interactions.select(is_test), boundary)
+    return is_test, boundary
 
 
 def align_test(train: SessionInteractions, test: SessionInteractions, boundary: float | None = None) -> TimeSplit:

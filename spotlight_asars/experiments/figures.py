@@ -1,7 +1,6 @@
 """The paper's Figures 6 to 8 for a comparison, as PNG files; drawn with matplotlib, which is an extra."""
 
 import io
-from collections.abc import Callable
 from pathlib import Path
 
 from spotlight_asars.evaluation import CUTOFFS
@@ -41,13 +40,13 @@ def write_figures(results: dict, folder: Path) -> list[str]:
         return []
     figures = {"mrr_at_k.png": _curves, "training_speed.png": _speed, "peak_memory.png": _memory}
     for name, draw in figures.items():
-        write_whole(folder / name, _png(draw, results))
+        write_whole(folder / name, figure_as_png(draw(results)))
     return list(figures)
 
 
-def _png(draw: Callable[[dict], "Figure"], results: dict) -> bytes:
+def figure_as_png(figure: "Figure") -> bytes:
+    """A figure as the content of a PNG file."""
     content = io.BytesIO()
-    figure = draw(results)
     FigureCanvasAgg(figure)
     figure.savefig(content, format="png", dpi=150)
     return content.getvalue()

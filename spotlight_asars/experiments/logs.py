@@ -189,7 +189,7 @@ def _whole_log(choice: LogChoice) -> _WholeLog:
         name, preset = choice.data.name, presets.PAPER if is_prepared else _format(choice).filters
         log = read_log(choice.data, choice)
     filters = choice.filters or preset
-    left = filter_support(log, filters.item_support, filters.session_length, filters.user_sessions)
+    left = _filtered(log, filters)
     words = (
         f"at least {filters.item_support} events an item, {filters.session_length} a session, "
         f"{filters.user_sessions} sessions a user"
@@ -221,6 +221,48 @@ def read_log(path: Path, choice: LogChoice) -> SessionInteractions:
         return SessionInteractions.from_log(log, session_gap=choice.session_gap)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def log_to_analyse(
+    choice: LogChoice, categories: bool = False
+) -> tuple[str, SessionInteractions, SessionInteractions | None]:
+    """
+    Name and events of a whole log, unfiltered unless filters are given, and the same with categories as items.
+
+    Parameters
+    ----------
+    choice : LogChoice
+    categories : bool, optional
+        Read the items' categories too; the simulator's are always there.
+
+    Raises
+    ------
+    InputError
+        If the choice or the log is wrong.
+    """
+    if choice.data is None:
+        synthetic = generate_sessions(**SIMULATED, random_state=choice.seed)
+        name, log = "synthetic", synthetic.log
+        log = log.assign(category=synthetic.item_categories[log["item"].to_numpy() - 1])
+    elif shard_files(choice.data):
+        if categories:
+            raise InputError(f"{choice.data} is a prepared log, which has no categories: give the log itself")
+        return choice.data.name, _filtered(read_log(choice.data, choice), choice.filters), None
+    else:
+        options = {**(choice.read_options or {}), **({"categories": True} if categories else {})}
+        name, log = choice.data.name, _format(choice).read(choice.data, **options)
+    events = SessionInteractions.from_log(log, session_gap=choice.session_gap)
+    if "category" not in log or choice.filters is not None:
+        return name, _filtered(events, choice.filters), None
+    # Sessions are of users and times, so these come out in the same order.
+    kinds = SessionInteractions.from_log(log.assign(item=log["category"]), session_gap=choice.session_gap)
+    return name, events, kinds
+
+
+def _filtered(events: SessionInteractions, filters: SupportFilters | None) -> SessionInteractions:
+    if filters is None:
+        return events
+    return filter_support(events, filters.item_support, filters.session_length, filters.user_sessions)
 
 
 def _describe(split: TimeSplit) -> dict:
