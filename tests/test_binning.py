@@ -178,3 +178,11 @@ class TestRefusals:
 
 def test_text_says_bins_width_and_scale():
     assert repr(ScottBinning().fit([1.0, 2.0, 3.0, 4.0])) == "<ScottBinning (2 bins of 2.45865 from 1, linear scale)>"
+
+
+@pytest.mark.parametrize("fitted", [False, True])
+def test_settings_and_bins_as_data(fitted):
+    binning = ScottBinning(max_bins=7, scale="log")
+    if fitted:
+        binning.fit(np.arange(50.0))
+    assert ScottBinning.from_state(binning.state()) == binning

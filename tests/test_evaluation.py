@@ -243,6 +243,14 @@ def test_intervals_are_quantiles_around_the_mean_and_of_the_right_width():
     assert type(low) is float
 
 
+def test_the_seed_of_an_interval_draws_its_resamples():
+    values, session_ids = np.random.RandomState(0).uniform(size=60), np.arange(60)
+    assert confidence_interval(values, session_ids) == confidence_interval(values, session_ids, seed=0)
+    assert confidence_interval(values, session_ids) != confidence_interval(values, session_ids, seed=1)
+    other = values[::-1]
+    assert paired_test(values, other, session_ids) == paired_test(values, other, session_ids, seed=0)
+
+
 def test_intervals_of_constants_and_hits():
     session_ids = np.array([0, 0, 1, 2])
     assert confidence_interval(np.full(4, 0.25), session_ids) == (0.25, 0.25)

@@ -194,6 +194,12 @@ def test_a_log_of_one_item_is_an_error():
         sample_local_items(torch.tensor([[1, 1]]), torch.tensor([1]), seen, 3)
 
 
+def test_of_two_items_both_seen_the_other_one_is_drawn():
+    seen = seen_items([(1, 1), (1, 2)], num_users=2, num_items=3)
+    drawn, _ = sample_local_items(torch.tensor([[1, 2, 1]]), torch.tensor([1]), seen, 4)
+    assert drawn.squeeze(1).tolist() == [[2, 1, 2]] * 4
+
+
 def test_a_mini_batch_of_padding_is_an_error():
     with pytest.raises(InputError, match="only padding"):
         sample_local_items(torch.zeros(2, 3, dtype=torch.long), torch.tensor([0, 0]), seen_items([], 1, 4), 3)
@@ -237,6 +243,9 @@ def test_log_popularity_is_the_share_of_the_mini_batch():
     items = torch.tensor([[0, 1, 2], [2, 2, 5]])
     found = log_popularity(items, torch.tensor([[1, 2], [5, 9]]))
     torch.testing.assert_close(found, torch.log(torch.tensor([[1 / 5, 3 / 5], [1 / 5, 1 / 5]])))
+    # The largest item, which is the last of all that are looked through, more often than once.
+    found = log_popularity(torch.tensor([[1, 5, 5]]), torch.tensor([5, 1, 6]))
+    torch.testing.assert_close(found, torch.log(torch.tensor([2 / 3, 1 / 3, 1 / 3])))
 
 
 class TestPopularitySampler:

@@ -253,3 +253,24 @@ class TestTheHostsSequencesAsRows:
 
     def test_what_holds_no_sequences_is_refused(self, refuses):
         refuses(lambda: as_session_sequences([1, 2]), "list holds no sequences", "to_session_sequences")
+
+
+def test_ids_as_large_as_their_number_are_refused(refuses):
+    rows = np.array([[0, 1], [2, 3]])
+    refuses(lambda: SessionSequences(rows, num_items=3), "item ids run from 1 to 3, not inside 1..2")
+    users = np.array([1, 2])
+    refuses(lambda: SessionSequences(rows, user_ids=users, num_users=2), "user ids run from 1 to 2", "0 to below")
+    assert SessionSequences(rows, user_ids=users, num_users=3, num_items=4).num_users == 3
+
+
+def test_the_history_is_in_the_unit_of_the_rest():
+    whole = Interactions(np.ones(5, int), np.arange(1, 6), timestamps=np.arange(5) * 60_000 + 1_500_000_000_000)
+    past = Interactions(np.ones(3, int), np.arange(1, 4), timestamps=whole.timestamps[:3], num_items=6)
+    later = Interactions(np.ones(2, int), np.arange(4, 6), timestamps=whole.timestamps[3:], num_items=6)
+    rows = to_session_sequences(later, history=past, timestamp_unit="ms")
+    assert rows.lengths.tolist() == [5] and rows.events[:, ITEM].tolist() == [1, 2, 3, 4, 5]
+
+
+def test_rows_have_200_events_by_default():
+    long = SessionInteractions(np.ones(250, int), np.arange(1, 251), timestamps=np.arange(250.0))
+    assert to_session_sequences(long).lengths.max() == 200
