@@ -126,6 +126,13 @@ class TestTransform:
         values = np.arange(0, 1000, 7)
         np.testing.assert_array_equal(coarse.transform(values), np.minimum(fine.transform(values), 4))
 
+    def test_bins_of_less_than_a_second(self):
+        binning = ScottBinning().fit(np.linspace(0.0, 1.0, 200))
+        assert binning.width < 0.25
+        values = np.array([0.0, 0.4, 1.0])
+        expected = FIRST_BIN + np.minimum(values // binning.width, binning.num_known_bins - 1)
+        assert binning.transform(values).tolist() == expected.tolist() and len(set(expected)) == 3
+
     def test_one_bin(self):
         assert set(ScottBinning(max_bins=1).fit(np.arange(50)).transform(np.arange(50))) == {FIRST_BIN}
 

@@ -363,3 +363,11 @@ def test_rows_of_a_unit_embedding_begin_with_about_unit_length_and_padding_at_ze
     assert embedding.weight.grad[3].any()
     # Without padding no row is special.
     assert UnitEmbedding(3, 8).weight.any(dim=1).all()
+
+
+def test_weights_by_hand_where_the_newest_event_is_as_the_others():
+    """One session, no other score for the newest event: a softmax over what is there so far."""
+    scores = torch.tensor([[0.0, math.log(3.0), 5.0]])
+    found = triangle_weights(scores, torch.tensor([[True, True, False]]))
+    expected = [[1.0, 0.0, 0.0], [0.25, 0.75, 0.0], [0.25, 0.75, 0.0]]
+    torch.testing.assert_close(found, torch.tensor([expected]))

@@ -229,10 +229,12 @@ class TestTheHostsSequencesAsRows:
 
     def test_users_beyond_those_known_are_anonymous(self):
         class Known:
-            num_users = 5
+            num_users = 8
 
-        found = as_session_sequences(self.sequences(np.array([4, 5, 9])), like=Known)
-        assert found.user_ids.tolist() == [4, 0, 0] and found.num_users == 5 and found.num_items == 7
+        found = as_session_sequences(self.sequences(np.array([7, 8, 3])), like=Known)
+        assert found.user_ids.tolist() == [7, 0, 3] and found.num_users == 8 and found.num_items == 7
+        found = as_session_sequences(self.sequences(np.array([4, 5, 3])), like=Known)
+        assert found.user_ids.tolist() == [4, 5, 3] and found.num_users == 8
 
     def test_without_a_model_all_are_kept(self):
         found = as_session_sequences(self.sequences(np.array([4, 5, 9])))

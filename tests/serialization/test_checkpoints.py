@@ -161,6 +161,25 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_run(tmp_path, monkeypatch)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_read_only_folder_costs_the_checkpoint_and_not_the_run(number, tmp_path, monkeypatch):
+    """The folder takes no file; a real one would stop nobody who is root."""
+    rows, path, opened = make_rows(), tmp_path / "checkpoint.h5", Path.open
+
+    def closed(self, mode="r", *arguments, **keywords):
+        if self.parent == tmp_path and set(mode) & set("wxa+"):
+            raise OSError(number, os.strerror(number))
+        return opened(self, mode, *arguments, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", closed)
+        with pytest.warns(UserWarning, match="its checkpoint is not kept") as told:
+            model = make_model().fit(rows, checkpoint=path)
+    assert len(told) == 1 and os.strerror(number) in str(told[0].message)
+    assert same(model, make_model().fit(rows))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_full_disk_leaves_the_checkpoint_that_was_there(tmp_path, monkeypatch):
     rows, path = make_rows(), tmp_path / "checkpoint.h5"
     with pytest.raises(Stopped):

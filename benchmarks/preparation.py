@@ -1,0 +1,156 @@
+"""
+What it costs to make sequences of a log, beside Spotlight, and to prepare logs of growing size.
+
+    OMP_NUM_THREADS=1 python benchmarks/preparation.py --spotlight CHECKOUT --out benchmarks/results/preparation.json
+
+Sequences: ``to_session_sequences`` (sessions cut, dwell binned, users and times kept) and Spotlight's
+``Interactions.to_sequence`` (items alone) of the same events, in order of time, as a log is written. Preparation: a
+text file in the form of Tianchi's (100 events a user, one item for 25 events) is written, then prepared by ``python -m
+spotlight_asars prepare`` in a process of its own, whose time and peak memory count. Prints a table, writes JSON.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+FIRST_SECOND, SECONDS = 1_511_539_200, 9 * 86_400
+EVENTS_A_USER, EVENTS_AN_ITEM = 100, 25
+EVENTS_AT_ONCE = 1_000_000
+
+SEQUENCES = """
+import json, sys, time
+import numpy as np
+draw, events, how = np.random.RandomState(0), int(sys.argv[1]), sys.argv[2]
+users = draw.randint(1, events // 100 + 2, size=events).astype(np.int32)
+items = draw.randint(1, events // 25 + 2, size=events).astype(np.int32)
+times = np.sort(draw.randint(9 * 86_400, size=events)) + 1_511_539_200
+if how == "spotlight":
+    sys.path.insert(0, sys.argv[3])
+    from spotlight.interactions import Interactions
+    log = Interactions(users, items, timestamps=times)
+    begin = time.perf_counter()
+    log.to_sequence(max_sequence_length=200, step_size=200)
+else:
+    sys.path.insert(0, sys.argv[3])
+    from spotlight_asars import SessionInteractions, to_session_sequences
+    from spotlight_asars.host import Interactions
+    log = Interactions(users, items, timestamps=times)
+    begin = time.perf_counter()
+    to_session_sequences(log, max_sequence_length=200)
+print(json.dumps(time.perf_counter() - begin))
+"""
+
+
+def seconds_to_rows(events: int, how: str, path: Path) -> float:
+    """Seconds of one conversion in a process of its own."""
+    call = [sys.executable, "-c", SEQUENCES, str(events), how, str(path)]
+    return json.loads(subprocess.run(call, capture_output=True, text=True, check=True).stdout)
+
+
+def write_log(path: Path, events: int) -> None:
+    """A text file in the form of Tianchi's, in order of time."""
+    draw = np.random.RandomState(0)
+    with path.open("w") as file:
+        for begin in range(0, events, EVENTS_AT_ONCE):
+            count = min(EVENTS_AT_ONCE, events - begin)
+            ends = [FIRST_SECOND + SECONDS * place // events for place in (begin, begin + count)]
+            block = {
+                "user": draw.randint(1, events // EVENTS_A_USER + 2, size=count),
+                # Squared draws: few items have many events.
+                "item": (draw.uniform(size=count) ** 2 * (events // EVENTS_AN_ITEM + 1)).astype(np.int64) + 1,
+                "category": 1,
+                "behaviour": "pv",
+                "time": np.sort(draw.randint(ends[0], max(ends[1], ends[0] + 1), size=count)),
+            }
+            pd.DataFrame(block).to_csv(file, index=False, header=False)
+
+
+def prepare(events: int, folder: Path) -> dict:
+    """Seconds, peak memory and size of what is written."""
+    log, out = folder / "UserBehavior.csv", folder / "log.h5"
+    write_log(log, events)
+    call = [
+        sys.executable,
+        "-m",
+        "spotlight_asars",
+        "prepare",
+        "--data",
+        log,
+        "--format",
+        "tianchi",
+        "--out",
+        out,
+        "--quiet",
+    ]
+    begin = time.perf_counter()
+    process = subprocess.Popen(call, stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - begin
+    if status:
+        raise RuntimeError(f"prepare ended with {status}")
+    found = {"events": events, "seconds": seconds, "microseconds_an_event": 1e6 * seconds / events,
+             "peak_memory_mib": used.ru_maxrss / 1024, "text_mib": log.stat().st_size / 2**20,
+             "prepared_mib": out.stat().st_size / 2**20}  # fmt: skip
+    log.unlink()
+    out.unlink()
+    return found
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--spotlight", type=Path, help="a checkout of Spotlight; without it only preparation is timed")
+    parser.add_argument("--events", type=int, default=10_000_000, help="for the sequences")
+    parser.add_argument("--repetitions", type=int, default=3, help="of the sequences")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1_000_000, 10_000_000, 100_000_000], help="to prepare")
+    parser.add_argument("--folder", type=Path, help="where the logs are written for a while")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    root = Path(__file__).resolve().parent.parent
+    sequences = {"events": options.events, "ours": [], "spotlight": []}
+    for _ in range(options.repetitions if options.spotlight else 0):
+        sequences["ours"].append(seconds_to_rows(options.events, "ours", root))
+        sequences["spotlight"].append(seconds_to_rows(options.events, "spotlight", options.spotlight))
+    if options.spotlight:
+        ours, theirs = (float(np.median(sequences[name])) for name in ("ours", "spotlight"))
+        print(
+            f"{options.events:,} events to rows: {ours:.2f} s, in Spotlight {theirs:.2f} s: {theirs / ours:.1f} times"
+        )
+    prepared = []
+    print(f"{'events':>12} {'seconds':>9} {'us an event':>12} {'peak MiB':>9}")
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        for events in options.sizes:
+            found = prepare(events, Path(folder))
+            prepared.append(found)
+            print(f"{events:12,d} {found['seconds']:9.1f} {found['microseconds_an_event']:12.3f} "
+                  f"{found['peak_memory_mib']:9.0f}", flush=True)  # fmt: skip
+    if options.out:
+        names = ("numpy", "pandas", "h5py", "spotlight-asars")
+        about = {"python": platform.python_version(), "processor": platform.machine(), "cores": os.cpu_count(),
+                 "threads": os.environ.get("OMP_NUM_THREADS", ""), "load_before": os.getloadavg()[0],
+                 "versions": {name: _version(name) for name in names},
+                 "memory_of_this_process_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}  # fmt: skip
+        options.out.write_text(json.dumps({**about, "sequences": sequences, "prepared": prepared}, indent=1) + "\n")
+    return 0
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
