@@ -13,7 +13,7 @@ from spotlight_asars.errors import InputError
 from spotlight_asars.sessions import SESSION_GAP, SessionInteractions
 
 # A log that four systems are trained on in a few minutes on two cores.
-SIMULATED = {"num_users": 500, "num_items": 1200}
+SIMULATED = {"num_users": 500, "num_items": 600}
 
 
 @dataclass(frozen=True)
