@@ -12,6 +12,8 @@ PROGRESS = ["tqdm>=4.60"]
 PLOTS = ["matplotlib>=3.9"]
 TUNE = ["optuna>=4.0"]
 PARQUET = ["pyarrow>=16"]
+DOCS = ["sphinx>=7.4"]
+TESTS = ["hypothesis>=6.90", "pytest>=8", "ruff>=0.6", "scikit-learn>=1.5"]
 
 setup(
     name="spotlight-asars",
@@ -28,7 +30,18 @@ setup(
         "plots": PLOTS,
         "tune": TUNE,
         "parquet": PARQUET,
-        "dev": [*PROGRESS, *PLOTS, *TUNE, *PARQUET, "hypothesis>=6.90", "pytest>=8", "ruff>=0.6", "scikit-learn>=1.5"],
+        "docs": DOCS,
+        "dev": [
+            *PROGRESS,
+            *PLOTS,
+            *TUNE,
+            *PARQUET,
+            *DOCS,
+            "hypothesis>=6.90",
+            "pytest>=8",
+            "ruff>=0.6",
+            "scikit-learn>=1.5",
+        ],
     },
     entry_points={"console_scripts": ["spotlight-asars=spotlight_asars.cli:main"]},
     classifiers=[
