@@ -24,7 +24,7 @@ setup(
     license="MIT",
     packages=find_packages(include=["spotlight_asars", "spotlight_asars.*"]),
     python_requires=">=3.11",
-    install_requires=["h5py>=3.15", "numpy>=2.0", "pandas>=3.0", "scipy>=1.13", "torch>=2.4"],
+    install_requires=["h5py>=3.15", "numpy>=2.0.2", "pandas>=3.1", "scipy>=1.13", "torch>=2.4"],
     extras_require={
         "progress": PROGRESS,
         "plots": PLOTS,

@@ -57,7 +57,7 @@ def filter_support(
     if not kept.any():
         raise InputError(
             f"no event is left after the filters (item support {item_support}, session length {session_length}, "
-            f"sessions a user {user_sessions}): lower them, or give a longer log"
+            f"sessions a user {user_sessions}): lower them (--filters ITEM,SESSION,USER), or give a longer log"
         )
     return _renumbered(interactions.select(kept))
 

@@ -227,7 +227,7 @@ class _Table:
                 skipinitialspace=spaces,
                 **options,
             )
-        except OverflowError:  # pandas 3.0 on whole numbers past any float; as text they are told with their line
+        except OverflowError:  # of whole numbers past any float; as text they are told with their line
             return self._parse(positions, dtype=str)
         except pd.errors.ParserError as error:
             reason = " ".join(str(error).split())
