@@ -1,5 +1,7 @@
 """Helpers shared by the tests: refusals, and small random logs full of ties."""
 
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,14 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_interrupts():
+    """A process started in the background may have been told to ignore Ctrl-C, and Python then leaves it so."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
