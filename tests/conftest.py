@@ -42,6 +42,18 @@ def refuses():
     return check
 
 
+@pytest.fixture
+def write(tmp_path):
+    """Write text or bytes under a name and give the path."""
+
+    def write_file(content, name="log.csv"):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+        return path
+
+    return write_file
+
+
 @pytest.fixture(scope="session")
 def draw_log():
     """

@@ -6,18 +6,6 @@ import pytest
 from spotlight_asars.datasets import generate_sessions
 
 
-@pytest.fixture
-def write(tmp_path):
-    """Write text or bytes under a name and give the path."""
-
-    def write_file(content, name="log.csv"):
-        path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
-        return path
-
-    return write_file
-
-
 @pytest.fixture(scope="session")
 def synthetic():
     """The simulator's log of default size."""

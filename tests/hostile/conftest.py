@@ -8,18 +8,6 @@ from spotlight_asars import ASARSSequenceModel, SessionInteractions, to_session_
 from spotlight_asars.sequence.rules import SequentialRules
 
 
-@pytest.fixture
-def write(tmp_path):
-    """Write text or bytes under a name and give the path."""
-
-    def write_file(content, name="log.csv"):
-        path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
-        return path
-
-    return write_file
-
-
 @pytest.fixture(scope="session")
 def three_items():
     """Rows of two users with sessions of the items a, b and c."""
