@@ -31,8 +31,8 @@ EVENTS_AT_ONCE = 1_000_000
 SEQUENCES = """
 import json, sys, time
 import numpy as np
-draw, events, how = np.random.RandomState(0), int(sys.argv[1]), sys.argv[2]
-users = draw.randint(1, events // 100 + 2, size=events).astype(np.int32)
+draw, events, how, of_user = np.random.RandomState(0), int(sys.argv[1]), sys.argv[2], int(sys.argv[4])
+users = draw.randint(1, events // of_user + 2, size=events).astype(np.int32)
 items = draw.randint(1, events // 25 + 2, size=events).astype(np.int32)
 times = np.sort(draw.randint(9 * 86_400, size=events)) + 1_511_539_200
 if how == "spotlight":
@@ -52,9 +52,9 @@ print(json.dumps(time.perf_counter() - begin))
 """
 
 
-def seconds_to_rows(events: int, how: str, path: Path) -> float:
+def seconds_to_rows(events: int, how: str, path: Path, events_a_user: int) -> float:
     """Seconds of one conversion in a process of its own."""
-    call = [sys.executable, "-c", SEQUENCES, str(events), how, str(path)]
+    call = [sys.executable, "-c", SEQUENCES, str(events), how, str(path), str(events_a_user)]
     return json.loads(subprocess.run(call, capture_output=True, text=True, check=True).stdout)
 
 
@@ -112,16 +112,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--spotlight", type=Path, help="a checkout of Spotlight; without it only preparation is timed")
     parser.add_argument("--events", type=int, default=10_000_000, help="for the sequences")
+    parser.add_argument("--events-a-user", type=int, default=EVENTS_A_USER, help="for the sequences (%(default)s)")
     parser.add_argument("--repetitions", type=int, default=3, help="of the sequences")
     parser.add_argument("--sizes", type=int, nargs="+", default=[1_000_000, 10_000_000, 100_000_000], help="to prepare")
     parser.add_argument("--folder", type=Path, help="where the logs are written for a while")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     root = Path(__file__).resolve().parent.parent
-    sequences = {"events": options.events, "ours": [], "spotlight": []}
+    load_before = os.getloadavg()[0]
+    sequences = {"events": options.events, "events_a_user": options.events_a_user, "ours": [], "spotlight": []}
     for _ in range(options.repetitions if options.spotlight else 0):
-        sequences["ours"].append(seconds_to_rows(options.events, "ours", root))
-        sequences["spotlight"].append(seconds_to_rows(options.events, "spotlight", options.spotlight))
+        sequences["ours"].append(seconds_to_rows(options.events, "ours", root, options.events_a_user))
+        sequences["spotlight"].append(
+            seconds_to_rows(options.events, "spotlight", options.spotlight, options.events_a_user)
+        )
     if options.spotlight:
         ours, theirs = (float(np.median(sequences[name])) for name in ("ours", "spotlight"))
         print(
@@ -138,7 +142,7 @@ def main() -> int:
     if options.out:
         names = ("numpy", "pandas", "h5py", "spotlight-asars")
         about = {"python": platform.python_version(), "processor": platform.machine(), "cores": os.cpu_count(),
-                 "threads": os.environ.get("OMP_NUM_THREADS", ""), "load_before": os.getloadavg()[0],
+                 "threads": os.environ.get("OMP_NUM_THREADS", ""), "load_before": load_before,
                  "versions": {name: _version(name) for name in names},
                  "memory_of_this_process_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}  # fmt: skip
         options.out.write_text(json.dumps({**about, "sequences": sequences, "prepared": prepared}, indent=1) + "\n")

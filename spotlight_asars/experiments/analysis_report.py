@@ -16,6 +16,7 @@ from spotlight_asars.experiments.figures import Figure, figure_as_png
 from spotlight_asars.files import write_whole
 
 _ITEM_COLOUR, _CATEGORY_COLOUR, _LINE_COLOUR = "#e08a3c", "#3b6ea5", "#a33b3b"
+CURVE_POINTS = 600  # of the gamma distribution's density
 _WORDS = {
     "tied_times": "of the events share their time with another one of their session",
     "sessions_of_one_event": "of the sessions have a single event: nothing can be predicted there",
@@ -108,7 +109,7 @@ def _draw_most_common(analysis: Analysis) -> "Figure":
 
 def _draw_repeats(analysis: Analysis) -> "Figure":
     """Figure 1, middle."""
-    figure, axes = _axes("sessions back", "mean share of events met before", "Long-term")
+    figure, axes = _axes("previous sessions of the user", "mean share of a session's events met there", "Long-term")
     for name, column in (("category", analysis.repeated_categories), ("item", analysis.repeated_items)):
         if column is not None:
             colour = _CATEGORY_COLOUR if name == "category" else _ITEM_COLOUR
@@ -123,16 +124,17 @@ def _draw_repeats(analysis: Analysis) -> "Figure":
 def _draw_dwell(analysis: Analysis) -> "Figure":
     """Figure 1, right, with the edges of the Scott bins below the histogram."""
     dwell = analysis.dwell
-    figure, axes = _axes("dwell, seconds", "density of dwell above zero", "Dwell time")
+    figure, axes = _axes("dwell, seconds", "density of dwell above zero, a second", "Dwell time")
     axes.stairs(dwell.density, dwell.edges, fill=True, color=_CATEGORY_COLOUR, alpha=0.55, label="observed")
     if not math.isnan(dwell.shape):
-        middle = (dwell.edges[:-1] + dwell.edges[1:]) / 2.0
+        seconds = np.linspace(0.0, dwell.edges[-1], CURVE_POINTS + 1)[1:]  # at 0 it is infinite for a shape below 1
         fit = f"gamma, shape {dwell.shape:.2f}, scale {dwell.scale:,.0f} s"
-        axes.plot(middle, stats.gamma.pdf(middle, dwell.shape, scale=dwell.scale), color=_LINE_COLOUR, label=fit)
+        axes.plot(seconds, stats.gamma.pdf(seconds, dwell.shape, scale=dwell.scale), color=_LINE_COLOUR, label=fit)
     shown = dwell.bins[dwell.bins <= dwell.edges[-1]]
     label = f"Scott bins: {len(dwell.bins) - 1}, {len(shown)} edges shown"
     axes.plot(shown, np.zeros(len(shown)), "|", color="black", markersize=9, clip_on=False, label=label)
     axes.set_xlim(0.0, dwell.edges[-1])
+    axes.set_ylim(0.0, 1.15 * dwell.density.max())  # the bars keep their room where the curve rises beyond them
     axes.legend(frameon=False)
     return figure
 

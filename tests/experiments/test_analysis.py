@@ -25,12 +25,6 @@ from spotlight_asars.experiments.analysis_report import summary_lines, write_ana
 NAN = float("nan")
 
 
-def sessions_of(largest_user, largest_item):
-    """Some sessions in order of time, each of a user, 0 for nobody, and some items."""
-    own = st.lists(st.integers(1, largest_item), min_size=1, max_size=8)
-    return st.lists(st.tuples(st.integers(0, largest_user), own), min_size=1, max_size=12)
-
-
 def events_of(sessions):
     """A log of (user, items) pairs, a session each, in order of time."""
     users, items, times, numbers = [], [], [], []
@@ -168,6 +162,27 @@ def test_the_report_is_one_page_that_needs_no_other_file(log, tmp_path):
     rows = list(csv.reader((tmp_path / "repeats.csv").read_text().splitlines()))
     assert rows[0] == ["sessions_back", "items"]
     assert [float(row[1]) for row in rows[1:]] == analysis.repeated_items.tolist()
+
+
+def test_without_matplotlib_the_tables_are_written(log, tmp_path, capsys, monkeypatch):
+    for module in ("cli_analyse", "experiments.analysis_report"):
+        monkeypatch.setattr(f"spotlight_asars.{module}.Figure", None)
+    path = tmp_path / "log.csv"
+    log.to_csv(path, index=False)
+    options = [
+        "--data",
+        str(path),
+        "--format",
+        "csv",
+        "--columns",
+        "user,item,timestamp",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert cli.main(["analyse", *options]) == 0
+    assert capsys.readouterr().err.count("pip install matplotlib") == 1
+    files = ["analysis.json", "dwell.csv", "dwell_bins.csv", "items_in_session.csv", "repeats.csv", "shares.csv"]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == files
 
 
 def test_from_the_command_line(log, tmp_path, capsys):
