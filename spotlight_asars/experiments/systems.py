@@ -77,7 +77,7 @@ _SETTINGS["asars_two_stage"] = TwoStageSettings(
         CountingSettings("vstan"),
         CountingSettings("sequential_rules"),
     ),
-    {"epochs": 12},
+    {"epochs": 12, "rankers": 6},
 )
 
 

@@ -21,6 +21,7 @@ from spotlight_asars.sequence.numbering import Numbering
 from spotlight_asars.sequence.recommending import KeepsNumbering
 from spotlight_asars.sequence.row_split import split_rows_by_time
 from spotlight_asars.sequence.rules import blocks_of, check_choice, check_whole
+from spotlight_asars.sequence.weight_averaging import LatestWeights, averaged
 from spotlight_asars.sequence.weights import load_weights, weights_of
 from spotlight_asars.state import SystemState, constructor_arguments, plain_and_code
 
@@ -179,6 +180,8 @@ class TwoStageRanker(KeepsNumbering):
         Ranking nets that differ in their random start; their scores are averaged.
     patience : int, optional
         Epochs without a better MRR@20 on the later sessions after which a net among the members is not fitted on.
+    averaged_epochs : int, optional
+        A net among the members has the mean of its weights after so many of its last epochs (Izmailov et al. 2018).
     random_state : int, optional
         Of the ranking nets; the members bring their own.
 
@@ -203,13 +206,15 @@ class TwoStageRanker(KeepsNumbering):
         batch_size: int = 128,
         rankers: int = 3,
         patience: int = 3,
+        averaged_epochs: int = 3,
         random_state: int = 0,
     ) -> None:
         if not members:
             raise InputError("there are no members: give at least one system that proposes candidates")
         check_choice("dwell", dwell, DWELL_RULES)
         whole = {"candidates": candidates, "hidden_dim": hidden_dim, "epochs": epochs, "batch_size": batch_size}
-        for name, value in {**whole, "rankers": rankers, "patience": patience}.items():
+        whole |= {"rankers": rankers, "patience": patience, "averaged_epochs": averaged_epochs}
+        for name, value in whole.items():
             check_whole(name, value)
         if not 0 < late_share < 1:
             raise InputError(f"late_share is {late_share}: give a share between 0 and 1")
@@ -217,7 +222,7 @@ class TwoStageRanker(KeepsNumbering):
         self._candidates, self._late_share = candidates, late_share
         self._hidden_dim, self._epochs, self._learning_rate = hidden_dim, epochs, learning_rate
         self._weight_decay, self._batch_size, self._num_rankers = weight_decay, batch_size, rankers
-        self._patience, self._random_state = patience, random_state
+        self._patience, self._averaged_epochs, self._random_state = patience, averaged_epochs, random_state
 
     def fit(self, sequences: SessionSequences) -> "TwoStageRanker":
         """Fit members and ranking on a training part; an earlier one is forgotten, once all is fitted."""
@@ -229,7 +234,9 @@ class TwoStageRanker(KeepsNumbering):
         found = [self._fit_early(member, early, late) for member in self._members]
         systems, epochs = zip(*found, strict=True)
         rankers = self._fit_rankers(_Proposals(systems, CandidateFeatures(early, self.dwell), self._candidates), late)
-        systems = [self._new(member, count).fit(sequences) for member, count in zip(self._members, epochs, strict=True)]
+        systems = [
+            self._fit_whole(member, count, sequences) for member, count in zip(self._members, epochs, strict=True)
+        ]
         self._proposals = _Proposals(systems, CandidateFeatures(sequences, self.dwell), self._candidates)
         self.systems, self.member_epochs, self._rankers = tuple(systems), epochs, rankers
         self._keep_numbering(sequences)
@@ -285,18 +292,30 @@ class TwoStageRanker(KeepsNumbering):
         system = self._new(member, member.epochs)
         if member.epochs is None:
             return system.fit(early), None
-        found, best = [], {}
+        latest, found, best = LatestWeights(self._averaged_epochs), [], {}
 
         def measure(model: ASARSSequenceModel, record: object) -> bool:
-            found.append(metrics(rank_targets(model, late), (20,))["mrr@20"])
-            waited = len(found) - 1 - int(np.argmax(found))
-            if not waited:
-                best.update(deepcopy(model._net.state_dict()))
+            latest(model, record)
+            with averaged(model._net, latest) as weights:
+                found.append(metrics(rank_targets(model, late), (20,))["mrr@20"])
+                waited = len(found) - 1 - int(np.argmax(found))
+                if not waited:
+                    best.update(weights)
             return waited >= self._patience
 
         system.fit(early, callbacks=[measure])
         system._net.load_state_dict(best)
         return system, int(np.argmax(found)) + 1
+
+    def _fit_whole(self, member: Member, epochs: int | None, sequences: SessionSequences) -> System:
+        """The member fitted on the whole training part, for as many epochs as were best on the earlier sessions."""
+        system = self._new(member, epochs)
+        if epochs is None:
+            return system.fit(sequences)
+        latest = LatestWeights(self._averaged_epochs)
+        system.fit(sequences, callbacks=[latest])
+        system._net.load_state_dict(latest.mean())
+        return system
 
     def _fit_rankers(self, proposals: _Proposals, late: SessionSequences) -> list[Ranker]:
         """Nets that put the target first among its candidates where it is one; none where there is nothing to learn."""

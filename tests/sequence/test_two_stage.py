@@ -45,9 +45,7 @@ class Fixed:
 
 
 class Curve:
-    """A net that knows every target after one number of epochs, and nothing after any other."""
-
-    made: list
+    """A net whose weight is the number of its epochs, and that knows every target with one weight alone."""
 
     def __init__(self, epochs, best):
         self.epochs, self.best, self._net, self.ran = epochs, best, nn.Linear(1, 1, bias=False), 0
@@ -56,6 +54,7 @@ class Curve:
         self._num_items = rows.num_items
         for epoch in range(1, self.epochs + 1):
             self.ran = epoch
+            assert epoch == 1 or self._net.weight.item() == epoch - 1, "a callback left other weights"
             nn.init.constant_(self._net.weight, epoch)
             if any(callback(self, None) for callback in callbacks):
                 break
@@ -66,7 +65,7 @@ class Curve:
 
     def item_probabilities(self, states):
         known = nn.functional.one_hot(states, self._num_items - 1).float()
-        return known if round(self._net.weight.item()) == self.best else torch.full_like(known, 0.1)
+        return known if self._net.weight.item() == self.best else torch.full_like(known, 0.1)
 
     item_scores = item_probabilities
 
@@ -90,6 +89,7 @@ class TestFit:
     def test_defaults(self):
         defaults = {name: one.default for name, one in inspect.signature(TwoStageRanker).parameters.items()}
         expected = {"dwell": "known", "candidates": 60, "late_share": 0.3, "hidden_dim": 16, "epochs": 8, "rankers": 3}
+        expected |= {"patience": 3, "averaged_epochs": 3}
         assert expected.items() <= defaults.items()
 
     def test_same_seed_same_bits_whatever_came_before(self, chain_rows):
@@ -117,17 +117,32 @@ class TestFit:
         ("best", "patience", "ran", "kept"), [(3, 3, 6, 3), (3, 1, 2, 1), (1, 2, 3, 1), (9, 9, 9, 9)]
     )
     def test_nets_are_kept_as_they_were_best(self, chain_rows, best, patience, ran, kept):
+        fitted, early, whole = self.fitted_curves(chain_rows, best, patience=patience, averaged_epochs=1)
+        assert (early.epochs, early.ran, early._net.weight.item()) == (9, ran, kept)
+        assert (whole.epochs, whole.ran, whole._net.weight.item()) == (kept, kept, kept)
+        assert fitted.member_epochs == (kept,) and fitted.systems == (whole,)
+
+    @pytest.mark.parametrize(
+        ("averaged_epochs", "best", "kept"),
+        [(3, 3, 4), (3, 7, 8), (3, 1, 1), (3, 1.5, 2), (2, 4.5, 5), (9, 3, 5)],  # weights after epochs are 1, 2, ...
+    )
+    def test_nets_have_the_mean_of_their_latest_weights(self, chain_rows, averaged_epochs, best, kept):
+        fitted, early, whole = self.fitted_curves(chain_rows, best, patience=9, averaged_epochs=averaged_epochs)
+        assert (early.ran, early._net.weight.item()) == (9, best)
+        assert (whole.ran, whole._net.weight.item()) == (kept, best)
+        assert fitted.member_epochs == (kept,)
+
+    @staticmethod
+    def fitted_curves(chain_rows, best, **settings):
+        """The ranking, its member as fitted on the earlier sessions, and as fitted on all."""
         made = []
 
         def new(epochs):
             made.append(Curve(epochs, best))
             return made[-1]
 
-        fitted = TwoStageRanker([Member(new, 9)], patience=patience, epochs=1).fit(chain_rows(users=6))
-        early, whole = made
-        assert (early.epochs, early.ran, early._net.weight.item()) == (9, ran, kept)
-        assert (whole.epochs, whole.ran) == (kept, kept)
-        assert fitted.member_epochs == (kept,) and fitted.systems == (whole,)
+        fitted = TwoStageRanker([Member(new, 9)], epochs=1, **settings).fit(chain_rows(users=6))
+        return fitted, *made
 
     def test_members_are_fitted_on_earlier_sessions_first(self, chain_rows):
         fitted_on = []
