@@ -16,9 +16,9 @@ from spotlight_asars import (
     cli_tune,
 )
 from spotlight_asars.cli_options import INTERRUPTED
-from spotlight_asars.errors import InputError
+from spotlight_asars.errors import InputError, LostProcess
 
-BAD_INPUT = 2
+LOST, BAD_INPUT = 1, 2
 COMMANDS = (cli_compare, cli_tune, cli_analyse, cli_prepare, cli_train, cli_evaluate, cli_recommend, cli_explain)
 
 
@@ -29,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 when all is well, 2 for wrong input (told in one line on standard error), 130 when interrupted.
+        0 when all is well, 2 for wrong input and 1 for a lost process of a job (both told in one line on standard
+        error), 130 when interrupted.
     """
     options = _parser().parse_args(_with_columns_joined(sys.argv[1:] if arguments is None else arguments))
     try:
@@ -39,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"spotlight-asars: {error}", file=sys.stderr)
         return BAD_INPUT
+    except LostProcess as error:
+        print(f"spotlight-asars: {error}", file=sys.stderr)
+        return LOST
     except KeyboardInterrupt:
         print("spotlight-asars: interrupted, nothing was written", file=sys.stderr)
         return INTERRUPTED

@@ -4,6 +4,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from spotlight_asars.experiments.systems import settings_at, system_names
 from spotlight_asars.files import output_folder
 from spotlight_asars.interrupts import HeldInterrupt
 from spotlight_asars.sequence.checkpoints import Checkpoint
+from spotlight_asars.sequence.distributed import Team, data_parallel
 from spotlight_asars.serialization import save_model
 
 DEFAULT_MODEL = "asars_time_user"
@@ -39,8 +41,10 @@ EXAMPLES = """examples:
   spotlight-asars train --train train.txt --format recsys15 --model asars_two_stage --out shop.h5
   spotlight-asars train --train train.txt --format recsys15 --epochs 20 --checkpoint fit.h5 --checkpoint-minutes 10
       killed or stopped with Ctrl-C, the same command goes on from there, to the same weights
+  torchrun --nproc-per-node 2 -m spotlight_asars train --data shards --checkpoint fit.h5
+      two processes share each mini-batch, and come to the weights of one; the first writes the files
 
-exit codes: 0, the model is written; 2, wrong input; 130, stopped with Ctrl-C.
+exit codes: 0, the model is written; 1, a process of torchrun's job is lost; 2, wrong input; 130, stopped with Ctrl-C.
 """
 
 
@@ -89,12 +93,17 @@ def run_train(options: argparse.Namespace) -> int:
     int
         0, or 130 when interrupted.
     """
+    check_cuda(options)
+    with data_parallel(options.use_cuda) as team:
+        return _run(options, team)
+
+
+def _run(options: argparse.Namespace, team: Team) -> int:
     begin = time.perf_counter()
     settings = known_settings(options.model, "--model")
     if options.parameters is not None:
         settings = settings_at(options.parameters, options.model)
     choice = log_choice(options)
-    check_cuda(options)
     _check_files(options, settings)
     plan = Plan(
         settings,
@@ -102,15 +111,17 @@ def run_train(options: argparse.Namespace) -> int:
         options.max_sequence_length,
         options.validation,
         None if options.checkpoint is None else Checkpoint(options.checkpoint, options.checkpoint_minutes),
-        not options.quiet,
+        team.is_first and not options.quiet,
     )
-    report = silence if options.quiet else say
-    with output_folder(options.out.parent):
+    report = say if plan.verbose else silence
+    with output_folder(options.out.parent) if team.is_first else nullcontext():
         log = training_log(choice, whole=options.test_share is None)
         report(_about(log, options.model))
         try:
             trained = _train(log, plan, report)
         except KeyboardInterrupt:
+            if not team.is_first:
+                return INTERRUPTED
             kept = [str(path) for path in plan.files if path.exists()]
             if not kept:
                 raise
@@ -120,6 +131,8 @@ def run_train(options: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
             return INTERRUPTED
+        if not team.is_first:
+            return 0
         save_model(trained.system, options.out)
     for path in plan.files:  # with other rows tomorrow, the same command shall begin anew
         path.unlink(missing_ok=True)

@@ -14,6 +14,10 @@ class InputError(ValueError):
     """
 
 
+class LostProcess(RuntimeError):
+    """A process of a data-parallel job has ended or does not answer; one line."""
+
+
 def listed(names: Iterable) -> str:
     """Names for a message, on one line whatever is in them, cut where they are many."""
     found = ", ".join(name if name.isprintable() else repr(name) for name in map(str, names))

@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from spotlight_asars import SessionInteractions, cli
 from spotlight_asars.cross_validation import time_based_split
@@ -149,6 +151,65 @@ def test_killed_and_begun_again_it_comes_to_the_same_weights(log, small, tmp_pat
     assert run(capsys, *arguments, "--out", whole)[0] == 0
     assert same_weights(out, whole)
     assert sorted(os.listdir(tmp_path)) == ["gru4rec.json", "log.csv", "model.h5", "whole.h5"]
+
+
+class TestTorchrun:
+    """Real jobs of two processes."""
+
+    def job(self, log, small, *arguments, epochs=4):
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+        train = ["train", "--train", log, *COLUMNS, *small, "--epochs", epochs, *arguments]
+        return [*command, "spotlight_asars", *map(str, train)]
+
+    def test_comes_to_the_weights_of_one_process_and_writes_once(self, log, small, tmp_path, capsys):
+        out, whole = tmp_path / "model.h5", tmp_path / "whole.h5"
+        validation = ["--validation", "0.2", "--checkpoint"]
+        done = subprocess.run(
+            self.job(log, small, *validation, tmp_path / "fit.h5", "--out", out), capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("written to") == 1 and done.stderr.count("fitting on all sessions") == 1
+        alone = ["train", "--train", log, *COLUMNS, *small, "--epochs", 4, *validation, tmp_path / "fit.h5"]
+        assert run(capsys, *alone, "--out", whole, "--quiet")[0] == 0
+        assert sorted(os.listdir(tmp_path)) == ["gru4rec.json", "log.csv", "model.h5", "whole.h5"]
+        ours, theirs = (load_model(path)._net.state_dict() for path in (out, whole))
+        for name, weight in theirs.items():
+            torch.testing.assert_close(ours[name], weight, rtol=1e-2, atol=1e-3, msg=name)
+
+    def test_a_killed_process_ends_the_job_and_the_same_command_goes_on(self, log, small, tmp_path):
+        out, whole, checkpoint = (tmp_path / name for name in ("model.h5", "whole.h5", "fit.h5"))
+        arguments = ["--quiet", "--out", out, "--checkpoint", checkpoint, "--checkpoint-minutes", "0"]
+        command = self.job(log, small, *arguments, epochs=30)
+        with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as running:
+            versions = set()
+            while len(versions) < 5 and running.poll() is None:
+                if checkpoint.exists():
+                    versions.add(checkpoint.stat().st_mtime_ns)
+                time.sleep(0.002)
+            second = max(children_of(running.pid))
+            os.kill(second, signal.SIGKILL)
+            error = running.communicate(timeout=60)[1]
+        assert running.returncode == 1 and checkpoint.exists() and not out.exists()
+        assert "Signal 9 (SIGKILL)" in error  # torchrun's own report; ours may come too late for it
+        assert subprocess.run(command, capture_output=True).returncode == 0
+        assert not checkpoint.exists()
+        assert (
+            subprocess.run(self.job(log, small, "--quiet", "--out", whole, epochs=30), capture_output=True).returncode
+            == 0
+        )
+        assert same_weights(out, whole)
+
+    def test_wrong_input_is_told_in_one_line_of_each(self, log, small, tmp_path):
+        done = subprocess.run(self.job(tmp_path / "none.csv", small, "--quiet"), capture_output=True, text=True)
+        assert done.returncode == 1
+        assert f"spotlight-asars: {tmp_path / 'none.csv'}: there is no such file" in done.stderr
+        assert 'File "' + str(Path(__file__).parents[1] / "spotlight_asars") not in done.stderr  # no traceback of ours
+
+
+def children_of(process):
+    """The processes that a process has started."""
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True, text=True)
+    return [int(line) for line in listed.stdout.split()]
 
 
 def test_ctrl_c_keeps_what_was_fitted_and_says_how_to_go_on(log, small, tmp_path, capsys, monkeypatch):

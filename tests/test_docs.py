@@ -49,6 +49,8 @@ def commands_and_code():
             for line in text.splitlines():
                 if "spotlight-asars " in line:
                     yield "terminal", line
+                elif line.startswith("torchrun "):
+                    yield "job", line
 
 
 @pytest.fixture
@@ -72,6 +74,10 @@ def test_the_recipes_run_one_after_the_other(folder, capsys):
         if kind == "python":
             exec(compile(text, "recipes.rst", "exec"), names)
             continue
+        if kind == "job":
+            job = [sys.executable, "-m", "torch.distributed.run", *shlex.split(text)[1:]]
+            subprocess.run(job, capture_output=True, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+            continue
         request, _, command = text.rpartition(" | ")
         arguments = shlex.split(command)
         seen.append(arguments[1])
@@ -85,6 +91,14 @@ def test_the_recipes_run_one_after_the_other(folder, capsys):
             assert cli.main(arguments[1:]) == 0, text
     assert set(seen) == {"analyse", "train", "recommend", "explain", "evaluate", "compare", "prepare"}
     assert len(names["many"].recommend(k=5)) == 3
-    for file in ("analysis/report.html", "model.h5", "held.h5", "live.h5", "results/results.json", "shards/2.h5"):
+    for file in (
+        "analysis/report.html",
+        "model.h5",
+        "held.h5",
+        "live.h5",
+        "results/results.json",
+        "shards/2.h5",
+        "from-two.h5",
+    ):
         assert (folder / file).is_file(), file
     capsys.readouterr()

@@ -16,6 +16,7 @@ from spotlight_asars.experiments.training import PATIENCE, rows_of
 from spotlight_asars.files import write_whole
 from spotlight_asars.interactions import SessionSequences, to_session_sequences
 from spotlight_asars.sequence.checkpoints import Checkpoint
+from spotlight_asars.sequence.distributed import Team
 from spotlight_asars.sequence.fitting import EpochRecord
 from spotlight_asars.sessions import SessionInteractions
 
@@ -154,13 +155,18 @@ class _Figures:
     """Figures of each epoch, kept in a file where there is one, so that a stopped training has those it began with."""
 
     def __init__(self, path: Path | None, rows: SessionSequences) -> None:
-        self._path, self._rows = path, rows
-        self.epochs: list[dict[str, float]] = []
-        if path is not None and path.exists():
-            try:
-                self.epochs = json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
-                raise InputError(f"{path}: cannot be read ({error}): remove it and the checkpoint beside it") from error
+        self._path, self._rows, self._team = path, rows, Team.of_process()
+        self.epochs: list[dict[str, float]] = self._team.agreed(self._read() if self._team.is_first else [])
+
+    def _read(self) -> list[dict[str, float]]:
+        if self._path is None or not self._path.exists():
+            return []
+        try:
+            return json.loads(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{self._path}: cannot be read ({error}): remove it and the checkpoint beside it"
+            ) from error
 
     @property
     def best(self) -> int:
@@ -171,8 +177,8 @@ class _Figures:
         """Measure an epoch; whether it is time to stop."""
         self.check_complete(record.epoch)
         # What stands there of this epoch and later ones was written just before a stop, or is of another training.
-        self.epochs = [*self.epochs[: record.epoch], _figures(model, self._rows)]
-        if self._path is not None:
+        self.epochs = [*self.epochs[: record.epoch], self._team.agreed(_figures(model, self._rows))]
+        if self._path is not None and self._team.is_first:
             write_whole(self._path, json.dumps(self.epochs) + "\n")
         return len(self.epochs) - 1 - self.best >= PATIENCE
 

@@ -22,6 +22,7 @@ from spotlight_asars.interactions import SessionSequences
 from spotlight_asars.nested import nested_from, plain_and_arrays, sha256_of
 from spotlight_asars.records import read_arrays, read_plain, write_arrays, write_plain
 from spotlight_asars.sealed import CHECKPOINT, open_sealed, write_sealed
+from spotlight_asars.sequence.distributed import Team
 
 # The members of the file.
 CALL, STATE, ARRAYS = "call", "state", "arrays"
@@ -60,6 +61,8 @@ class CheckpointFile:
     Parameters
     ----------
     checkpoint : Checkpoint or path
+    team : Team
+        Of its processes, the first alone reads and writes; each has to make the other calls.
 
     Raises
     ------
@@ -67,14 +70,15 @@ class CheckpointFile:
         If its folder is not there.
     """
 
-    def __init__(self, checkpoint: "Checkpoint | str | Path") -> None:
+    def __init__(self, checkpoint: "Checkpoint | str | Path", team: Team) -> None:
         checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
         self.path, self._minutes = Path(checkpoint.path), checkpoint.minutes
         self._asked_to_stop = checkpoint.asked_to_stop or (lambda: False)
+        self._team = team
         self._call: dict[str, object] = {}
         self._written = perf_counter()
         self._failure_said = False
-        if not os.path.isdir(self.path.parent):  # a slip of the pen, told before hours are lost
+        if team.is_first and not os.path.isdir(self.path.parent):  # a slip of the pen, told before hours are lost
             raise InputError(f"{self.path.parent}: no such folder: make it, or {CHECKPOINT.give}")
 
     @property
@@ -111,12 +115,9 @@ class CheckpointFile:
             return nested_from(read_plain(file, STATE), read_arrays(file[ARRAYS]))
 
     def due(self, epoch_ended: bool = False) -> bool:
-        """Whether it is time to write."""
-        if self._asked_to_stop():
-            return True
-        if self._minutes is None:
-            return epoch_ended
-        return perf_counter() - self._written >= 60.0 * self._minutes
+        """Whether it is time to write, for any of the processes."""
+        timely = epoch_ended if self._minutes is None else perf_counter() - self._written >= 60.0 * self._minutes
+        return self._team.any(bool(self._asked_to_stop()) or timely)
 
     def write(self, state: dict[str, object]) -> None:
         """
@@ -125,18 +126,22 @@ class CheckpointFile:
         Raises
         ------
         KeyboardInterrupt
-            If it is asked to stop.
+            If it is asked to stop, in any of the processes.
         """
+        if self._team.is_first:
+            self._write(state)
         self._written = perf_counter()
+        if self._team.any(bool(self._asked_to_stop())):
+            raise KeyboardInterrupt
+
+    def _write(self, state: dict[str, object]) -> None:
         try:
             plain, arrays = plain_and_arrays(state)
             write_sealed(self.path, lambda file: _fill(file, self._call, plain, arrays), CHECKPOINT)
         except (InputError, TypeError) as error:
             if not self._failure_said:
-                warnings.warn(f"fitting goes on, but its checkpoint is not kept: {error} (said once)", stacklevel=2)
+                warnings.warn(f"fitting goes on, but its checkpoint is not kept: {error} (said once)", stacklevel=3)
             self._failure_said = True
-        if self._asked_to_stop():
-            raise KeyboardInterrupt
 
 
 def _fill(file, call: dict, plain: object, arrays: dict) -> None:

@@ -19,6 +19,7 @@ from spotlight_asars.rows import ITEM, TARGET
 from spotlight_asars.sampling import SeenItems
 from spotlight_asars.sequence.batches import like_length_batches, mixed_batches
 from spotlight_asars.sequence.checkpoints import Checkpoint, CheckpointFile
+from spotlight_asars.sequence.distributed import Team
 from spotlight_asars.sequence.fit_progress import EpochRecord, FitProgress
 from spotlight_asars.sequence.host_step import EventRows, HostStep, TargetStates
 from spotlight_asars.sequence.initial_embeddings import start_from_cooccurrence
@@ -70,6 +71,9 @@ class SessionFitting(Resumes, ImplicitSequenceModel):
         """
         Fit the model; called again, it goes on from where it was.
 
+        In a job of several processes, see ``spotlight_asars.sequence.distributed``, each makes the same call, and all
+        come to the same weights.
+
         Parameters
         ----------
         interactions : SessionSequences, or the host's SequenceInteractions or Interactions with timestamps
@@ -80,7 +84,8 @@ class SessionFitting(Resumes, ImplicitSequenceModel):
             Rows whose loss is measured after each epoch. With it, fitting stops early, and the weights of the epoch
             with the smallest validation loss are kept.
         callbacks : iterable of callables, optional
-            Each is called with the model and the epoch's :class:`EpochRecord`; one that returns True ends fitting.
+            Each is called with the model and the epoch's :class:`EpochRecord`; one that returns True ends fitting. In a
+            job, every process calls its own, and the first decides.
         checkpoint : path or Checkpoint, optional
             A file in which the call keeps how far it is, after every epoch or as ``Checkpoint(path, minutes=10)`` says.
             Killed and made again, with the same settings, rows and file, the call goes on from there and ends with the
@@ -103,10 +108,13 @@ class SessionFitting(Resumes, ImplicitSequenceModel):
         UserWarning
             Once, if a checkpoint cannot be written; fitting goes on.
         """
+        team = self._team
         sequences = self._as_rows(interactions, like=self)
         validation = None if validation is None else self._as_rows(validation, like=sequences)
-        file = None if checkpoint is None else CheckpointFile(checkpoint)
-        saved = self._saved(file, sequences, validation)
+        file = None if checkpoint is None else CheckpointFile(checkpoint, team)
+        if team.size > 1:
+            team.check_same(self._call_in_short(sequences, validation, file))
+        saved = self._saved(file, sequences, validation) if team.is_first else None
         # torch asks users of sparse gradients to say whether it shall check them; the embeddings' are sound.
         unchecked = torch.sparse.check_sparse_tensor_invariants(False)
         with torch.random.fork_rng(devices=self._cuda_devices), unchecked:
@@ -184,7 +192,7 @@ class SessionFitting(Resumes, ImplicitSequenceModel):
             bar.describe(loss=record.loss, validation_loss=record.validation_loss)
             if validation is None or record.validation_loss < run.kept_loss:
                 run.keep(self._state(), record.validation_loss)
-            asked_to_stop = [callback(self, record) is True for callback in callbacks]
+            asked_to_stop = self._team.agreed([callback(self, record) is True for callback in callbacks])
             run.end_epoch()
             run.ended = any(asked_to_stop) or epoch - run.kept_epoch >= self._early_stopping
             if file is not None and (file.due(epoch_ended=True) or run.ended or run.epoch == self._n_iter):
@@ -209,7 +217,7 @@ class SessionFitting(Resumes, ImplicitSequenceModel):
         begin = perf_counter()
         for batch in batches[run.batch :]:
             events = sequences.padded_events(rows[batch])  # (batch, time, channel)
-            with self._host_loop(negatives) as step:
+            with self._host_loop(negatives, self._team) as step:
                 loss = self._fit_batch(step, events)
             run.loss += loss * int(events[:, :, TARGET].sum())
             run.batch += 1
@@ -224,7 +232,7 @@ class SessionFitting(Resumes, ImplicitSequenceModel):
         return EpochRecord(
             len(self.epoch_records),
             run.loss / sequences.num_targets,
-            None if validation is None or not finite else self._mean_loss_of(validation, negatives),
+            None if validation is None or not finite else self._team.agreed(self._mean_loss_of(validation, negatives)),
             run.seconds,
             int(sequences.lengths[rows].sum()),
         )
@@ -245,22 +253,26 @@ class SessionFitting(Resumes, ImplicitSequenceModel):
         try:
             super().fit(EventRows(events, self._num_items))
         except ValueError:
-            loss = step.take_loss()
             # The host stops at a loss of 0, which in a single mini-batch is no fault, and at NaN, which `fit` tells.
-            if loss is None or (np.isfinite(loss) and loss != 0.0):
+            if step.measured is None or (np.isfinite(step.measured) and step.measured != 0.0):
                 raise
-            return loss
-        return step.take_loss()
+        return step.loss
 
     @contextmanager
-    def _host_loop(self, negatives: Negatives | None) -> Iterator[HostStep]:
+    def _host_loop(self, negatives: Negatives | None, team: Team) -> Iterator[HostStep]:
         """While it is open, the host's `fit` takes one step on the target events of what it is given."""
         net, n_iter, loss_func = self._net, self._n_iter, self._loss_func
-        step = HostStep(net, negatives, loss_func)
+        step = HostStep(net, negatives, loss_func, team)
         self._net, self._n_iter, self._loss_func = step, 1, step.measure
+        handle = None
+        if team.size > 1:
+            parameters = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
+            handle = self._optimizer.register_step_pre_hook(lambda *step_of: step.sum_gradients(parameters))
         try:
             yield step
         finally:
+            if handle is not None:
+                handle.remove()
             self._net, self._n_iter, self._loss_func = net, n_iter, loss_func
 
     def _mean_loss_of(self, sequences: SessionSequences, negatives: Negatives | None) -> float:
@@ -270,7 +282,7 @@ class SessionFitting(Resumes, ImplicitSequenceModel):
         with (
             torch.no_grad(),
             torch.random.fork_rng(devices=self._cuda_devices),
-            self._host_loop(negatives) as step,
+            self._host_loop(negatives, Team()) as step,
         ):
             torch.manual_seed(0)
             for rows in like_length_batches(sequences.lengths, self._batch_size):
@@ -298,6 +310,10 @@ class SessionFitting(Resumes, ImplicitSequenceModel):
         event_users = np.repeat(sequences.user_ids, sequences.lengths)
         seen = SeenItems(event_users, sequences.events[:, ITEM], self._num_users, self._num_items, self._device)
         return LocalNegatives(seen, self._num_negative_samples)
+
+    @property
+    def _team(self) -> Team:
+        return Team.of_process()
 
     @property
     def _device(self) -> torch.device:

@@ -52,7 +52,7 @@ class LocalNegatives:
                 "a larger batch_size makes this rarer (said once)",
                 stacklevel=2,
             )
-        negatives = negatives[:, targets.is_target]  # (negatives, targets)
+        negatives = negatives[:, targets.is_target][:, targets.own]  # (negatives, targets)
         scores = score_items(net, targets.states, negatives)
         if corrected:
             log_q = log_popularity(items, torch.cat([negatives, targets.items[None]]))  # (negatives + 1, targets)
@@ -84,15 +84,15 @@ class SharedNegatives:
 
     def score(self, net: nn.Module, targets: TargetStates, corrected: bool) -> Tensor:
         """See :meth:`Negatives.score`."""
-        own = targets.items  # (targets,)
-        negatives = torch.cat([own, self._drawn.draw(self._num_negative_samples)])  # (negatives,)
+        own, everyones = targets.items, targets.all_items  # (targets,) each
+        negatives = torch.cat([everyones, self._drawn.draw(self._num_negative_samples)])  # (negatives,)
         scores = score_shared_items(net, targets.states, negatives).T  # (negatives, targets)
         if corrected:
-            log_count = self._expected(negatives, len(own)).log().to(scores.dtype)  # (negatives,)
+            log_count = self._expected(negatives, len(everyones)).log().to(scores.dtype)  # (negatives,)
             # The target stands in the loss once, however often it is expected: what counts is whether it is at all.
             # With its expected number it would fade from the loss as the samples grow, and the loss not become
             # the full softmax.
-            log_chance = (-torch.expm1(-self._expected(own, len(own)))).log().to(scores.dtype)  # (targets,)
+            log_chance = (-torch.expm1(-self._expected(own, len(everyones)))).log().to(scores.dtype)  # (targets,)
             scores = scores - log_count[:, None] + log_chance
         return scores.masked_fill(negatives[:, None] == own, -torch.inf)
 

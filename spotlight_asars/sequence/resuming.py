@@ -7,7 +7,9 @@ import torch
 
 from spotlight_asars.errors import InputError
 from spotlight_asars.interactions import SessionSequences
+from spotlight_asars.nested import sha256_of
 from spotlight_asars.sequence.checkpoints import CheckpointFile, call_of, start_of
+from spotlight_asars.sequence.distributed import Team
 from spotlight_asars.sequence.fit_progress import EpochRecord, FitProgress
 
 
@@ -63,12 +65,32 @@ class Resumes:
             "epoch_records": [asdict(record) for record in self.epoch_records],
         }
 
+    def _call_in_short(
+        self, sequences: SessionSequences, validation: SessionSequences | None, file: CheckpointFile | None
+    ) -> dict[str, object]:
+        """What has to be the same in every process of a job, by name; only what is cheap to tell."""
+        settings, code = self._settings()
+        rows = [
+            None if one is None else (one.num_items, one.num_users, sha256_of(one.offsets, one.user_ids))
+            for one in (sequences, validation)
+        ]
+        return {
+            "settings": {**settings, **code},
+            "rows": rows[0],
+            "validation rows": rows[1],
+            "epochs behind it": len(self.epoch_records),
+            "checkpoint": file is not None,
+        }
+
     def _begin_or_go_on(self, file: CheckpointFile | None, saved: dict[str, object] | None) -> FitProgress:
-        """How far this call is: at its begin, or where its checkpoint says."""
-        if saved is not None:
-            return self._go_on(file, saved)
-        run = FitProgress(self._state())
-        if file is not None:  # at once, so that a place where nothing can be written is told at once
+        """How far this call is: at its begin, or where its checkpoint says; in a job, where the first process is."""
+        team = Team.of_process()
+        run = FitProgress(self._state()) if saved is None else self._go_on(file, saved)
+        begins = team.agreed(saved is None)
+        in_hand = team.state_of_first(self._in_hand(run))
+        if not team.is_first:
+            run = self._take_up(in_hand)
+        if begins and file is not None:  # at once, so that a place where nothing can be written is told at once
             file.write(self._in_hand(run))
         return run
 
@@ -76,7 +98,7 @@ class Resumes:
         """Take up what a checkpoint holds."""
         before = self._state()
         try:
-            self._restore(saved["state"])
+            return self._take_up(saved)
         except (RuntimeError, ValueError, KeyError) as error:
             self._restore(before)
             if not self.epoch_records:
@@ -86,6 +108,10 @@ class Resumes:
                 f"{file.path}: the checkpoint does not fit this net and optimizer ({reason}): make them as they were, "
                 "or remove it to begin anew"
             ) from error
+
+    def _take_up(self, saved: dict[str, object]) -> FitProgress:
+        """Go on from what :meth:`_in_hand` gave; where its weights do not fit, the model is as it was but for them."""
+        self._restore(saved["state"])
         self._random_state.set_state(saved["random_state"])
         main_memory, *devices = saved["torch_random_states"]
         torch.random.set_rng_state(main_memory)

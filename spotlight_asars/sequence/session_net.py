@@ -21,6 +21,17 @@ from spotlight_asars.sequence.history import PLACES, HistoryStates
 from spotlight_asars.sequence.net_options import DWELL_RULES, RECURRENT_LAYERS, NetOptions
 
 
+class UserDropout(nn.Dropout):
+    """Takes users for anonymous at random, while it trains."""
+
+    def forward(self, user_ids: Tensor) -> Tensor:
+        """User ids of shape (rows,), some of them 0."""
+        if not self.training or not self.p:
+            return user_ids
+        stays = torch.rand(len(user_ids), device=user_ids.device) >= self.p
+        return user_ids * stays
+
+
 class SessionNet(nn.Module):
     """
     Base of the nets: a recurrent layer over items, and a last linear layer to the item embedding space.
@@ -75,6 +86,7 @@ class SessionNet(nn.Module):
         self.item_biases = ZeroEmbedding(num_items, 1, sparse=sparse, padding_idx=PADDING_ITEM)
         self.input_dropout = nn.Dropout(self.options.dropout)
         self.hidden_dropout = nn.Dropout(self.options.hidden_dropout)
+        self.user_dropout = UserDropout(self.options.user_dropout)
         if self.options.context:
             self.context = ContextEmbedding(self.options.context, embedding_dim, num_gap_bins, sparse)
         if self.has_users:
@@ -254,10 +266,7 @@ class SessionNet(nn.Module):
         if item_sequences.dim() == 2 or not item_sequences.shape[1]:
             user_ids = item_sequences.new_zeros(len(item_sequences), dtype=torch.long)
         else:
-            user_ids = item_sequences[:, :, USER].amax(dim=1)  # (batch,)
-            if self.training and self.options.user_dropout:
-                stays = torch.rand(len(user_ids), device=user_ids.device) >= self.options.user_dropout
-                user_ids = user_ids * stays
+            user_ids = self.user_dropout(item_sequences[:, :, USER].amax(dim=1))  # (batch,)
         return self.user_embeddings(user_ids)  # (batch, user)
 
     def forward(self, user_representations: Tensor, targets: Tensor) -> Tensor:

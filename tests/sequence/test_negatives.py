@@ -26,9 +26,16 @@ class Table(torch.nn.Module):
         return (self.item_embeddings(items[:, 0]) * states).sum(dim=1) + self.item_biases(items[:, 0])[:, 0]
 
 
+def one_row(items):
+    """Events of which each is a target."""
+    events = torch.ones(1, len(items), NUM_CHANNELS, dtype=torch.long)  # (batch, time, channel)
+    events[0, :, ITEM] = torch.tensor(items)
+    return events
+
+
 def targets_of(items, dim=3, events=None):
     torch.manual_seed(1)
-    return TargetStates(events, torch.randn(len(items), dim), torch.tensor(items))
+    return TargetStates(one_row(items) if events is None else events, torch.randn(len(items), dim), torch.tensor(items))
 
 
 def draws(monkeypatch, *items):
@@ -115,7 +122,7 @@ class TestShared:
         learnt, steps = torch.zeros(4), 600
         for step in range(steps):
             items = torch.multinomial(probability, batch, replacement=True)
-            targets = TargetStates(None, torch.zeros(batch, 3), items)
+            targets = TargetStates(one_row(items.tolist()), torch.zeros(batch, 3), items)
             loss = cross_entropy_loss(net.item_biases(items)[:, 0], negatives.score(net, targets, corrected=True))
             optimizer.zero_grad()
             loss.backward()
