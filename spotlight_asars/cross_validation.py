@@ -43,11 +43,7 @@ def filter_support(
     users, items, sessions = interactions.user_ids, interactions.item_ids, interactions.session_ids
     kept = np.ones(len(interactions), dtype=bool)
     while True:
-        item_count = np.bincount(items[kept], minlength=interactions.num_items)
-        length = np.bincount(sessions[kept], minlength=interactions.num_sessions)
-        owner = np.zeros(interactions.num_sessions, dtype=np.int64)
-        owner[sessions] = users
-        session_count = np.bincount(owner[length > 0], minlength=interactions.num_users)
+        item_count, length, session_count = _support(interactions, kept)
         stays = (item_count[items] >= item_support) & (length[sessions] >= session_length)
         stays &= (session_count[users] >= user_sessions) | (users == ANONYMOUS_USER)
         stays &= kept
@@ -55,11 +51,24 @@ def filter_support(
             break
         kept = stays
     if not kept.any():
+        most = ",".join(f"{count.max(initial=0)}" for count in _support(interactions, kept | True))
         raise InputError(
-            f"no event is left after the filters (item support {item_support}, session length {session_length}, "
-            f"sessions a user {user_sessions}): lower them (--filters ITEM,SESSION,USER), or give a longer log"
+            f"no event is left after the filters {item_support},{session_length},{user_sessions} (events an item, "
+            f"events a session, sessions a user; the most that the log has of each: {most}): lower them (--filters "
+            "ITEM,SESSION,USER), or give a longer log"
         )
     return _renumbered(interactions.select(kept))
+
+
+def _support(interactions: SessionInteractions, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of the events kept: how many an item, how many a session, and how many sessions a user; none of no user."""
+    item_count = np.bincount(interactions.item_ids[kept], minlength=interactions.num_items)
+    length = np.bincount(interactions.session_ids[kept], minlength=interactions.num_sessions)
+    owner = np.zeros(interactions.num_sessions, dtype=np.int64)
+    owner[interactions.session_ids] = interactions.user_ids
+    session_count = np.bincount(owner[length > 0], minlength=interactions.num_users)
+    session_count[ANONYMOUS_USER] = 0
+    return item_count, length, session_count
 
 
 @dataclass(frozen=True)

@@ -208,7 +208,11 @@ class TestWrongInput:
             ("user,item,time\na,x,1500000000000\na,y,1500000005000\n", "--timestamp-unit ms"),
             ("", "the file is empty"),
             ("user,item,time\n", "no event below"),
-            ("user,item,time\na,x,1\na,y,5\n", "no event is left after the filters"),
+            (
+                "user,item,time\na,x,1\na,y,5\n",
+                "after the filters 10,2,10 (events an item, events a session, sessions a ",
+            ),
+            ("user,item,time\na,x,1\na,y,5\na,x,9\n", "user; the most that the log has of each: 2,3,1): lower them"),
         ],
     )
     def test_a_wrong_log(self, text, named, tmp_path, capsys):
