@@ -13,6 +13,7 @@ GPUs needs gloo beside NCCL, ``cpu:gloo,cuda:nccl``, since not all that is agree
 """
 
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from spotlight_asars.rows import ITEM
 
 # What a process says of a parameter's gradient before they are summed; of a sparse one, its number of entries.
 NO_GRADIENT, DENSE = -2, -1
+LETTING_GO = 0.1  # seconds; a thread needs some microseconds of them
 
 
 @contextmanager
@@ -65,7 +67,18 @@ def data_parallel(use_cuda: bool = False, timeout: float = 600.0) -> Iterator["T
     try:
         yield Team.of_process()
     finally:
-        dist.destroy_process_group()
+        leave()
+
+
+def leave() -> None:
+    """
+    End the process group, once its threads have let go of what they sent.
+
+    Before torch 2.8 they are joined while the interpreter is held, which a thread that frees a tensor waits for in turn
+    (pytorch/pytorch#154976): both would wait without end.
+    """
+    time.sleep(LETTING_GO)
+    dist.destroy_process_group()
 
 
 @contextmanager

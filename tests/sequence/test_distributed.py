@@ -18,7 +18,7 @@ from torch import nn
 from spotlight_asars import ASARSSequenceModel, SessionInteractions, to_session_sequences
 from spotlight_asars.errors import InputError, LostProcess
 from spotlight_asars.losses import LOSSES
-from spotlight_asars.sequence.distributed import Team, data_parallel
+from spotlight_asars.sequence.distributed import Team, data_parallel, leave
 from spotlight_asars.sequence.registry import representation_names
 
 # Of the third mini-batch, one row: its user has seen all items in it, which does not matter here.
@@ -248,4 +248,4 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/{what}.meeting", rank=rank, world_size=size)
     globals()[what](folder, Team.of_process())
-    dist.destroy_process_group()
+    leave()
