@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 
 from spotlight_asars import (
+    __version__,
     cli_analyse,
     cli_compare,
     cli_evaluate,
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 when all is well, 2 for wrong input and 1 for a lost process of a job (both told in one line on standard
         error), 130 when interrupted.
     """
-    options = _parser().parse_args(_with_columns_joined(sys.argv[1:] if arguments is None else arguments))
+    options = _options(sys.argv[1:] if arguments is None else arguments)
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
@@ -46,6 +47,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("spotlight-asars: interrupted, nothing was written", file=sys.stderr)
         return INTERRUPTED
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = _parser()
+    options, unknown = parser.parse_known_args(_with_columns_joined(arguments))
+    if unknown:
+        called = f"{parser.prog} {options.command}"
+        file = "" if unknown[0].startswith("-") else " (a file goes with its option)"
+        parser.exit(BAD_INPUT, f"{called}: not known: {' '.join(unknown)}{file}; see {called} --help\n")
+    return options
 
 
 def _show_warning(message: Warning, *where: object) -> None:
@@ -78,7 +89,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog=cli_compare.EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for command in COMMANDS:
         command.add_command(commands)
     return parser

@@ -43,6 +43,15 @@ def test_a_table(folder, capsys):
     assert (code, err) == (0, "") and out == wanted + "\n" and "attention" in out
 
 
+def test_what_the_model_does_not_know_carries_nothing(folder, capsys):
+    arguments = ["--model-file", folder / "net.h5", "--items", "3,99,7", "--user", "nobody"]
+    code, out, err = run(capsys, *arguments, "--json")
+    found = json.loads(out)
+    assert code == 0 and found["events"][1]["fall"] == 0.0 and found["events"][1]["score_without"] == found["score"]
+    assert "does not know the user 'nobody'" in err and err.count("\n") == 1
+    assert run(capsys, *arguments)[1].startswith(f"item {found['item']}: rank 1, score ")
+
+
 def test_json_and_a_plot(folder, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     plot = tmp_path / "why.png"
