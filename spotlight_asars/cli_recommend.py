@@ -122,7 +122,7 @@ def run_recommend(options: argparse.Namespace) -> int:
         print(json.dumps(answers.of(request)))
         return 0
     if options.state is not None:
-        writable_folder(options.state.parent)
+        writable_folder(options.state.parent, "--state")
         answers.users  # noqa: B018 - told at once where the model has no live sessions
     return _Live(answers, options).run()
 

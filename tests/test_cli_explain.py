@@ -1,6 +1,9 @@
 """The command line's `explain`: the table, JSON, the plot, models without attention, and wrong input."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -41,6 +44,15 @@ def test_a_table(folder, capsys):
     code, out, err = run(capsys, "--model-file", folder / "net.h5", *HISTORY)
     wanted = str(load_model(folder / "net.h5").explain([3, "99", 7], [0, 20, 65], user=103))
     assert (code, err) == (0, "") and out == wanted + "\n" and "attention" in out
+
+
+def test_nobody_reads_it(folder):
+    command = [sys.executable, "-m", "spotlight_asars", "explain", "--model-file", str(folder / "net.h5"), *HISTORY]
+    reading, writing = os.pipe()
+    os.close(reading)
+    ran = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (ran.returncode, ran.stderr) == (141, "")
 
 
 def test_what_the_model_does_not_know_carries_nothing(folder, capsys):

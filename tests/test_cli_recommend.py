@@ -75,6 +75,10 @@ class TestOneHistory:
         assert answer == {"items": files.model.recommend(["a", "b"], k=99, exclude_seen=True)}
         assert len(answer["items"]) == 8
 
+    def test_where_the_state_cannot_be_kept(self, files, call):
+        code, answers, err = call("--model-file", files.net, "--state", files.net / "live.h5")
+        assert code == 2 and not answers and err.endswith("choose another folder with --state\n")
+
     def test_a_user_who_is_not_known_is_told(self, files, call):
         code, (answer,), err = call("--model-file", files.net, "--items", "a", "--user", "nobody", "-k", "2")
         assert code == 0 and answer == {"user": "nobody", "items": files.model.recommend(["a"], k=2)}

@@ -84,7 +84,7 @@ class Explanation:
             axes.grid(axis="x", alpha=0.3)
             axes.set_axisbelow(True)
             axes.spines[["top", "right"]].set_visible(False)
-        figure.supylabel("item, and its dwell in seconds; oldest first", fontsize="medium")
+        figure.supylabel("item, dwell", fontsize="medium")
         figure.suptitle(f"Why item {_shown(self.item)}: rank {self.rank}, score {self.score:.3g}")
         return figure
 

@@ -225,7 +225,7 @@ class TestWhatStandsInTheTable:
             "attention weight",
             "fall of the score without the event",
         ]
-        assert "dwell in seconds" in figure.get_supylabel()
+        assert figure.get_supylabel() == "item, dwell"
         labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
         assert labels == ["b", r"\$c", "x" * 30]
         bars = [bar.get_width() for bar in figure.axes[0].patches]
