@@ -1,11 +1,13 @@
 """The command line: ``python -m spotlight_asars``, or ``spotlight-asars`` once installed."""
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Sequence
 
 from spotlight_asars import (
+    __version__,
     cli_analyse,
     cli_compare,
     cli_evaluate,
@@ -19,6 +21,7 @@ from spotlight_asars.cli_options import INTERRUPTED
 from spotlight_asars.errors import InputError, LostProcess
 
 LOST, BAD_INPUT = 1, 2
+NOBODY_READS = 141  # as of a process that SIGPIPE has ended
 COMMANDS = (cli_compare, cli_tune, cli_analyse, cli_prepare, cli_train, cli_evaluate, cli_recommend, cli_explain)
 
 
@@ -30,22 +33,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     -------
     int
         0 when all is well, 2 for wrong input and 1 for a lost process of a job (both told in one line on standard
-        error), 130 when interrupted.
+        error), 130 when interrupted, 141 when nobody reads what it prints any longer.
     """
-    options = _parser().parse_args(_with_columns_joined(sys.argv[1:] if arguments is None else arguments))
+    options = _options(sys.argv[1:] if arguments is None else arguments)
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            return options.run(options)
+            code = options.run(options)
+            sys.stdout.flush()  # here, where it is seen that nobody reads
+            return code
     except InputError as error:
         print(f"spotlight-asars: {error}", file=sys.stderr)
         return BAD_INPUT
     except LostProcess as error:
         print(f"spotlight-asars: {error}", file=sys.stderr)
         return LOST
+    except BrokenPipeError:  # `... | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NOBODY_READS
     except KeyboardInterrupt:
         print("spotlight-asars: interrupted, nothing was written", file=sys.stderr)
         return INTERRUPTED
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = _parser()
+    options, unknown = parser.parse_known_args(_with_columns_joined(arguments))
+    if unknown:
+        called = f"{parser.prog} {options.command}"
+        file = "" if unknown[0].startswith("-") else " (a file goes with its option)"
+        parser.exit(BAD_INPUT, f"{called}: not known: {' '.join(unknown)}{file}; see {called} --help\n")
+    return options
 
 
 def _show_warning(message: Warning, *where: object) -> None:
@@ -78,7 +96,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog=cli_compare.EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for command in COMMANDS:
         command.add_command(commands)
     return parser

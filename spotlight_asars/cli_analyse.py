@@ -55,8 +55,6 @@ def run_analyse(options: argparse.Namespace) -> int:
     choice = log_choice(options)
     if options.categories and options.data is not None and options.log_format == "csv":
         raise InputError("--categories goes with formats that have them, tianchi and recsys15 as published")
-    if options.categories and options.filters is not None:
-        raise InputError("--categories goes without --filters, which leave out events by their items: give either")
     name, events, categories = log_to_analyse(choice, options.categories)
     analysis = analyse(events, categories, choice.test_share)
     with output_folder(options.out) as folder:

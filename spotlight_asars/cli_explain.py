@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 
 from spotlight_asars.cli_options import add_model_options, check_cuda, model_of
-from spotlight_asars.cli_recommend import add_history_options, history_of
+from spotlight_asars.cli_recommend import add_history_options, history_of, tell_unknown_user
 from spotlight_asars.cli_requests import known_id
 from spotlight_asars.errors import InputError
 from spotlight_asars.files import write_whole
@@ -54,6 +54,7 @@ def run_explain(options: argparse.Namespace) -> int:
         raise InputError("there is no history to explain from: give --items A,B,C")
     check_cuda(options)
     model = model_of(options)
+    tell_unknown_user(request, model)
     items = [known_id(one, model.raw_items) for one in request["items"]]
     user = known_id(request["user"], model.raw_users) if "user" in request else None
     item = None if options.item is None else known_id(options.item, model.raw_items)

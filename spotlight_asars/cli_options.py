@@ -15,7 +15,7 @@ from spotlight_asars.experiments.systems import DEFAULT_SYSTEMS, settings_of, sy
 from spotlight_asars.sequence.net_options import DWELL_RULES
 from spotlight_asars.serialization import load_model
 from spotlight_asars.sessions import SESSION_GAP
-from spotlight_asars.times import UNITS_PER_SECOND
+from spotlight_asars.times import ISO, UNITS_PER_SECOND
 
 INTERRUPTED = 130
 LARGEST_SEED = 2**32 - 1
@@ -104,7 +104,8 @@ def add_format_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--format", dest="log_format", choices=sorted(FORMATS), help="format of the files")
     group.add_argument("--columns", metavar="USER,ITEM,TIME[,SESSION]", help="columns of a csv; - for no USER")
     group.add_argument("--separator", metavar="CHAR", help="separator of a csv, else by the file's ending")
-    group.add_argument("--timestamp-unit", choices=list(UNITS_PER_SECOND), help="unit of the times of a csv")
+    group.add_argument("--timestamp-unit", choices=[*UNITS_PER_SECOND, ISO],
+                       help="unit of the times of a csv; iso for text such as 2014-04-07T10:51:09Z")  # fmt: skip
     group.add_argument("--behaviours", metavar="PV,BUY,CART,FAV", help="which of tianchi's are events, else all")
     group.add_argument("--session-gap", type=positive, default=SESSION_GAP, metavar="SECONDS",
                        help="pause that ends a session where the log has none (%(default)g)")  # fmt: skip

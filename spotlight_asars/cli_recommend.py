@@ -8,9 +8,10 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from spotlight_asars.cli_options import INTERRUPTED, add_model_options, check_cuda, count, minutes, model_of
-from spotlight_asars.cli_requests import Answers
+from spotlight_asars.cli_options import INTERRUPTED, add_model_options, check_cuda, count, minutes, model_of, say
+from spotlight_asars.cli_requests import Answers, known_id
 from spotlight_asars.errors import InputError
+from spotlight_asars.evaluation import System
 from spotlight_asars.files import writable_folder
 from spotlight_asars.interrupts import HeldInterrupt, interrupted_by_sigterm
 from spotlight_asars.sequence.live_users import LiveUsers
@@ -84,6 +85,12 @@ def history_of(options: argparse.Namespace) -> dict | None:
     return request | {name: value for name in ("user", "now") if (value := getattr(options, name)) is not None}
 
 
+def tell_unknown_user(request: dict, model: System) -> None:
+    """Say on standard error that a request is of a user whom the model does not know: a slip, or somebody new."""
+    if "user" in request and known_id(request["user"], model.raw_users) not in model.raw_users:
+        say(f"spotlight-asars: the model does not know the user {request['user']!r}: taken as somebody new")
+
+
 def _seconds(text: str) -> float:
     try:
         return float(text)
@@ -111,10 +118,11 @@ def run_recommend(options: argparse.Namespace) -> int:
         model, options.k, options.exclude_seen, options.scores, options.most_users, _users(options.state, model)
     )
     if request is not None:
+        tell_unknown_user(request, model)
         print(json.dumps(answers.of(request)))
         return 0
     if options.state is not None:
-        writable_folder(options.state.parent)
+        writable_folder(options.state.parent, "--state")
         answers.users  # noqa: B018 - told at once where the model has no live sessions
     return _Live(answers, options).run()
 

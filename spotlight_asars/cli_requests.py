@@ -11,6 +11,7 @@ from spotlight_asars.errors import InputError
 from spotlight_asars.evaluation import System
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
 from spotlight_asars.sequence.live_users import LiveUsers
+from spotlight_asars.times import LARGEST_SECONDS, likely_unit
 from spotlight_asars.vocabulary import Vocabulary
 
 SHORTEST_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
@@ -73,7 +74,8 @@ class Answers:
         try:
             request = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"no JSON ({str(error).partition(chr(10))[0]}): give one object a line") from error
+            reason = f"{error.msg} at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else error
+            raise InputError(f"no JSON ({reason}): give one object a line") from error
         if not isinstance(request, dict):
             raise InputError('no JSON object: give {"user": ..., "item": ..., "timestamp": ...}')
         return self.of(request)
@@ -123,6 +125,12 @@ class Answers:
             time = seconds("timestamp", request["timestamp"])
             if now is not None and now < time:
                 raise InputError("now lies before the event: give the moment of asking")
+            latest = self.users.latest(key)
+            if latest is not None and time < latest:
+                raise InputError(
+                    f"time runs backwards: {key[0]} {key[1]!r} has an event at {latest!r}, this one is at {time!r}: "
+                    "give events oldest first"
+                )
             self.users.observe(key, item, time, user)
             unknown = [] if item in self.model.raw_items else [item]
         elif request.get("timestamp") is not None:
@@ -174,4 +182,8 @@ def seconds(name: str, found: object) -> float:
         value = math.inf
     if not math.isfinite(value):
         raise InputError(f"{name} is {found!r:.60}: give a finite number of seconds")
+    if abs(value) > LARGEST_SECONDS:
+        unit = likely_unit(abs(value))
+        what = "no time in any unit" if unit is None else f"which looks like {unit}"
+        raise InputError(f"{name} is {found!r:.60}, {what}: give seconds since 1970")
     return value

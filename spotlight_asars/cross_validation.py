@@ -1,6 +1,7 @@
 """Support filters and the session-aware split by time (paper section 3.1)."""
 
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 
@@ -40,6 +41,26 @@ def filter_support(
         If nothing is left.
     """
     interactions = as_session_interactions(interactions)
+    return _renumbered(interactions.select(supported(interactions, item_support, session_length, user_sessions)))
+
+
+def supported(
+    interactions: SessionInteractions, item_support: int, session_length: int, user_sessions: int
+) -> np.ndarray:
+    """
+    Whether :func:`filter_support` leaves each event, bool (events,).
+
+    Arguments and errors are those of :func:`filter_support`.
+    """
+    kept = _supported(interactions, item_support, session_length, user_sessions)
+    if not kept.any():
+        _complain_of_filters(interactions, item_support, session_length, user_sessions)
+    return kept
+
+
+def _supported(
+    interactions: SessionInteractions, item_support: int, session_length: int, user_sessions: int
+) -> np.ndarray:
     users, items, sessions = interactions.user_ids, interactions.item_ids, interactions.session_ids
     kept = np.ones(len(interactions), dtype=bool)
     while True:
@@ -48,16 +69,33 @@ def filter_support(
         stays &= (session_count[users] >= user_sessions) | (users == ANONYMOUS_USER)
         stays &= kept
         if stays.sum() == kept.sum():
-            break
+            return kept
         kept = stays
-    if not kept.any():
-        most = ",".join(f"{count.max(initial=0)}" for count in _support(interactions, kept | True))
-        raise InputError(
-            f"no event is left after the filters {item_support},{session_length},{user_sessions} (events an item, "
-            f"events a session, sessions a user; the most that the log has of each: {most}): lower them (--filters "
-            "ITEM,SESSION,USER), or give a longer log"
-        )
-    return _renumbered(interactions.select(kept))
+
+
+def _complain_of_filters(
+    interactions: SessionInteractions, item_support: int, session_length: int, user_sessions: int
+) -> NoReturn:
+    """Say that the filters leave nothing, and lower ones that leave half of the events, where there are any."""
+    most = ",".join(f"{count.max(initial=0)}" for count in _support(interactions, np.ones(len(interactions), bool)))
+    mend = "lower them (--filters ITEM,SESSION,USER), or give a longer log"
+    lower = [(item_support, session_length, sessions) for sessions in _halves(user_sessions)]
+    lower += [(support, session_length, 1) for support in _halves(item_support)]
+    for filters in lower:
+        left = int(_supported(interactions, *filters).sum())
+        if 2 * left >= len(interactions):
+            told = "--filters {},{},{}".format(*filters)
+            mend = f"lower them ({told} leaves {left:,} of {len(interactions):,} events), or give a longer log"
+            break
+    raise InputError(
+        f"no event is left after the filters {item_support},{session_length},{user_sessions} (events an item, events "
+        f"a session, sessions a user; the most that the log has of each: {most}): {mend}"
+    )
+
+
+def _halves(number: int) -> list[int]:
+    """A number's half, a quarter, ... down to 1."""
+    return [number >> times for times in range(1, number.bit_length())]
 
 
 def _support(interactions: SessionInteractions, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

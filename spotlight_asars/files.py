@@ -12,9 +12,15 @@ from pathlib import Path
 from spotlight_asars.errors import InputError
 
 
-def writable_folder(path: str | Path) -> Path:
+def writable_folder(path: str | Path, option: str = "--out") -> Path:
     """
     Make a folder where there is none, and make sure that files can be written into it.
+
+    Parameters
+    ----------
+    path : path
+    option : str, optional
+        Of the command line, which has named it.
 
     Raises
     ------
@@ -28,7 +34,7 @@ def writable_folder(path: str | Path) -> Path:
             pass
     except OSError as error:
         reason = error.strerror or str(error)
-        raise InputError(f"{path}: cannot write there ({reason}): choose another folder with --out") from error
+        raise InputError(f"{path}: cannot write there ({reason}): choose another folder with {option}") from error
     return path
 
 

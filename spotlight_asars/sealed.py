@@ -54,13 +54,16 @@ class FileKind:
 
 
 MODEL_FILE = FileKind(
-    "model file", 1, "give a file that save_model wrote", "save the model again, or take another copy"
+    "model file", 1, "give a file that train or save_model wrote", "save the model again, or take another copy"
 )
 CHECKPOINT = FileKind(
     "checkpoint", 1, "give checkpoint= another path", "remove it to begin anew, or give checkpoint= another path"
 )
 LIVE_SESSIONS = FileKind(
-    "live sessions", 1, "give a file that save_sessions wrote", "save the sessions again, or take another copy"
+    "live sessions",
+    1,
+    "give a file that recommend --state or save_sessions wrote",
+    "save the sessions again, or take another copy",
 )
 PREPARED_LOG = FileKind(
     "prepared log", 1, "give a file that prepare wrote", "prepare the log again, or take another copy"
@@ -174,7 +177,8 @@ def _what_it_is(begin: bytes, kind: FileKind) -> str:
         return f"empty, no {kind.name}: {kind.mend}"
     for other in _KINDS:
         if other is not kind and begin.startswith(other.title):
-            return f"a {other.name}, no {kind.name}: {kind.give}"
+            article = "" if other is LIVE_SESSIONS else "a "
+            return f"{article}{other.name}, no {kind.name}: {kind.give}"
     if begin.startswith(kind.title[:20]) or kind.title.startswith(begin):
         return f"damaged in its first {SEAL_BYTES} bytes: {kind.mend}"
     if begin.startswith(_HDF5):

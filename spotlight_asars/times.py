@@ -8,6 +8,7 @@ import pandas as pd
 from spotlight_asars.errors import InputError
 
 UNITS_PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
+ISO = "iso"  # no unit, but text such as 2014-04-07T10:51:09Z, of which readers make seconds
 # Seconds pass 1e11 in the year 5138; milliseconds did so in 1973.
 LARGEST_SECONDS = 1e11
 

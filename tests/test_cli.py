@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import spotlight_asars
 from spotlight_asars import cli, cli_compare, cli_options
 from spotlight_asars.experiments import compare as comparison
 from spotlight_asars.experiments.settings import NetSettings, describe, write_settings
@@ -195,6 +196,26 @@ class TestCompare:
 def write(path, text):
     path.write_text(text)
     return path
+
+
+def test_the_version(capsys):
+    code, out, _ = run(capsys, "--version")
+    assert code == 0 and out == f"spotlight-asars {spotlight_asars.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["recommend", "--items", "a", "--k", "5"], "not known: --k 5; see spotlight-asars recommend --help"),
+        (
+            ["analyse", "log.csv"],
+            "not known: log.csv (a file goes with its option); see spotlight-asars analyse --help",
+        ),
+    ],
+)
+def test_what_is_no_option_is_told_with_the_help_of_its_command(arguments, told, capsys):
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "") and err == f"spotlight-asars {arguments[0]}: {told}\n"
 
 
 class TestWrongInput:

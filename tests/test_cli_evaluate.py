@@ -62,6 +62,18 @@ def test_it_measures_what_compare_measures(parts, name, capsys):
     assert "0 events are of items and 0 of users" in printed and "no past" not in printed
 
 
+def test_of_a_log_that_is_split_the_events_of_new_users_are_left_out_and_told(parts, capsys):
+    whole = (parts / "whole.csv").read_text()
+    latest = BEGIN + 20 * 43_200
+    (parts / "whole.csv").write_text(whole + "".join(f"99,{item},{latest + 9 * item}\n" for item in range(4)))
+    log = ["--data", parts / "whole.csv", *COLUMNS, "--filters", "1,2,1", "--test-share", "0.2", "--quiet"]
+    model, out = parts / "model.h5", parts / "metrics.json"
+    assert run(capsys, "train", *log, "--model", "vsknn", "--out", model)[0] == 0
+    code, printed, err = run(capsys, "evaluate", *log, "--model-file", model, "--out", out)
+    assert (code, err) == (0, "") and "0 events are of items and 4 of users" in printed
+    assert json.loads(out.read_text())["protocol"]["dropped_test_events"] == pytest.approx(4 / 96)
+
+
 def test_what_train_has_held_back(parts, capsys):
     options = ["--data", parts / "whole.csv", *COLUMNS, "--filters", "1,2,1", "--test-share", "0.2", "--quiet"]
     model = parts / "model.h5"

@@ -1,6 +1,9 @@
 """The command line's `explain`: the table, JSON, the plot, models without attention, and wrong input."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -41,6 +44,24 @@ def test_a_table(folder, capsys):
     code, out, err = run(capsys, "--model-file", folder / "net.h5", *HISTORY)
     wanted = str(load_model(folder / "net.h5").explain([3, "99", 7], [0, 20, 65], user=103))
     assert (code, err) == (0, "") and out == wanted + "\n" and "attention" in out
+
+
+def test_nobody_reads_it(folder):
+    command = [sys.executable, "-m", "spotlight_asars", "explain", "--model-file", str(folder / "net.h5"), *HISTORY]
+    reading, writing = os.pipe()
+    os.close(reading)
+    ran = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (ran.returncode, ran.stderr) == (141, "")
+
+
+def test_what_the_model_does_not_know_carries_nothing(folder, capsys):
+    arguments = ["--model-file", folder / "net.h5", "--items", "3,99,7", "--user", "nobody"]
+    code, out, err = run(capsys, *arguments, "--json")
+    found = json.loads(out)
+    assert code == 0 and found["events"][1]["fall"] == 0.0 and found["events"][1]["score_without"] == found["score"]
+    assert "does not know the user 'nobody'" in err and err.count("\n") == 1
+    assert run(capsys, *arguments)[1].startswith(f"item {found['item']}: rank 1, score ")
 
 
 def test_json_and_a_plot(folder, tmp_path, capsys):

@@ -75,6 +75,15 @@ class TestOneHistory:
         assert answer == {"items": files.model.recommend(["a", "b"], k=99, exclude_seen=True)}
         assert len(answer["items"]) == 8
 
+    def test_where_the_state_cannot_be_kept(self, files, call):
+        code, answers, err = call("--model-file", files.net, "--state", files.net / "live.h5")
+        assert code == 2 and not answers and err.endswith("choose another folder with --state\n")
+
+    def test_a_user_who_is_not_known_is_told(self, files, call):
+        code, (answer,), err = call("--model-file", files.net, "--items", "a", "--user", "nobody", "-k", "2")
+        assert code == 0 and answer == {"user": "nobody", "items": files.model.recommend(["a"], k=2)}
+        assert err == "spotlight-asars: the model does not know the user 'nobody': taken as somebody new\n"
+
     def test_what_is_not_known_is_told(self, files, call):
         code, (answer,), err = call("--model-file", files.net, "--items", "zebra,8", "-k", "1")
         assert (code, err) == (0, "") and answer["unknown"] == ["zebra", "8"] and len(answer["items"]) == 1
@@ -137,6 +146,7 @@ class TestLive:
     def test_a_bad_line_is_told_and_the_next_is_read(self, files, call):
         bad = [
             ("oops\n", "no JSON"),
+            ("[1,\n", "at character 5"),
             ("[1]\n", "no JSON object"),
             ("\udcff{\n", "no JSON"),
             ("[" * 100_000 + "\n", "no JSON"),
@@ -148,8 +158,9 @@ class TestLive:
             (event(103, "a", "soon"), "seconds since 1970"),
             (event(103, "a", True), "seconds since 1970"),
             (event(103, "a", 10**400), "finite"),
+            (event(103, "a", 1e30), "no time in any unit"),
             ('{"user": 103, "item": "a", "timestamp": NaN}\n', "finite"),
-            (event(103, "a", 1.5e12), "look like ms"),
+            (event(103, "a", 1.5e12), "which looks like ms: give seconds"),
             (event(103, {"id": 1}, 5), "give text or a number"),
             (event({"id": 1}, "a", 5), "give text or a number"),
             (event(103, "a", 5, when=3), "'when' is not known"),
@@ -169,7 +180,7 @@ class TestLive:
         session.observe("a", 0)
         session.observe("b", 9)
         assert answers[-2] == {"user": 103, "items": session.recommend(4)}  # no bad line has left a trace
-        assert "time runs backwards" in answers[-1]["error"]
+        assert "time runs backwards: user 103 has an event at 9.0, this one is at 8.0" in answers[-1]["error"]
 
     def test_whole_histories_are_answered_by_any_model(self, files, call):
         lines = [{"items": ["a", "b"], "timestamps": [0, 9], "user": 104, "k": 2}, {"items": []}, event(1, "a", 0)]

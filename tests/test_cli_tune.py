@@ -114,4 +114,4 @@ def test_without_optuna(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "optuna", None)
     code, out, err = run(capsys, "tune")
-    assert code == 2 and out == "" and "spotlight-asars[tune]" in err and err.count("\n") == 1
+    assert code == 2 and out == "" and "pip install optuna" in err and err.count("\n") == 1

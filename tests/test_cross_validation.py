@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spotlight_asars import SessionInteractions, to_session_sequences
-from spotlight_asars.cross_validation import align_test, filter_support, time_based_split
+from spotlight_asars.cross_validation import align_test, filter_support, supported, time_based_split
 from spotlight_asars.errors import InputError
 
 COLUMNS = ("user_ids", "item_ids", "timestamps", "session_ids")
@@ -143,7 +143,25 @@ class TestFilterSupport:
 
     def test_refusal_says_the_limits(self, refuses):
         log = SessionInteractions([1, 1], [1, 2], timestamps=[0, 1])
-        refuses(lambda: filter_support(log), "item support 10, session length 2, sessions a user 10", "lower them")
+        refuses(lambda: filter_support(log), "filters 10,2,10 (events an item", "each: 1,2,1", "lower them")
+
+    def test_refusal_names_the_first_lower_filters_that_leave_half(self, refuses):
+        """Two users of 3 and 1 sessions of two events of one item, and one session of rare items."""
+        sessions = np.repeat(np.arange(5), 2)
+        users = np.array([1, 1, 1, 1, 1, 1, 2, 2, 3, 3])
+        log = SessionInteractions(
+            users, [7] * 8 + [8, 9], timestamps=1e5 * sessions + np.tile([0, 1], 5), session_ids=sessions
+        )
+        refuses(lambda: filter_support(log, 8, 2, 4), "(--filters 8,2,1 leaves 8 of 10 events)")
+        refuses(lambda: filter_support(log, 6, 2, 7), "(--filters 6,2,3 leaves 6 of 10 events)")
+        refuses(lambda: filter_support(log, 99, 2, 1), "(--filters 6,2,1 leaves 8 of 10 events)")
+        refuses(lambda: filter_support(log, 1, 3, 1), "lower them (--filters ITEM,SESSION,USER)")
+
+    def test_supported_events_are_those_that_stay(self):
+        log = SessionInteractions([1, 1, 1, 2, 2], [1, 2, 1, 2, 3], timestamps=np.arange(5.0))
+        kept = supported(log, 2, 2, 1)
+        assert kept.tolist() == [True, False, True, False, False]
+        assert filter_support(log, 2, 2, 1).item_ids.tolist() == log.item_ids[kept].tolist()
 
 
 class TestTimeBasedSplit:

@@ -46,7 +46,7 @@ def commands_and_code():
         if block[1]:
             yield "python", text
         else:
-            for line in text.splitlines():
+            for line in text.replace("\\\n", " ").splitlines():
                 if "spotlight-asars " in line:
                     yield "terminal", line
                 elif line.startswith("torchrun "):

@@ -28,6 +28,7 @@ from spotlight_asars.datasets._lines import (
 )
 from spotlight_asars.errors import listed
 from spotlight_asars.times import (
+    ISO,
     LARGEST_SECONDS,
     UNITS_PER_SECOND,
     check_unit,
@@ -37,7 +38,7 @@ from spotlight_asars.times import (
 )
 
 ROLES = ("user", "item", "timestamp", "session", "category", "behaviour")
-ISO = "iso"
+OTHER_SEPARATORS = ",;\t|"  # that a header is tried with, where the one it was to have does not split it
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
@@ -59,12 +60,15 @@ class Layout:
         The names of all columns of a file without a header; None where the first line holds them.
     timestamp_unit: str
         What the file's times count: 's', 'ms', 'us' or 'ns'; or 'iso', for text such as 2014-04-07T10:51:09.277Z.
+    has_options: bool
+        Whether separator and unit are options, which messages name then.
     """
 
     columns: Mapping[str, str]
     separator: str
     names: Sequence[str] | None = None
     timestamp_unit: str = "s"
+    has_options: bool = False
 
 
 def table_blocks(path: str | os.PathLike, layout: Layout, block_bytes: int = BLOCK_BYTES) -> Iterator[pd.DataFrame]:
@@ -102,7 +106,7 @@ def table_blocks(path: str | os.PathLike, layout: Layout, block_bytes: int = BLO
             names, body, first_line = _take_header(path, body, _sign(separator))
             header_line = first_line - 1
         positions = {
-            role: _position(path, names, layout.columns[role], _sign(separator), header_line)
+            role: _position(path, names, layout.columns[role], layout, header_line)
             for role in ROLES
             if role in layout.columns
         }
@@ -110,7 +114,7 @@ def table_blocks(path: str | os.PathLike, layout: Layout, block_bytes: int = BLO
             continue
         found = True
         odd_starts = check_shape(path, body, _sign(separator), len(names), first_line, ends_file)
-        table = _Table(path, body, _sign(separator), names, first_line)
+        table = _Table(path, body, _sign(separator), names, first_line, layout.has_options)
         table.parse(positions.values(), odd_starts)
         yield pd.DataFrame(
             {
@@ -164,7 +168,7 @@ def _take_header(path: str | os.PathLike, body: bytes, separator: str) -> tuple[
     complain(path, "the header is blank; name the columns in the first line", header_line)
 
 
-def _position(path: str | os.PathLike, names: Sequence[str], name: str, separator: str, header_line: int) -> int:
+def _position(path: str | os.PathLike, names: Sequence[str], name: str, layout: Layout, header_line: int) -> int:
     """Where the one column of this name stands."""
     found = [position for position, other in enumerate(names) if other == name]
     if len(found) == 1:
@@ -173,7 +177,10 @@ def _position(path: str | os.PathLike, names: Sequence[str], name: str, separato
         complain(path, f"{len(found)} columns are named {shown(name)}; rename all but one", header_line)
     mend = "name one of them"
     if len(names) == 1:
-        mend = f"fields were split by {separator_name(separator)}: is that the separator?"
+        mend = f"fields were split by {separator_name(_sign(layout.separator))}: is that the separator?"
+        fitting = next((sign for sign in OTHER_SEPARATORS if name in names[0].split(sign)), None)
+        if layout.has_options and fitting is not None:
+            mend += f" {separator_name(fitting)} fit: give --separator '{shown(fitting)[1:-1]}'"
     complain(path, f"no column {shown(name)}; the first line has the columns: {listed(names)}; {mend}", header_line)
 
 
@@ -193,16 +200,25 @@ class _Table:
         The names of all columns.
     first_line: int
         The number of the body's first line in the file.
+    has_options: bool
+        As in the layout.
     """
 
     def __init__(
-        self, path: str | os.PathLike, body: bytes, separator: str, names: Sequence[str], first_line: int
+        self,
+        path: str | os.PathLike,
+        body: bytes,
+        separator: str,
+        names: Sequence[str],
+        first_line: int,
+        has_options: bool,
     ) -> None:
         self._path = path
         self._body = body
         self._separator = separator
         self._names = names
         self._first_line = first_line
+        self._has_options = has_options
         self._odd_starts: np.ndarray | None = None
         self._frame = pd.DataFrame()
 
@@ -291,6 +307,8 @@ class _Table:
         if NOT_FINITE.fullmatch(text.strip()) or NUMBER.fullmatch(text.strip()):
             complain(self._path, f"{column} has the time {shown(text)}; every time must be finite", line)
         mend = "convert dates to seconds since 1970-01-01"
+        if self._has_options and not _is_no_moment(text):
+            mend = f"give --timestamp-unit {ISO} (timestamp_unit={ISO!r}), or {mend}"
         complain(self._path, f"{column} has {shown(text)}, which is text, where a time is expected; {mend}", line)
 
     def _complain_about_size(self, position: int, typical: float, unit: str) -> NoReturn:

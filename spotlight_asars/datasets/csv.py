@@ -33,7 +33,8 @@ def read_csv(
         string split by commas, or a sequence. The user is '-' where the log has none; then there must be a
         session.
     timestamp_unit: str
-        What the file's times count: 's', 'ms', 'us' or 'ns'. A column of datetimes in Parquet needs none.
+        What the file's times count: 's', 'ms', 'us' or 'ns'; or 'iso', for text such as 2014-04-07T10:51:09Z (UTC where
+        it names no zone). A column of datetimes in Parquet needs none.
     separator: str, optional
         The one character between fields; by default a comma for .csv and a tab for .tsv and .txt.
 
@@ -62,7 +63,7 @@ def csv_blocks(
     if is_parquet(path):
         return parquet_blocks(path, roles, timestamp_unit)
     separator = _separator_of(path) if separator is None else _checked_separator(separator)
-    return table_blocks(path, Layout(roles, separator, timestamp_unit=timestamp_unit))
+    return table_blocks(path, Layout(roles, separator, None, timestamp_unit, has_options=True))
 
 
 def _columns_of_roles(columns: str | Sequence[str]) -> dict[str, str]:
@@ -85,6 +86,8 @@ def _columns_of_roles(columns: str | Sequence[str]) -> dict[str, str]:
 
 
 def _separator_of(path: str | os.PathLike) -> str:
+    if os.path.isdir(path):
+        complain(path, "this is a folder, and not one of shards that prepare has written; give a file")
     ending = os.path.splitext(file_name(path).lower().removesuffix(".gz"))[1]
     if ending not in SEPARATORS:
         known = ", ".join(SEPARATORS)

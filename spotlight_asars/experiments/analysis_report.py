@@ -12,7 +12,7 @@ import numpy as np
 from scipy import stats
 
 from spotlight_asars.experiments.analysis import SESSIONS_BACK, Analysis
-from spotlight_asars.experiments.figures import Figure, figure_as_png
+from spotlight_asars.experiments.figures import HOW_TO_GET_FIGURES, Figure, figure_as_png
 from spotlight_asars.files import write_whole
 
 _ITEM_COLOUR, _CATEGORY_COLOUR, _LINE_COLOUR = "#e08a3c", "#3b6ea5", "#a33b3b"
@@ -39,14 +39,13 @@ def write_analysis(analysis: Analysis, name: str, folder: Path) -> list[str]:
     Returns
     -------
     list of str
-        Names of the files; figures and report are among them where matplotlib is installed.
+        Names of the files; figures are among them, and in the report, where matplotlib is installed.
     """
     tables = _tables(analysis)
     for table, rows in tables.items():
         write_whole(folder / table, _as_csv(rows))
-    if Figure is None:
-        return list(tables)
-    figures = {file: figure_as_png(draw(analysis)) for file, draw in _figures(analysis).items()}
+    drawn = {} if Figure is None else _figures(analysis)
+    figures = {file: figure_as_png(draw(analysis)) for file, draw in drawn.items()}
     for file, content in figures.items():
         write_whole(folder / file, content)
     write_whole(folder / "report.html", _report(analysis, name, figures))
@@ -94,7 +93,8 @@ def _figures(analysis: Analysis) -> dict[str, Callable[[Analysis], "Figure"]]:
 
 def _draw_most_common(analysis: Analysis) -> "Figure":
     """Figure 1, left."""
-    figure, axes = _axes("j-th most common of the session", "mean share of a session's events", "Short-term")
+    title = "Short-term: how much of a session its main items take"
+    figure, axes = _axes("rank in the session, by events there", "mean share of a session's events", title)
     columns = {"category": analysis.categories_in_session, "item": analysis.items_in_session}
     there = {name: column for name, column in columns.items() if column is not None}
     width = 0.8 / len(there)
@@ -109,7 +109,8 @@ def _draw_most_common(analysis: Analysis) -> "Figure":
 
 def _draw_repeats(analysis: Analysis) -> "Figure":
     """Figure 1, middle."""
-    figure, axes = _axes("previous sessions of the user", "mean share of a session's events met there", "Long-term")
+    title = "Long-term: how much comes back from the user's sessions before"
+    figure, axes = _axes("how many sessions before", "mean share of a session's events met there", title)
     for name, column in (("category", analysis.repeated_categories), ("item", analysis.repeated_items)):
         if column is not None:
             colour = _CATEGORY_COLOUR if name == "category" else _ITEM_COLOUR
@@ -124,7 +125,8 @@ def _draw_repeats(analysis: Analysis) -> "Figure":
 def _draw_dwell(analysis: Analysis) -> "Figure":
     """Figure 1, right, with the edges of the Scott bins below the histogram."""
     dwell = analysis.dwell
-    figure, axes = _axes("dwell, seconds", "density of dwell above zero, a second", "Dwell time")
+    title = "Dwell time: how long an event is looked at"
+    figure, axes = _axes("dwell, seconds", "density per second, of dwell above zero", title)
     axes.stairs(dwell.density, dwell.edges, fill=True, color=_CATEGORY_COLOUR, alpha=0.55, label="observed")
     if not math.isnan(dwell.shape):
         seconds = np.linspace(0.0, dwell.edges[-1], CURVE_POINTS + 1)[1:]  # at 0 it is infinite for a shape below 1
@@ -176,6 +178,7 @@ def _report(analysis: Analysis, name: str, figures: dict[str, bytes]) -> str:
         for file, content in figures.items()
     )
     lines = "\n".join(html.escape(line) for line in summary_lines(analysis))
+    pictures = pictures or f"<p>{html.escape(HOW_TO_GET_FIGURES)}</p>"
     tables = "\n".join(
         f"<details><summary>{html.escape(file)}</summary>{_as_html(rows)}</details>"
         for file, rows in _tables(analysis).items()

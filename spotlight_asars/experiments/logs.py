@@ -1,11 +1,18 @@
 """From the user's choice of a log to a training and a test part, and what there is to say of them."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from spotlight_asars.cross_validation import TimeSplit, align_test, filter_support, time_based_split
+from spotlight_asars.cross_validation import (
+    TimeSplit,
+    align_test,
+    filter_support,
+    in_test_part,
+    supported,
+    time_based_split,
+)
 from spotlight_asars.datasets import FORMATS, LogCounts, SupportFilters, presets
 from spotlight_asars.datasets.prepared import LogOnDisk, shard_files
 from spotlight_asars.datasets.synthetic import SyntheticLog, generate_sessions
@@ -163,8 +170,8 @@ def test_log(choice: LogChoice) -> tuple[str, SessionInteractions | None, Sessio
     if choice.train is not None:
         raise InputError("--train is given, but nothing to test on: give --test FILE")
     log = _whole_log(choice)
-    split = time_based_split(log.events, choice.test_share)
-    return log.name, split.train, split.test
+    is_test, _ = in_test_part(log.events, choice.test_share)
+    return log.name, log.events.select(~is_test), log.events.select(is_test)
 
 
 @dataclass(frozen=True)
@@ -252,17 +259,19 @@ def log_to_analyse(
         options = {**(choice.read_options or {}), **({"categories": True} if categories else {})}
         name, log = choice.data.name, _format(choice).read(choice.data, **options)
     events = SessionInteractions.from_log(log, session_gap=choice.session_gap)
-    if "category" not in log or choice.filters is not None:
+    if "category" not in log:
         return name, _filtered(events, choice.filters), None
     # Sessions are of users and times, so these come out in the same order.
     kinds = SessionInteractions.from_log(log.assign(item=log["category"]), session_gap=choice.session_gap)
-    return name, events, kinds
+    if choice.filters is not None:  # by the support of items, whatever categories have
+        kinds = kinds.select(supported(events, *astuple(choice.filters)))
+    return name, _filtered(events, choice.filters), kinds
 
 
 def _filtered(events: SessionInteractions, filters: SupportFilters | None) -> SessionInteractions:
     if filters is None:
         return events
-    return filter_support(events, filters.item_support, filters.session_length, filters.user_sessions)
+    return filter_support(events, *astuple(filters))
 
 
 def _describe(split: TimeSplit) -> dict:

@@ -191,7 +191,7 @@ def require_optuna() -> None:
     try:
         import optuna  # an extra, not a need
     except ImportError as error:
-        raise InputError("tune needs optuna, which is not installed: pip install spotlight-asars[tune]") from error
+        raise InputError("tune needs optuna, which is not installed: pip install optuna") from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 

@@ -53,7 +53,8 @@ class Explanation:
 
     def __str__(self) -> str:
         shown = self.events.to_string(index=False, na_rep="-", float_format=lambda value: f"{value:.4g}")
-        return f"{self.item!r}, rank {self.rank}, score {self.score:.4g}\n{shown}"
+        about = f"item {self.item!r}: rank {self.rank}, score {self.score:.4g}; timestamp and dwell in seconds"
+        return f"{about}\n{shown}"
 
     def plot(self) -> "Figure":
         """
@@ -68,7 +69,7 @@ class Explanation:
             from matplotlib.figure import Figure
         except ImportError:  # an extra, not a need
             raise InputError("there is no matplotlib to draw with: pip install matplotlib") from None
-        bars = {"fall": ("fall of the score without it", _FALL_COLOUR)}
+        bars = {"fall": ("fall of the score without the event", _FALL_COLOUR)}
         if self.events["attention"].notna().any():
             bars = {"attention": ("attention weight", _ATTENTION_COLOUR), **bars}
         figure = Figure(figsize=(4 + 3 * len(bars), 1.6 + 0.3 * len(self.events)), layout="constrained")
@@ -83,7 +84,8 @@ class Explanation:
             axes.grid(axis="x", alpha=0.3)
             axes.set_axisbelow(True)
             axes.spines[["top", "right"]].set_visible(False)
-        figure.suptitle(f"Why {_shown(self.item)}: rank {self.rank}, score {self.score:.3g}")
+        figure.supylabel("item, dwell", fontsize="medium")
+        figure.suptitle(f"Why item {_shown(self.item)}: rank {self.rank}, score {self.score:.3g}")
         return figure
 
     def _labels(self) -> list[str]:
@@ -126,6 +128,7 @@ def explain(
     without = [_without(system, items, timestamps if timestamps is None else seconds, user, now, block, place)
                for block in np.array_split(events, -(-len(items) ** 2 // _EVENTS_A_BLOCK))]  # fmt: skip
     score_without, rank_without = (np.concatenate(parts) for parts in zip(*without, strict=True))
+    score_without = np.where(known, score_without, scores[place])  # equal, but for rounding in another mini-batch
     bins, dwell = _dwell(system, rows, seconds[known], now)
     table = pd.DataFrame(
         {

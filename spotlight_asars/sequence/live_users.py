@@ -58,7 +58,7 @@ class LiveUsers:
             The user as the model knows him; None or an unknown one is anonymous. Counts when the key is new.
         """
         is_new = key not in self._places
-        if not is_new and timestamp < self._latest(key):
+        if not is_new and timestamp < self.latest(key):
             raise InputError(
                 f"time runs backwards: {key!r} has a later event than {timestamp!r}: give events oldest first"
             )
@@ -93,7 +93,10 @@ class LiveUsers:
         block.restart([row], [user])
         return place
 
-    def _latest(self, key: Hashable) -> float:
+    def latest(self, key: Hashable) -> float | None:
+        """The time of a key's newest event; None where nothing was seen of it."""
+        if key not in self._places:
+            return None
         block, row = self._at(self._places[key])
         return float(block._latest_time[row])
 

@@ -121,6 +121,24 @@ def test_times_too_large_for_any_unit(write, refuses):
     refuses(lambda: read_csv(write(HEADER + f"1,2,{10**25}\n"), COLUMNS), "any unit", "give seconds")
 
 
+def test_times_as_text(write, refuses):
+    body = "1,2,1970-01-01T00:01:00Z\n1,3,1970-01-01 00:00:02.5\n1,3,1970-01-01T01:00:00+01:00\n"
+    found = read_csv(write(HEADER + body), COLUMNS, timestamp_unit="iso")
+    assert found["timestamp"].tolist() == [60.0, 2.5, 0.0]
+    refuses(
+        lambda: read_csv(write(HEADER + "1,2,31/12/1999\n"), COLUMNS, timestamp_unit="iso"), "line 2", "'31/12/1999'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("sign", "told"), [(";", "semicolons fit: give --separator ';'"), ("\t", "'\\t'"), ("|", "'|'")]
+)
+def test_the_separator_that_fits_is_named(sign, told, write, refuses):
+    path = write((HEADER + "1,2,3\n").replace(",", sign))
+    refuses(lambda: read_csv(path, COLUMNS), "line 1", "split by commas: is that the separator?", told)
+    assert read_csv(path, COLUMNS, separator="\\t" if sign == "\t" else sign)["timestamp"].tolist() == [3.0]
+
+
 def test_unknown_unit(write, refuses):
     refuses(lambda: read_csv(write(HEADER + "1,2,3\n"), COLUMNS, timestamp_unit="h"), "'h'", "s, ms, us, ns")
 
@@ -129,7 +147,7 @@ def test_unknown_unit(write, refuses):
     ("body", "parts"),
     [
         ("1,2,3\n4,5,soon\n", ["line 3", "'time'", "'soon'", "text", "seconds"]),
-        ("1,2,2020-01-01 10:00:00\n", ["line 2", "'2020-01-01 10:00:00'", "convert dates to seconds"]),
+        ("1,2,2020-01-01 10:00:00\n", ["line 2", "'2020-01-01 10:00:00'", "unit iso", "convert dates to seconds"]),
         ("1,2,3\n\n4,5,soon\n", ["line 4", "'soon'"]),
         ("1,2,True\n", ["line 2", "'True'", "text"]),
         ("1,2,0x10\n1,2,x\n", ["line 2", "'0x10'"]),

@@ -12,6 +12,7 @@ from scipy import stats
 
 from spotlight_asars import SessionInteractions, cli
 from spotlight_asars.binning import ScottBinning
+from spotlight_asars.datasets import SupportFilters
 from spotlight_asars.experiments.analysis import (
     analyse,
     as_json,
@@ -21,6 +22,7 @@ from spotlight_asars.experiments.analysis import (
     shares_of_repeats,
 )
 from spotlight_asars.experiments.analysis_report import summary_lines, write_analysis
+from spotlight_asars.experiments.logs import LogChoice, log_to_analyse
 
 NAN = float("nan")
 
@@ -164,7 +166,7 @@ def test_the_report_is_one_page_that_needs_no_other_file(log, tmp_path):
     assert [float(row[1]) for row in rows[1:]] == analysis.repeated_items.tolist()
 
 
-def test_without_matplotlib_the_tables_are_written(log, tmp_path, capsys, monkeypatch):
+def test_without_matplotlib_tables_and_report_are_written(log, tmp_path, capsys, monkeypatch):
     for module in ("cli_analyse", "experiments.analysis_report"):
         monkeypatch.setattr(f"spotlight_asars.{module}.Figure", None)
     path = tmp_path / "log.csv"
@@ -181,8 +183,11 @@ def test_without_matplotlib_the_tables_are_written(log, tmp_path, capsys, monkey
     ]
     assert cli.main(["analyse", *options]) == 0
     assert capsys.readouterr().err.count("pip install matplotlib") == 1
-    files = ["analysis.json", "dwell.csv", "dwell_bins.csv", "items_in_session.csv", "repeats.csv", "shares.csv"]
-    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == files
+    tables = ["dwell.csv", "dwell_bins.csv", "items_in_session.csv", "repeats.csv", "shares.csv"]
+    found = sorted(file.name for file in (tmp_path / "out").iterdir())
+    assert found == sorted([*tables, "analysis.json", "report.html"])
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<img" not in page and "pip install matplotlib" in page and all(table in page for table in tables)
 
 
 def test_from_the_command_line(log, tmp_path, capsys):
@@ -207,6 +212,25 @@ def test_tianchi_has_categories(tmp_path, capsys):
     rows = list(csv.reader((tmp_path / "out" / "items_in_session.csv").read_text().splitlines()))
     assert rows[0] == ["rank", "items", "categories"] and float(rows[1][2]) == 1.0  # each user has one category
     capsys.readouterr()
+
+
+def test_filters_leave_the_same_events_of_items_and_of_categories(tmp_path):
+    """Items 8 and 9 are rare, and a session too short without 8: they go, whatever support their categories have."""
+    events = [(1, 3, 10), (1, 4, 20), (1, 9, 30), (1, 3, 9_000), (1, 8, 9_010), (2, 4, 10), (2, 3, 20), (2, 4, 30)]
+    path = tmp_path / "UserBehavior.csv"
+    path.write_text("".join(f"{user},{item},{item % 2},pv,{1_511_600_000 + at}\n" for user, item, at in events))
+    choice = LogChoice(data=path, log_format="tianchi", filters=SupportFilters(2, 2, 1))
+    name, items, kinds = log_to_analyse(choice, categories=True)
+    assert name == path.name and items.to_log()["item"].tolist() == [3, 4, 4, 3, 4]
+    assert kinds.to_log()["item"].tolist() == [1, 0, 0, 1, 0]
+    for column in ("user_ids", "session_ids", "timestamps"):
+        assert getattr(items, column).tolist() == getattr(kinds, column).tolist()
+    assert analyse(items, kinds).categories_in_session[:2] == pytest.approx([7 / 12, 5 / 12])
+
+
+def test_the_simulators_categories_are_filtered_too():
+    _, items, kinds = log_to_analyse(LogChoice(filters=SupportFilters(10, 2, 10)), categories=True)
+    assert 0 < len(items) == len(kinds) and items.session_ids.tolist() == kinds.session_ids.tolist()
 
 
 def test_numbers_that_are_unknown_are_null():

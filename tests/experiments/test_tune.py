@@ -233,7 +233,7 @@ class TestSearch:
 
     def test_without_optuna_one_line_says_how_to_get_it(self, log, tmp_path, monkeypatch, refuses):
         monkeypatch.setitem(sys.modules, "optuna", None)
-        refuses(lambda: tune(log, "stan", QUICK, tmp_path), "pip install spotlight-asars[tune]")
+        refuses(lambda: tune(log, "stan", QUICK, tmp_path), "pip install optuna")
         assert not list(tmp_path.iterdir())
 
 

@@ -221,7 +221,11 @@ class TestWhatStandsInTheTable:
         pytest.importorskip("matplotlib")
         model = net_model("asars_time_att", rows)
         figure = model.explain(["b", "$c", "x" * 999], [0, 30, 40]).plot()
-        assert [axes.get_xlabel() for axes in figure.axes] == ["attention weight", "fall of the score without it"]
+        assert [axes.get_xlabel() for axes in figure.axes] == [
+            "attention weight",
+            "fall of the score without the event",
+        ]
+        assert figure.get_supylabel() == "item, dwell"
         labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
         assert labels == ["b", r"\$c", "x" * 30]
         bars = [bar.get_width() for bar in figure.axes[0].patches]
