@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from spotlight_asars.lstm_walk import walk
+
 # Any real score lies far above _MASKED; _FLOOR lies between, so that exp(_MASKED - maximum) is 0 even where all
 # is masked and the maximum itself would be _MASKED.
 _MASKED = -1e30
@@ -35,7 +37,7 @@ def triangle_attention(
     segments: Tensor | None = None,
     current_values: Tensor | None = None,
     form: str = "linear",
-    chunk_size: int = 64,
+    chunk_size: int = 32,
     slope: Tensor | None = None,
 ) -> Tensor:
     """
@@ -254,19 +256,7 @@ class EventLSTM(nn.LSTM):
         -------
         (states, newest_states) : two tensors of shape (batch, time, hidden)
         """
-        bias = self.bias_ih_l0 + self.bias_hh_l0
-        wanted = inputs @ self.weight_ih_l0.T + bias  # (batch, time, 4 * hidden)
-        wanted_newest = (newest @ self.weight_ih_l0.T + bias).expand_as(wanted)
-        recurrent = self.weight_hh_l0.T
-        hidden = inputs.new_zeros(inputs.shape[0], self.hidden_size)  # (batch, hidden)
-        cell = hidden
-        states, newest_states = [], []
-        for gates, newest_gates in zip(wanted.unbind(1), wanted_newest.unbind(1), strict=True):
-            past = hidden @ recurrent  # (batch, 4 * hidden)
-            newest_states.append(_lstm_step(newest_gates + past, cell)[0])
-            hidden, cell = _lstm_step(gates + past, cell)
-            states.append(hidden)
-        return torch.stack(states, dim=1), torch.stack(newest_states, dim=1)  # (batch, time, hidden)
+        return walk(torch.broadcast_tensors(inputs, newest), _weights_of(self))
 
     @property
     def memory_dim(self) -> int:
@@ -282,12 +272,6 @@ class EventLSTM(nn.LSTM):
 
 def _weights_of(layer: nn.RNNBase) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0
-
-
-def _lstm_step(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    entry, forget, candidate, output = gates.chunk(4, dim=1)  # (batch, hidden) each
-    cell = torch.sigmoid(forget) * cell + torch.sigmoid(entry) * torch.tanh(candidate)
-    return torch.sigmoid(output) * torch.tanh(cell), cell
 
 
 class EventGRU(nn.GRU):

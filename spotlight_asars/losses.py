@@ -11,6 +11,7 @@ A negative prediction of -inf is none: a sample shared by many targets hits some
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from spotlight_asars.host import losses as host_losses
 
@@ -102,10 +103,35 @@ def bpr_max_loss(
     positive, negative, there = _prepared(positive, negative, mask)
     if elu is not None:
         positive, negative = F.elu(positive, elu), F.elu(negative, elu)
-    log_share = _log_share(negative, there)  # (negatives, ...)
-    ranking = -torch.logsumexp(log_share + F.logsigmoid(positive - negative), dim=0)
-    penalty = (log_share.exp() * negative**2).sum(dim=0)
-    return _mean(_where_any(ranking + regularization * penalty, there), mask)
+    return _mean(_where_any(_BPRMax.apply(positive, negative, there, regularization), there), mask)
+
+
+class _BPRMax(torch.autograd.Function):
+    """:func:`bpr_max_loss` of each positive, with its gradient in closed form: thousands of negatives are many sums."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, positive: Tensor, negative: Tensor, there: Tensor | None, regularization: float
+    ) -> Tensor:
+        log_share = _log_share(negative, there)  # (negatives, ...)
+        log_wins = F.logsigmoid(positive - negative)  # (negatives, ...)
+        joint = log_share + log_wins
+        log_total = joint.logsumexp(dim=0)
+        share = log_share.exp_()
+        penalty = (share * negative).mul_(negative).sum(dim=0)
+        ctx.regularization = regularization
+        ctx.save_for_backward(negative, share, log_wins.exp_(), joint.sub_(log_total).exp_(), penalty)
+        return regularization * penalty - log_total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, slope: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        negative, share, wins, joint, penalty = ctx.saved_tensors
+        won = joint * wins  # (negatives, ...)
+        # The share's own gradient brings the 1 and the penalty's mean.
+        to_share = (negative + 2.0).mul_(negative).sub_(penalty).mul_(ctx.regularization).add_(1.0)
+        to_negative = to_share.mul_(share).sub_(won).mul_(slope)
+        return (won.sum(dim=0) - joint.sum(dim=0)) * slope, to_negative, None, None
 
 
 def top1_max_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -247,8 +247,9 @@ class AsarsTimeAttNet(AttentionNet):
         if self.dwell == "observed":
             scores = self._score(self.recur(self.time_recurrent, events, dwell), hidden, bins)
             return scores, scores
-        unknown = torch.full_like(bins, UNKNOWN_BIN)
-        newest = self.input_dropout(self.dwell_embeddings(unknown))  # (batch, time, dwell)
+        unknown = bins.new_full((1, 1), UNKNOWN_BIN)
+        # one look-up: as many as there are events would each have a gradient to be added up
+        newest = self.input_dropout(self.dwell_embeddings(unknown).expand_as(dwell))  # (batch, time, dwell)
         past_time, newest_time = self.recur(self.time_recurrent.with_newest, events, dwell, newest)
         return self._score(past_time, hidden, bins), self._score(newest_time, current, unknown)
 
