@@ -194,35 +194,42 @@ class _Carry:
 
 
 def attention_memory(sessions: int, dim: int, device: torch.device | None = None) -> Tensor:
-    """What :func:`attention_step` keeps before the first event: (sessions, 2 + dim)."""
-    memory = torch.zeros(sessions, 2 + dim, dtype=torch.float64, device=device)
+    """What :func:`attention_step` keeps before the first event: (sessions, 1 + dim)."""
+    memory = torch.zeros(sessions, 1 + dim, dtype=torch.float64, device=device)
     memory[:, 0] = _FLOOR
     return memory
 
 
-def attention_step(memory: Tensor, scores: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+def attention_step(
+    memory: Tensor, scores: Tensor, values: Tensor, starts: Tensor | None = None, slope: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """
     One more row of the triangle for each of some sessions: attend to all events up to a new one.
 
-    The memory is what :class:`_Carry` holds, ``top``, ``weight`` and ``weighted``, in double precision: it is added to
-    for as long as a session lasts.
+    The memory is the logarithm of the summed ``exp(score)``, and the mixture so far; in double precision, for it
+    changes as long as a session lasts.
 
     Parameters
     ----------
-    memory : float64 tensor of shape (sessions, 2 + dim)
+    memory : float64 tensor of shape (sessions, 1 + dim)
     scores : tensor of shape (sessions,)
     values : tensor of shape (sessions, dim)
+    starts : bool tensor of shape (sessions,), optional
+        Where nothing before the event is attended to.
+    slope : scalar tensor, optional
+        As for :func:`triangle_attention`; here all that lies back falls by it, as no score may rise without end.
 
     Returns
     -------
-    (attended, memory) : tensors of shape (sessions, dim), as `values`, and (sessions, 2 + dim)
+    (attended, memory) : tensors of shape (sessions, dim), as `values`, and (sessions, 1 + dim)
     """
     scores = scores[:, None].double()  # (sessions, 1)
-    before = memory[:, :1]
-    top = torch.maximum(before, scores)
-    new = nn.functional.pad(values.double(), (1, 0), value=1.0)  # (sessions, 1 + dim): the weight's share, the values
-    sums = (before - top).exp() * memory[:, 1:] + (scores - top).exp() * new
-    return (sums[:, 1:] / sums[:, :1]).to(values.dtype), torch.cat([top, sums], dim=1)
+    total = memory[:, :1] if slope is None else memory[:, :1] - slope
+    if starts is not None:
+        total = total.masked_fill(starts[:, None], _FLOOR)
+    total = torch.logaddexp(total, scores)  # (sessions, 1)
+    attended = torch.lerp(memory[:, 1:], values.double(), (scores - total).exp())  # (sessions, dim)
+    return attended.to(values.dtype), torch.cat([total, attended], dim=1)
 
 
 class EventLSTM(nn.LSTM):
@@ -275,7 +282,7 @@ class EventLSTM(nn.LSTM):
 
     def step(self, inputs: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """One event: (batch, input) and (batch, memory) to the state (batch, hidden) and the memory after it."""
-        past = memory.tensor_split(2, dim=1)
+        past = memory.chunk(2, dim=1)
         hidden, cell = torch.lstm_cell(inputs, past, *_weights_of(self))  # (batch, hidden) each
         return hidden, torch.cat([hidden, cell], dim=1)
 

@@ -54,6 +54,7 @@ class LiveSessions:
             raise InputError(f"users is {users!r}: give a list with one for each session, None for nobody")
         self.model = model
         self._net = live_net(model._net)
+        self._device = next(model._net.parameters()).device
         self._epochs = len(model.epoch_records)
         self._raw_items = model.raw_items
         self._all = np.arange(len(users))  # (sessions,)
@@ -240,14 +241,15 @@ class LiveSessions:
         bins = self.model.binning.transform(np.where(waited < self.model.session_gap, waited, np.nan))
         return np.where(np.isnan(waited), PADDING_BIN, bins)
 
+    @torch.inference_mode()
     def _step(self, rows: np.ndarray, events: np.ndarray) -> tuple[Tensor, dict[str, Tensor]]:
         memory, device = self._memory, self._device
         if rows is not self._all:
             chosen = torch.from_numpy(rows).to(device)
             memory = {name: tensor[chosen] for name, tensor in memory.items()}
-        with torch.no_grad():
-            return self._net.step(memory, torch.from_numpy(events).to(device))
+        return self._net.step(memory, torch.from_numpy(events).to(device))
 
+    @torch.inference_mode()
     def _keep(self, rows: np.ndarray, memory: dict[str, Tensor]) -> None:
         if rows is self._all:
             self._memory = memory
@@ -255,10 +257,6 @@ class LiveSessions:
         chosen = torch.from_numpy(rows).to(self._device)
         for name, tensor in memory.items():
             self._memory[name][chosen] = tensor
-
-    @property
-    def _device(self) -> torch.device:
-        return next(self.model._net.parameters()).device
 
     def _check_model(self) -> None:
         if len(self.model.epoch_records) != self._epochs:
