@@ -217,6 +217,19 @@ class SessionNet(nn.Module):
         (states, memory) : tensor of shape (sessions, dim), what :meth:`score` takes, and the memory after the event
             Those of a session without any event are what they were before.
         """
+        states, users, after = self._advanced(memory, events)  # (sessions, state), (sessions, user)
+        states, back = self._projected(states if users is None else torch.cat([states, users], dim=1))
+        states = self.finish(states[:, None].expand(-1, events.shape[1] + 1, -1), events, users)[:, -1]
+        return torch.cat([states, *back], dim=1), after
+
+    def memory_after(self, memory: dict[str, Tensor], events: Tensor) -> dict[str, Tensor]:
+        """The memory that :meth:`step` gives, where nobody asks for the states."""
+        if type(self).step is not SessionNet.step:
+            return self.step(memory, events)[1]
+        return self._advanced(memory, events)[2]
+
+    def _advanced(self, memory: dict[str, Tensor], events: Tensor) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
+        """Encoded states, embedded users, and the memory after the event."""
         newest = events[:, -1]  # (sessions, channel)
         users = self.user_embeddings(newest[:, USER]) if self.has_users else None  # (sessions, user)
         items = self.item_embeddings(newest[:, ITEM])  # (sessions, embedding)
@@ -228,9 +241,7 @@ class SessionNet(nn.Module):
             states = states * happened[:, None]
             for name, tensor in memory.items():
                 after[name] = torch.where(happened.view(-1, *(1,) * (tensor.dim() - 1)), after[name], tensor)
-        states, back = self._projected(states if users is None else torch.cat([states, users], dim=1))
-        states = self.finish(states[:, None].expand(-1, events.shape[1] + 1, -1), events, users)[:, -1]
-        return torch.cat([states, *back], dim=1), after
+        return states, users, after
 
     def encode_step(
         self, memory: dict[str, Tensor], items: Tensor, events: Tensor, users: Tensor | None
