@@ -173,9 +173,8 @@ class _Carry:
         top = torch.maximum(logits.amax(dim=2), carried).detach().clamp(min=_FLOOR)  # (batch, chunk)
         weights = (logits - top[:, :, None]).exp()  # (batch, chunk, chunk)
         share = (carried - top).exp()  # (batch, chunk)
-        weighted = (
-            _mix(weights, values, current_values) + share[:, :, None] * self.weighted[:, None, :]
-        )  # (batch, chunk, dim)
+        carried_values = share[:, :, None] * self.weighted[:, None, :]  # (batch, chunk, dim)
+        weighted = _mix(weights, values, current_values) + carried_values
         weight = weights.sum(dim=2) + share * self.weight[:, None]  # (batch, chunk)
         # The largest score counts exp(0), so less than 1 means nothing at all; a tiny divisor there would make the
         # gradients overflow.
@@ -195,9 +194,8 @@ class _Carry:
 
 def attention_memory(sessions: int, dim: int, device: torch.device | None = None) -> Tensor:
     """What :func:`attention_step` keeps before the first event: (sessions, 1 + dim)."""
-    memory = torch.zeros(sessions, 1 + dim, dtype=torch.float64, device=device)
-    memory[:, 0] = _FLOOR
-    return memory
+    mixture = torch.zeros(sessions, dim, dtype=torch.float64, device=device)
+    return nn.functional.pad(mixture, (1, 0), value=_FLOOR)
 
 
 def attention_step(
@@ -206,28 +204,24 @@ def attention_step(
     """
     One more row of the triangle for each of some sessions: attend to all events up to a new one.
 
-    The memory is the logarithm of the summed ``exp(score)``, and the mixture so far; in double precision, for it
-    changes as long as a session lasts.
-
     Parameters
     ----------
     memory : float64 tensor of shape (sessions, 1 + dim)
-    scores : tensor of shape (sessions,)
-    values : tensor of shape (sessions, dim)
-    starts : bool tensor of shape (sessions,), optional
-        Where nothing before the event is attended to.
+        The logarithm of the summed ``exp(score)``, and the mixture so far.
+    scores, values : tensors of shape (sessions,) and (sessions, dim)
+    starts : bool tensor of shape (sessions,), optional; nothing before the event is attended to there.
     slope : scalar tensor, optional
-        As for :func:`triangle_attention`; here all that lies back falls by it, as no score may rise without end.
+        As for :func:`triangle_attention`; here what lies back falls by it, as no score may rise without end.
 
     Returns
     -------
     (attended, memory) : tensors of shape (sessions, dim), as `values`, and (sessions, 1 + dim)
     """
     scores = scores[:, None].double()  # (sessions, 1)
-    total = memory[:, :1] if slope is None else memory[:, :1] - slope
+    total = memory[:, :1] if slope is None else memory[:, :1] - slope  # (sessions, 1)
     if starts is not None:
         total = total.masked_fill(starts[:, None], _FLOOR)
-    total = torch.logaddexp(total, scores)  # (sessions, 1)
+    total = torch.logaddexp(total, scores)
     attended = torch.lerp(memory[:, 1:], values.double(), (scores - total).exp())  # (sessions, dim)
     return attended.to(values.dtype), torch.cat([total, attended], dim=1)
 
@@ -265,8 +259,7 @@ class EventLSTM(nn.LSTM):
         wanted = inputs @ self.weight_ih_l0.T + bias  # (batch, time, 4 * hidden)
         wanted_newest = (newest @ self.weight_ih_l0.T + bias).expand_as(wanted)
         recurrent = self.weight_hh_l0.T
-        hidden = inputs.new_zeros(inputs.shape[0], self.hidden_size)  # (batch, hidden)
-        cell = hidden
+        hidden = cell = inputs.new_zeros(inputs.shape[0], self.hidden_size)  # (batch, hidden)
         states, newest_states = [], []
         for gates, newest_gates in zip(wanted.unbind(1), wanted_newest.unbind(1), strict=True):
             past = hidden @ recurrent  # (batch, 4 * hidden)
@@ -287,7 +280,7 @@ class EventLSTM(nn.LSTM):
         return hidden, torch.cat([hidden, cell], dim=1)
 
 
-def _weights_of(layer: nn.RNNBase) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _weights_of(layer: nn.RNNBase) -> tuple[Tensor, ...]:
     return layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0
 
 
