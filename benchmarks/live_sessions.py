@@ -4,6 +4,7 @@ What a click and its answer cost in a live session, by the session's length, and
     OMP_NUM_THREADS=1 python benchmarks/live_sessions.py --out benchmarks/results/live_sessions.json
 
 A table is printed, and JSON with every repetition written. The net is not trained: its cost does not depend on that.
+Beside it stands where the time goes, part by part, and the floor: how long reading the item embeddings once takes here.
 """
 
 import argparse
@@ -12,6 +13,8 @@ import os
 import platform
 import sys
 import time
+from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +23,12 @@ import torch
 import spotlight_asars
 from spotlight_asars import ASARSSequenceModel, SessionInteractions, to_session_sequences
 from spotlight_asars.files import write_whole
+from spotlight_asars.sequence import online
 from spotlight_asars.sequence.online import LiveSessions
 
 LENGTHS = (1, 10, 100, 1_000, 10_000)
 TOP = 20
+CPU_INFO = Path("/proc/cpuinfo")
 
 
 def make_model(representation: str, num_items: int, dim: int) -> ASARSSequenceModel:
@@ -45,7 +50,7 @@ def make_model(representation: str, num_items: int, dim: int) -> ASARSSequenceMo
 def one_session(model: ASARSSequenceModel, length: int, repetitions: int) -> dict:
     """Milliseconds of `observe` and of the top 20 after it, in a session that long when it begins to be timed."""
     draw = np.random.RandomState(0)
-    raw = model.raw_items.inverse(draw.randint(1, model.num_items, size=length + repetitions)).tolist()
+    raw = model.raw_items.inverse(draw.randint(1, model.num_items, size=length + repetitions - 1)).tolist()
     live, now = model.session(), 1.7e9
     for item in raw[: length - 1]:
         now += 30.0
@@ -58,7 +63,56 @@ def one_session(model: ASARSSequenceModel, length: int, repetitions: int) -> dic
         answer = live.recommend(TOP, now=now + 5.0)
         milliseconds.append(1e3 * (time.perf_counter() - begin))
         assert len(answer) == TOP
-    return {"length": length, "milliseconds": milliseconds}
+    return summary(length, milliseconds)
+
+
+def summary(length: int, milliseconds: list[float]) -> dict:
+    """Median, 99 %, the least, and every repetition, in milliseconds."""
+    middle, late = np.percentile(milliseconds, [50, 99])
+    rounded = {"median": middle, "percentile_99": late, "least": min(milliseconds), "milliseconds": milliseconds}
+    return {"length": length, **{name: np.round(value, 4).tolist() for name, value in rounded.items()}}
+
+
+def parts_of_a_click(model: ASARSSequenceModel, repetitions: int) -> dict:
+    """Milliseconds of each part of a click and its answer, timed where it stands between the others."""
+    taken = defaultdict(list)
+
+    def timed(part: str, function: Callable) -> Callable:
+        def timing(*arguments: object) -> object:
+            begin = time.perf_counter()
+            found = function(*arguments)
+            taken[part].append(1e3 * (time.perf_counter() - begin))
+            return found
+
+        return timing
+
+    best_items, plain = online.best_items, vars(online).copy()
+    online.memory_after = timed("step of the net, newest dwell known", online.memory_after)
+    model._net.step = timed("step of the net, newest dwell unknown", model._net.step)
+    online.score_all_items = timed("product with all items", online.score_all_items)
+    online.best_items = timed("choice of the best", lambda scores, k: list(best_items(scores, k)))
+    try:
+        whole = one_session(model, 1, repetitions)["milliseconds"]
+    finally:
+        vars(online).update(plain)
+        del model._net.step
+    timed_parts = np.array(list(taken.values()))  # (parts, repetitions)
+    taken["all else: ids, times, bins, events"] = (np.array(whole) - timed_parts.sum(axis=0)).tolist()
+    return {
+        part: {"median": round(float(np.median(one)), 4), "least": round(min(one), 4)} for part, one in taken.items()
+    }
+
+
+def reading_once(model: ASARSSequenceModel, repetitions: int) -> dict:
+    """What no answer can go below that looks at every item embedding: reading them once, as a sum does."""
+    weights, milliseconds = model._net.item_embeddings.weight.detach(), []
+    for _ in range(repetitions):
+        begin = time.perf_counter()
+        weights.sum()
+        milliseconds.append(1e3 * (time.perf_counter() - begin))
+    size, least = weights.nbytes, min(milliseconds)
+    found = {"bytes": size, "milliseconds_median": float(np.median(milliseconds)), "milliseconds_least": least}
+    return {**found, "gigabytes_a_second": round(size / 1e6 / least, 1)}
 
 
 def full_replay(model: ASARSSequenceModel, length: int, repetitions: int) -> dict:
@@ -71,7 +125,7 @@ def full_replay(model: ASARSSequenceModel, length: int, repetitions: int) -> dic
         begin = time.perf_counter()
         model.recommend(raw, times, k=TOP)
         milliseconds.append(1e3 * (time.perf_counter() - begin))
-    return {"length": length, "milliseconds": milliseconds}
+    return summary(length, milliseconds)
 
 
 def one_batch(model: ASARSSequenceModel, sessions: int, steps: int) -> dict:
@@ -83,7 +137,37 @@ def one_batch(model: ASARSSequenceModel, sessions: int, steps: int) -> dict:
         begin = time.perf_counter()
         live.observe(items, np.full(sessions, 1.7e9 + 30.0 * step))
         seconds.append(time.perf_counter() - begin)
-    return {"sessions": sessions, "seconds": seconds}
+    return {"sessions": sessions, "seconds": np.round(seconds, 4).tolist()}
+
+
+def machine() -> dict:
+    """What the figures were measured on, and how busy it was before."""
+    names = [line.split(":")[1].strip() for line in CPU_INFO.read_text().splitlines() if line.startswith("model name")]
+    return {
+        "processor": names[0] if names else platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load_before": [round(load, 2) for load in os.getloadavg()],
+    }
+
+
+def print_found(found: dict) -> None:
+    """The table, the parts of a click, and the floor."""
+    print(f"{'length':>8} {'median ms':>10} {'99 % ms':>10} {'least ms':>10} {'full replay, median ms':>24}")
+    for live, replay in zip(found["live"], found["replay"], strict=True):
+        figures = f"{live['median']:10.3f} {live['percentile_99']:10.3f} {live['least']:10.3f} {replay['median']:24.3f}"
+        print(f"{live['length']:8d} {figures}")
+    for part, taken in found["parts"].items():
+        print(f"{part:>40}: {taken['median']:.3f} ms, least {taken['least']:.3f}")
+    floor = found["floor"]
+    print(
+        f"{'floor, reading the item embeddings once':>40}: {floor['milliseconds_median']:.3f} ms, least "
+        f"{floor['milliseconds_least']:.3f} ({floor['bytes'] / 1e6:.1f} MB, {floor['gigabytes_a_second']} GB/s)"
+    )
+    batch = found["batch"]
+    rate = batch["sessions"] / np.median(batch["seconds"])
+    print(f"{batch['sessions']} sessions as one batch: {rate:,.0f} events a second")
+    print(f"load before {found['machine']['load_before']}, after {found['load_after']}")
 
 
 def main() -> int:
@@ -99,7 +183,7 @@ def main() -> int:
     torch.set_num_threads(1)
     model = make_model(options.representation, options.items, options.dim)
     found = {
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "machine": machine(),
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -110,15 +194,13 @@ def main() -> int:
         "live": [one_session(model, length, options.repetitions) for length in LENGTHS],
         "replay": [full_replay(model, length, 5) for length in LENGTHS],
         "batch": one_batch(model, options.sessions, 20),
+        "parts": parts_of_a_click(model, options.repetitions),
+        "floor": reading_once(model, options.repetitions),
+        "load_after": [round(load, 2) for load in os.getloadavg()],
     }
-    print(f"{'length':>8} {'median ms':>10} {'99 % ms':>10} {'full replay, median ms':>24}")
-    for live, replay in zip(found["live"], found["replay"], strict=True):
-        middle, late = np.percentile(live["milliseconds"], [50, 99])
-        print(f"{live['length']:8d} {middle:10.3f} {late:10.3f} {np.median(replay['milliseconds']):24.3f}")
-    rate = options.sessions / np.median(found["batch"]["seconds"])
-    print(f"{options.sessions} sessions as one batch: {rate:,.0f} events a second")
+    print_found(found)
     if options.out:
-        write_whole(options.out, json.dumps(found, indent=1) + "\n")
+        write_whole(options.out, json.dumps(found) + "\n")
     return 0
 
 

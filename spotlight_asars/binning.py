@@ -122,7 +122,8 @@ class ScottBinning:
         bins = np.full(values.shape, UNKNOWN_BIN, dtype=np.int32)
         offset = self._on_scale(values[known]) - self.low
         if self.width > 0.0:
-            bins[known] = FIRST_BIN + np.clip(np.floor(offset / self.width), 0, self.num_known_bins - 1)
+            place = np.minimum(np.maximum(np.floor(offset / self.width), 0), self.num_known_bins - 1)
+            bins[known] = FIRST_BIN + place
         else:
             bins[known] = FIRST_BIN
         return bins

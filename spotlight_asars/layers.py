@@ -175,9 +175,8 @@ class _Carry:
         top = torch.maximum(logits.amax(dim=2), carried).detach().clamp(min=_FLOOR)  # (batch, chunk)
         weights = (logits - top[:, :, None]).exp()  # (batch, chunk, chunk)
         share = (carried - top).exp()  # (batch, chunk)
-        weighted = (
-            _mix(weights, values, current_values) + share[:, :, None] * self.weighted[:, None, :]
-        )  # (batch, chunk, dim)
+        carried_values = share[:, :, None] * self.weighted[:, None, :]  # (batch, chunk, dim)
+        weighted = _mix(weights, values, current_values) + carried_values
         weight = weights.sum(dim=2) + share * self.weight[:, None]  # (batch, chunk)
         # The largest score counts exp(0), so less than 1 means nothing at all; a tiny divisor there would make the
         # gradients overflow.
@@ -196,35 +195,37 @@ class _Carry:
 
 
 def attention_memory(sessions: int, dim: int, device: torch.device | None = None) -> Tensor:
-    """What :func:`attention_step` keeps before the first event: (sessions, 2 + dim)."""
-    memory = torch.zeros(sessions, 2 + dim, dtype=torch.float64, device=device)
-    memory[:, 0] = _FLOOR
-    return memory
+    """What :func:`attention_step` keeps before the first event: (sessions, 1 + dim)."""
+    mixture = torch.zeros(sessions, dim, dtype=torch.float64, device=device)
+    return nn.functional.pad(mixture, (1, 0), value=_FLOOR)
 
 
-def attention_step(memory: Tensor, scores: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+def attention_step(
+    memory: Tensor, scores: Tensor, values: Tensor, starts: Tensor | None = None, slope: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """
     One more row of the triangle for each of some sessions: attend to all events up to a new one.
 
-    The memory is what :class:`_Carry` holds, ``top``, ``weight`` and ``weighted``, in double precision: it is added to
-    for as long as a session lasts.
-
     Parameters
     ----------
-    memory : float64 tensor of shape (sessions, 2 + dim)
-    scores : tensor of shape (sessions,)
-    values : tensor of shape (sessions, dim)
+    memory : float64 tensor of shape (sessions, 1 + dim)
+        The logarithm of the summed ``exp(score)``, and the mixture so far.
+    scores, values : tensors of shape (sessions,) and (sessions, dim)
+    starts : bool tensor of shape (sessions,), optional; nothing before the event is attended to there.
+    slope : scalar tensor, optional
+        As for :func:`triangle_attention`; here what lies back falls by it, as no score may rise without end.
 
     Returns
     -------
-    (attended, memory) : tensors of shape (sessions, dim), as `values`, and (sessions, 2 + dim)
+    (attended, memory) : tensors of shape (sessions, dim), as `values`, and (sessions, 1 + dim)
     """
     scores = scores[:, None].double()  # (sessions, 1)
-    before = memory[:, :1]
-    top = torch.maximum(before, scores)
-    new = nn.functional.pad(values.double(), (1, 0), value=1.0)  # (sessions, 1 + dim): the weight's share, the values
-    sums = (before - top).exp() * memory[:, 1:] + (scores - top).exp() * new
-    return (sums[:, 1:] / sums[:, :1]).to(values.dtype), torch.cat([top, sums], dim=1)
+    total = memory[:, :1] if slope is None else memory[:, :1] - slope  # (sessions, 1)
+    if starts is not None:
+        total = total.masked_fill(starts[:, None], _FLOOR)
+    total = torch.logaddexp(total, scores)
+    attended = torch.lerp(memory[:, 1:], values.double(), (scores - total).exp())  # (sessions, dim)
+    return attended.to(values.dtype), torch.cat([total, attended], dim=1)
 
 
 class EventLSTM(nn.LSTM):
@@ -265,12 +266,12 @@ class EventLSTM(nn.LSTM):
 
     def step(self, inputs: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """One event: (batch, input) and (batch, memory) to the state (batch, hidden) and the memory after it."""
-        past = memory.tensor_split(2, dim=1)
+        past = memory.chunk(2, dim=1)
         hidden, cell = torch.lstm_cell(inputs, past, *_weights_of(self))  # (batch, hidden) each
         return hidden, torch.cat([hidden, cell], dim=1)
 
 
-def _weights_of(layer: nn.RNNBase) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _weights_of(layer: nn.RNNBase) -> tuple[Tensor, ...]:
     return layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0
 
 

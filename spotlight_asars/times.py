@@ -24,17 +24,18 @@ def timestamps_in_seconds(timestamps: np.ndarray, timestamp_unit: str = "s") -> 
     """
     check_unit(timestamp_unit)
     timestamps = _as_column(timestamps)
-    is_datetime = pd.api.types.is_datetime64_any_dtype(timestamps)
+    is_datetime = timestamps.dtype.kind == "M"
     if is_datetime:
         seconds = _seconds_of_moments(timestamps)
     else:
         numbers = _numbers_of_times(timestamps)
         seconds = numbers / UNITS_PER_SECOND[timestamp_unit]
-    if not np.isfinite(seconds).all():
-        event = int(np.argmin(np.isfinite(seconds)))
-        raise InputError(f"the timestamp of event {event} is {seconds[event]}: give every event a finite time")
-    if not is_datetime and (np.abs(seconds) > LARGEST_SECONDS).any():
-        _refuse_too_large(np.abs(numbers), timestamp_unit)
+    if not (np.abs(seconds) <= LARGEST_SECONDS).all():
+        if not np.isfinite(seconds).all():
+            event = int(np.argmin(np.isfinite(seconds)))
+            raise InputError(f"the timestamp of event {event} is {seconds[event]}: give every event a finite time")
+        if not is_datetime:
+            _refuse_too_large(np.abs(numbers), timestamp_unit)
     return seconds
 
 

@@ -12,6 +12,8 @@ from spotlight_asars.raw_ids import ids_as_array, ids_from_array
 from spotlight_asars.state import SystemState
 
 UNKNOWN_ID = 0
+_FEW = 256  # ids that are looked up one by one, as those of a live session: a column of a table is not worth its making
+_PLAIN_TYPES = {int, str, np.int64, np.str_}  # which are the same as an id of any other type only where Python says so
 
 
 class Vocabulary:
@@ -74,15 +76,22 @@ class Vocabulary:
     def _as_objects(self) -> pd.Index:
         return self._index.astype(object)
 
+    @cached_property
+    def _number_of(self) -> dict[Hashable, int]:
+        return dict(zip(self._as_objects, range(1, len(self) + 1), strict=True))
+
     @property
     def raw_ids(self) -> np.ndarray:
         """The raw ids, shape (n,): the one at position k has number k + 1."""
-        index = self._index
-        # numpy makes whole numbers of its own nanoseconds, and these are no ids
-        return (self._as_objects if index.dtype.kind in "mM" else index).to_numpy()
+        kind = self._index.dtype
+        # numpy makes whole numbers of its own nanoseconds, and these are no ids; text is made anew at every asking
+        as_objects = kind.kind in "mM" or isinstance(kind, pd.StringDtype)
+        return (self._as_objects if as_objects else self._index).to_numpy()
 
     def transform(self, raw_ids: Iterable[Hashable]) -> np.ndarray:
         """Numbers of raw ids as int32, shape (n,); 0 for ids that are not known."""
+        if isinstance(raw_ids, list) and len(raw_ids) <= _FEW and set(map(type, raw_ids)) <= _PLAIN_TYPES:
+            return np.array([self._number_of.get(raw_id, UNKNOWN_ID) for raw_id in raw_ids], dtype=np.int32)
         known, wanted = self._index, to_index(raw_ids)
         if known.dtype != wanted.dtype:  # a common type could make two ids one: 2**53 + 1 is no float
             known, wanted = self._as_objects, wanted.astype(object)

@@ -209,3 +209,15 @@ class TestRefusals:
             refuses(lambda number=number: vocabulary.inverse([1, number]), "outside 1..2", "no raw id")
         refuses(lambda: vocabulary.inverse([1.5]), "float64", "give integers")
         refuses(lambda: vocabulary.inverse([True]), "bool", "give integers")
+
+
+@pytest.mark.parametrize(
+    "known", [[7, 8, 2**53], [7.0, 0.5, 2.0**53], ["7", "a", "a "], [7, "7", (7, "a")], [True, False]]
+)
+def test_few_ids_one_by_one_are_numbered_as_many(known):
+    wanted = [7, "7", "a", "a ", 2**53, 2**53 + 1, np.int64(7), np.str_("a"), 1, 0, -1, 2**70]
+    vocabulary = Vocabulary(known)
+    many = vocabulary.transform(np.array(wanted * 100, dtype=object))
+    one_by_one = [vocabulary.transform([one])[0] for one in wanted]
+    np.testing.assert_array_equal(one_by_one * 100, many)
+    np.testing.assert_array_equal(vocabulary.transform(wanted), one_by_one)

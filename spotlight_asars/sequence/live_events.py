@@ -38,7 +38,7 @@ def moved_on(events: np.ndarray, newest: np.ndarray) -> np.ndarray:
     moved[:, BEFORE] = last = events[:, NEWEST]
     opens_row = has_event(events) & (events[:, ROW_FIRST, ITEM] == PADDING_ITEM)
     opens_session = last[:, SESSION_START] != 0
-    moved[opens_row, ROW_FIRST] = last[opens_row]
-    moved[opens_session, SESSION_FIRST] = last[opens_session]
+    np.copyto(moved[:, ROW_FIRST], last, where=opens_row[:, None])
+    np.copyto(moved[:, SESSION_FIRST], last, where=opens_session[:, None])
     moved[:, NEWEST] = newest
     return moved

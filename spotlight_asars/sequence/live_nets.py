@@ -50,6 +50,11 @@ def live_net(net: nn.Module) -> LiveNet:
     )
 
 
+def memory_after(net: LiveNet, memory: Memory, events: Tensor) -> Memory:
+    """The memory that a net's step gives, without the states where the net can leave them out."""
+    return net.memory_after(memory, events) if isinstance(net, SessionNet) else net.step(memory, events)[1]
+
+
 def _has_steps(made_by: object) -> bool:
     if not isinstance(made_by, type) or not (hasattr(made_by, "empty_memory") and hasattr(made_by, "step")):
         return False

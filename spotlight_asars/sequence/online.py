@@ -13,7 +13,7 @@ from spotlight_asars.binning import PADDING_BIN, UNKNOWN_BIN
 from spotlight_asars.errors import InputError
 from spotlight_asars.rows import DWELL, ITEM, NUM_CHANNELS, SESSION_GAP_BIN, SESSION_START, TIME, USER, whole_seconds
 from spotlight_asars.sequence.live_events import NEWEST, has_event, missing_events, moved_on
-from spotlight_asars.sequence.live_nets import live_net
+from spotlight_asars.sequence.live_nets import live_net, memory_after
 from spotlight_asars.sequence.recommending import best_items, check_k
 from spotlight_asars.sequence.scoring import points_back, score_all_items
 from spotlight_asars.sequence.seen_items import SeenItems
@@ -54,6 +54,7 @@ class LiveSessions:
             raise InputError(f"users is {users!r}: give a list with one for each session, None for nobody")
         self.model = model
         self._net = live_net(model._net)
+        self._device = next(model._net.parameters()).device
         self._epochs = len(model.epoch_records)
         self._raw_items = model.raw_items
         self._all = np.arange(len(users))  # (sessions,)
@@ -137,7 +138,8 @@ class LiveSessions:
         events = self._events[rows]  # (rows, 4, channel)
         bins = model.binning.transform(np.where(starts, np.nan, waited))
         events[:, NEWEST, DWELL] = np.where(has_event(events), bins, PADDING_BIN)
-        self._keep(rows, self._step(rows, events)[1])
+        with torch.inference_mode():
+            self._keep(rows, memory_after(self._net, *self._memory_and_events(rows, events)))
 
         newest = np.zeros((len(rows), NUM_CHANNELS), dtype=np.int64)  # (rows, channel)
         newest[:, ITEM], newest[:, USER] = numbers, self._users[rows]
@@ -224,7 +226,8 @@ class LiveSessions:
             events = self._events[block]  # (block, 4, channel)
             if bins is not None:
                 events[:, NEWEST, DWELL] = bins[begin : begin + size]
-            states, _ = self._step(block, events)
+            with torch.inference_mode():
+                states, _ = self._net.step(*self._memory_and_events(block, events))
             if points_back(self.model._net):
                 states = self._seen.beside(states, block)
             with torch.no_grad():
@@ -240,25 +243,21 @@ class LiveSessions:
         bins = self.model.binning.transform(np.where(waited < self.model.session_gap, waited, np.nan))
         return np.where(np.isnan(waited), PADDING_BIN, bins)
 
-    def _step(self, rows: np.ndarray, events: np.ndarray) -> tuple[Tensor, dict[str, Tensor]]:
+    def _memory_and_events(self, rows: np.ndarray, events: np.ndarray) -> tuple[dict[str, Tensor], Tensor]:
         memory, device = self._memory, self._device
         if rows is not self._all:
             chosen = torch.from_numpy(rows).to(device)
             memory = {name: tensor[chosen] for name, tensor in memory.items()}
-        with torch.no_grad():
-            return self._net.step(memory, torch.from_numpy(events).to(device))
+        return memory, torch.from_numpy(events).to(device)
 
     def _keep(self, rows: np.ndarray, memory: dict[str, Tensor]) -> None:
         if rows is self._all:
             self._memory = memory
             return
         chosen = torch.from_numpy(rows).to(self._device)
-        for name, tensor in memory.items():
-            self._memory[name][chosen] = tensor
-
-    @property
-    def _device(self) -> torch.device:
-        return next(self.model._net.parameters()).device
+        with torch.inference_mode():  # what a step has left may be changed there alone
+            for name, tensor in memory.items():
+                self._memory[name][chosen] = tensor
 
     def _check_model(self) -> None:
         if len(self.model.epoch_records) != self._epochs:

@@ -143,13 +143,9 @@ class AttentionNet(SessionNet):
         """See :meth:`SessionNet.encode_step`."""
         hidden, after = super().encode_step(memory, items, events, users)  # (sessions, hidden)
         scores, more = self.score_step(memory, hidden, events, users)  # (sessions,)
-        past = memory["attention"]  # (sessions, 2 + hidden)
-        if self.options.scope == "session":
-            nothing = attention_memory(1, self.options.hidden_dim, past.device)
-            past = torch.where(events[:, -1, SESSION_START, None] != 0, nothing, past)
-        if self.options.recency:  # what lies back falls by the slope, instead of a score that rises without end
-            past = torch.cat([past[:, :1] - self.fading, past[:, 1:]], dim=1)
-        attended, past = attention_step(past, scores, hidden)
+        starts = events[:, -1, SESSION_START] != 0 if self.options.scope == "session" else None  # (sessions,)
+        slope = self.fading if self.options.recency else None
+        attended, past = attention_step(memory["attention"], scores, hidden, starts, slope)
         state = torch.cat([attended, hidden], dim=1) if self.options.residual else attended
         return state, {**after, **more, "attention": past}
 
@@ -270,11 +266,12 @@ class AsarsTimeAttNet(AttentionNet):
         """See :meth:`AttentionNet.score_step`."""
         bins = events[:, -1, DWELL]  # (sessions,)
         time, after = self.recur_step(self.time_recurrent, memory["time"], events, self.dwell_embeddings(bins))
-        return self._score(time[:, None], hidden[:, None], bins[:, None])[:, 0], {"time": after}
+        return self._score(time, hidden, bins), {"time": after}
 
     def _score(self, time_states: Tensor, hidden: Tensor, bins: Tensor) -> Tensor:
-        scores = (torch.tanh(self.attention(time_states)) * hidden).sum(dim=2)  # (batch, time)
-        return scores + self.dwell_weights(bins)[:, :, 0] if self.options.dwell_weight else scores
+        """Two of (..., hidden) and one of (...) to (...)."""
+        scores = (torch.tanh(self.attention(time_states)) * hidden).sum(dim=-1)
+        return scores + self.dwell_weights(bins)[..., 0] if self.options.dwell_weight else scores
 
 
 class AsarsTimeUserNet(AsarsTimeAttNet):

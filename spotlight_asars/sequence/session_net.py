@@ -176,7 +176,9 @@ class SessionNet(nn.Module):
             states = self.encode(items, events, users)  # (batch, short, state)
         begin = states.new_zeros(len(states), 1, self._state_dim)  # before any event
         states = torch.cat([begin, states], dim=1)  # (batch, short + 1, state)
-        states, back = self._projected(states, users)
+        if users is not None:
+            states = torch.cat([states, users[:, None].expand(-1, states.shape[1], -1)], dim=2)
+        states, back = self._projected(states)
         states = torch.cat([self.finish(states, events, users), *back], dim=2)  # (batch, short + 1, dim)
         states = at_positions(states, seen).permute(0, 2, 1)  # (batch, dim, time + 1)
         return states[:, :, :-1], states[:, :, -1]
@@ -186,12 +188,10 @@ class SessionNet(nn.Module):
         items = self.item_embeddings(events[:, :, ITEM])
         return items + self.context(events) if self.options.context and items.shape[1] else items
 
-    def _projected(self, states: Tensor, users: Tensor | None) -> tuple[Tensor, list[Tensor]]:
-        """Encoded states in the item space, (batch, time, embedding), and the pointer's weights where there is one."""
-        if users is not None:
-            states = torch.cat([states, users[:, None, :].expand(-1, states.shape[1], -1)], dim=2)
+    def _projected(self, states: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """``[state ; user]`` in the item space, (..., embedding), and the pointer's weights where there is one."""
         states = self.hidden_dropout(states)
-        back = [self.pointer(states)] if self.options.pointer else []  # (batch, time, places)
+        back = [self.pointer(states)] if self.options.pointer else []  # (..., places)
         return self.projection(states), back
 
     def empty_memory(self, sessions: int) -> dict[str, Tensor]:
@@ -217,17 +217,31 @@ class SessionNet(nn.Module):
         (states, memory) : tensor of shape (sessions, dim), what :meth:`score` takes, and the memory after the event
             Those of a session without any event are what they were before.
         """
-        users = self._users(events) if self.has_users else None  # (sessions, user)
-        items = self.item_embeddings(events[:, -1:, ITEM])[:, 0]  # (sessions, embedding)
+        states, users, after = self._advanced(memory, events)  # (sessions, state), (sessions, user)
+        states, back = self._projected(states if users is None else torch.cat([states, users], dim=1))
+        states = self.finish(states[:, None].expand(-1, events.shape[1] + 1, -1), events, users)[:, -1]
+        return torch.cat([states, *back], dim=1), after
+
+    def memory_after(self, memory: dict[str, Tensor], events: Tensor) -> dict[str, Tensor]:
+        """The memory that :meth:`step` gives, where nobody asks for the states."""
+        if type(self).step is not SessionNet.step:
+            return self.step(memory, events)[1]
+        return self._advanced(memory, events)[2]
+
+    def _advanced(self, memory: dict[str, Tensor], events: Tensor) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
+        """Encoded states, embedded users, and the memory after the event."""
+        newest = events[:, -1]  # (sessions, channel)
+        users = self.user_embeddings(newest[:, USER]) if self.has_users else None  # (sessions, user)
+        items = self.item_embeddings(newest[:, ITEM])  # (sessions, embedding)
         if self.options.context:
             items = items + self.context(events)[:, -1]
         states, after = self.encode_step(memory, items, events, users)  # (sessions, state)
-        happened = events[:, -1, ITEM] != PADDING_ITEM  # (sessions,)
-        for name, tensor in memory.items():
-            after[name] = torch.where(happened.view(-1, *(1,) * (tensor.dim() - 1)), after[name], tensor)
-        states, back = self._projected((states * happened[:, None])[:, None], users)  # (sessions, 1, embedding)
-        states = self.finish(states.expand(-1, events.shape[1] + 1, -1), events, users)[:, -1:]
-        return torch.cat([states, *back], dim=2)[:, 0], after
+        happened = newest[:, ITEM] != PADDING_ITEM  # (sessions,)
+        if not happened.all():
+            states = states * happened[:, None]
+            for name, tensor in memory.items():
+                after[name] = torch.where(happened.view(-1, *(1,) * (tensor.dim() - 1)), after[name], tensor)
+        return states, users, after
 
     def encode_step(
         self, memory: dict[str, Tensor], items: Tensor, events: Tensor, users: Tensor | None

@@ -7,6 +7,7 @@ import torch
 
 from spotlight_asars import ASARSSequenceModel, SessionInteractions, to_session_sequences
 from spotlight_asars.layers import attention_memory, attention_step, triangle_attention
+from spotlight_asars.sequence.live_nets import memory_after
 from spotlight_asars.sequence.online import LiveSession, LiveSessions
 from spotlight_asars.sequence.registry import representation_names
 from spotlight_asars.sequence.seen_items import SeenItems
@@ -170,6 +171,30 @@ def test_attention_steps_are_rows_of_the_triangle():
     for step in range(40):
         found, memory = attention_step(memory, scores[:, step], values[:, step])
         torch.testing.assert_close(found, wanted[:, step], rtol=1e-5, atol=1e-6)
+
+
+def test_attention_steps_begin_anew_and_fade():
+    torch.manual_seed(0)
+    scores, values, slope = torch.randn(3, 40), torch.randn(3, 40, 5), torch.tensor(0.3)
+    starts = torch.rand(3, 40) < 0.2
+    wanted = triangle_attention(
+        scores, values, torch.ones(3, 40, dtype=torch.bool), segments=starts.cumsum(dim=1), slope=slope
+    )  # (3, 40, 5)
+    memory = attention_memory(3, 5)
+    for step in range(40):
+        found, memory = attention_step(memory, scores[:, step], values[:, step], starts[:, step], slope)
+        torch.testing.assert_close(found, wanted[:, step], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("representation", representation_names())
+def test_the_memory_without_the_states_is_that_of_the_step(representation, rows):
+    live = LiveSessions(fitted(rows, representation), [103, None])  # the second without any event
+    live.observe(["item 1"], [1.7e9], sessions=[0])
+    asked = live._net, *live._memory_and_events(live._all, live._events)
+    with torch.no_grad():
+        wanted, found = asked[0].step(*asked[1:])[1], memory_after(*asked)
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
 def test_seen_items_of_many_sessions():

@@ -3,12 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from spotlight_asars import SessionInteractions, SessionSequences, to_session_sequences
 from spotlight_asars.rows import ITEM, SESSION_START, TARGET, TIME, TIME_ORIGIN
 from spotlight_asars.sequence.memory import SessionMemory
 from spotlight_asars.sequence.neighbours import VSTAN
-from spotlight_asars.sequence.recommending import with_unknown_target
+from spotlight_asars.sequence.recommending import best_items, with_unknown_target
 from spotlight_asars.sequence.rules import Popularity, SequentialRules
 from spotlight_asars.sequence.two_stage import Member, TwoStageRanker
 
@@ -17,6 +18,19 @@ def two_stage(dwell):
     return TwoStageRanker(
         [Member(lambda epochs: SessionMemory(dwell)), Member(lambda epochs: VSTAN())], dwell, epochs=2
     )
+
+
+@pytest.mark.parametrize("items", [1, 5, 400, 403])
+@pytest.mark.parametrize("k", [1, 3, 20, 1000])
+def test_best_items_are_the_first_of_all_in_order(items, k):
+    draw = np.random.RandomState(items)
+    scores = draw.randint(items, size=(6, items)).astype(np.float32)  # many are equal
+    scores[1], scores[2, draw.rand(items) < 0.5], scores[3, 1:] = 7.0, -np.inf, -np.inf
+    for row, (numbers, values) in zip(scores, best_items(torch.from_numpy(scores), k), strict=True):
+        order = np.argsort(-row, kind="stable")[:k]
+        order = order[row[order] > -np.inf]
+        np.testing.assert_array_equal(numbers, order + 1)
+        np.testing.assert_array_equal(values, row[order])
 
 
 SYSTEMS = {
