@@ -85,8 +85,8 @@ def measure(form: str, steps: int, batch: int, dim: int, repetitions: int, gradi
 def in_a_process(form: str, steps: int, options: argparse.Namespace, gradients: bool) -> dict:
     """:func:`measure` in a process of its own."""
     fewer = 2 if form != "linear" and steps >= 1_000 else options.repetitions
-    call = [sys.executable, __file__, "--form", form, "--lengths", steps, "--batch", options.batch, "--dim", options.dim,
-            "--repetitions", fewer]  # fmt: skip
+    call = [sys.executable, __file__, "--form", form, "--lengths", steps, "--batch", options.batch, "--dim",
+            options.dim, "--repetitions", fewer]  # fmt: skip
     call += ["--gradients"] if gradients else []
     run = subprocess.run([str(part) for part in call], capture_output=True, text=True)
     if run.returncode:
