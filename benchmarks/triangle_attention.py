@@ -11,19 +11,16 @@ exponent a of n ** a between neighbouring lengths. Prints a table, writes JSON w
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
+from measuring import about_this_run, growth, peak_mib, take_back_peak
 from torch import Tensor
 
-import spotlight_asars
 from spotlight_asars.files import write_whole
 from spotlight_asars.layers import triangle_attention
 
@@ -45,12 +42,6 @@ def attention_of(form: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     if form == "loop":
         return loop
     return lambda scores, values, present: triangle_attention(scores, values, present, form=form)
-
-
-def peak_mib() -> float:
-    """The most that this process had in memory since the mark was last taken back."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) / 1024
 
 
 def measure(form: str, steps: int, batch: int, dim: int, repetitions: int, gradients: bool) -> dict:
@@ -75,8 +66,7 @@ def measure(form: str, steps: int, batch: int, dim: int, repetitions: int, gradi
     mixed = attend(few[:, :, 0], few, torch.ones(2, 3, dtype=torch.bool))
     if gradients:
         torch.autograd.grad(mixed, few, mixed.detach())
-    Path("/proc/self/clear_refs").write_text("5")  # takes the mark of the peak back to what is in memory now
-    before = peak_mib()
+    before = take_back_peak()
     first = once()
     memory = peak_mib() - before
     return {"seconds": [first, *(once() for _ in range(repetitions - 1))], "peak_mib": memory}
@@ -114,8 +104,8 @@ def print_table(found: list[dict]) -> None:
             cells = ""
             for key, unit in (("fastest", 1e3), ("peak_mib", 1.0)):
                 ratio = one[key] / linear[key] if linear[key] else float("nan")
-                growth = one.get(f"growth_{key}")
-                cells += f" {unit * one[key]:10.2f} {ratio:9.1f}x {'' if growth is None else f'{growth:.2f}':>7}"
+                exponent = one.get(f"growth_{key}")
+                cells += f" {unit * one[key]:10.2f} {ratio:9.1f}x {'' if exponent is None else f'{exponent:.2f}':>7}"
             print(f"{one['steps']:7d} {one['form']:>7}{cells}")
 
 
@@ -134,7 +124,7 @@ def main() -> int:
     if options.form:
         print(json.dumps(measure(options.form, options.lengths[0], gradients=options.gradients, **sizes)))
         return 0
-    load_before = os.getloadavg()[0]
+    about = about_this_run()
     found: list[dict] = []
     for name in PASSES:
         shorter: dict[str, dict] = {}
@@ -145,17 +135,14 @@ def main() -> int:
                 last = shorter.get(form)
                 for key in ("fastest", "peak_mib") if last else ():
                     if last[key] > 0 < one[key]:
-                        one[f"growth_{key}"] = float(np.log(one[key] / last[key]) / np.log(steps / last["steps"]))
+                        one[f"growth_{key}"] = growth([last["steps"], steps], [last[key], one[key]])
                 shorter[form] = one
                 found.append(one)
     print_table(found)
     apart = difference(4, options.dim, 200)
     print(f"\nlargest difference of linear form and loop from the dense form at 200 steps: {apart:.1e}")
     if options.out:
-        machine = {"processor": platform.machine(), "cores": os.cpu_count(), "threads": 1, "load_before": load_before}
-        versions = {"python": platform.python_version(), "torch": torch.__version__,
-                    "spotlight_asars": spotlight_asars.__version__}  # fmt: skip
-        about = {"machine": machine, "versions": versions, "sizes": sizes, "largest_difference": apart}
+        about = {**about, "sizes": sizes, "largest_difference": apart}
         write_whole(options.out, json.dumps({**about, "found": found}, indent=1) + "\n")
     return 0
 
