@@ -5,8 +5,9 @@ What it costs to make sequences of a log, beside Spotlight, and to prepare logs 
 
 Sequences: ``to_session_sequences`` (sessions cut, dwell binned, users and times kept) and Spotlight's
 ``Interactions.to_sequence`` (items alone) of the same events, in order of time, as a log is written, or of user.
-Preparation: a text file in the form of Tianchi's (100 events a user, one item for 25 events) is written, then prepared by
-``python -m spotlight_asars prepare`` in a process of its own, whose time and peak memory count. Prints a table, writes JSON.
+Preparation: a text file in the form of Tianchi's (100 events a user, one item for 25 events) is written, then
+prepared by ``python -m spotlight_asars prepare`` in a process of its own, whose time and peak memory count. Prints a
+table, writes JSON.
 """
 
 import argparse
