@@ -7,7 +7,7 @@ One size varies at a time, the others stay at the middle. Each size is measured 
 ``to_session_sequences``, of an epoch of ``fit`` after the first (time attention, cross-entropy sampled with 100 shared
 negatives), of ``rank_targets`` over all items, and the peak of the process's memory above its start. Seconds are of
 the processor's time, one thread, which other work on the machine moves little. Writes OUT.json with every figure and
-OUT.png, and prints a table with the exponent a of ``size ** a`` over each curve's upper half.
+OUT.png, and prints a table with the exponent a of ``size ** a`` over each curve's three largest sizes.
 """
 
 import argparse
@@ -95,10 +95,10 @@ def in_a_process(sizes: dict[str, int]) -> dict:
 
 
 def exponents(found: dict[str, list[dict]]) -> dict[str, dict[str, float]]:
-    """Growth of each cost with each size over the upper half of the sizes."""
+    """Growth of each cost with each size over the three largest sizes."""
     result: dict[str, dict[str, float]] = {}
     for varied, curve in found.items():
-        upper = curve[len(curve) // 2 - (len(curve) % 2 == 0) :]
+        upper = curve[-3:]
         sizes = [one["sizes"][varied] for one in upper]
         result[varied] = {cost: growth(sizes, [min(one[cost]) for one in upper]) for cost in COSTS}
     return result
