@@ -4,9 +4,10 @@ What it costs to make sequences of a log, beside Spotlight, and to prepare logs 
     OMP_NUM_THREADS=1 python benchmarks/preparation.py --spotlight CHECKOUT --out benchmarks/results/preparation.json
 
 Sequences: ``to_session_sequences`` (sessions cut, dwell binned, users and times kept) and Spotlight's
-``Interactions.to_sequence`` (items alone) of the same events, in order of time, as a log is written. Preparation: a
-text file in the form of Tianchi's (100 events a user, one item for 25 events) is written, then prepared by ``python -m
-spotlight_asars prepare`` in a process of its own, whose time and peak memory count. Prints a table, writes JSON.
+``Interactions.to_sequence`` (items alone) of the same events, in order of time, as a log is written, or of user.
+Preparation: a text file in the form of Tianchi's (100 events a user, one item for 25 events) is written, then
+prepared by ``python -m spotlight_asars prepare`` in a process of its own, whose time and peak memory count. Prints a
+table, writes JSON.
 """
 
 import argparse
@@ -35,6 +36,9 @@ draw, events, how, of_user = np.random.RandomState(0), int(sys.argv[1]), sys.arg
 users = draw.randint(1, events // of_user + 2, size=events).astype(np.int32)
 items = draw.randint(1, events // 25 + 2, size=events).astype(np.int32)
 times = np.sort(draw.randint(9 * 86_400, size=events)) + 1_511_539_200
+if sys.argv[5] == "user":
+    order = np.lexsort((times, users))
+    users, items, times = users[order], items[order], times[order]
 if how == "spotlight":
     sys.path.insert(0, sys.argv[3])
     from spotlight.interactions import Interactions
@@ -52,10 +56,35 @@ print(json.dumps(time.perf_counter() - begin))
 """
 
 
-def seconds_to_rows(events: int, how: str, path: Path, events_a_user: int) -> float:
+def seconds_to_rows(events: int, how: str, path: Path, events_a_user: int, order: str) -> float:
     """Seconds of one conversion in a process of its own."""
-    call = [sys.executable, "-c", SEQUENCES, str(events), how, str(path), str(events_a_user)]
+    call = [sys.executable, "-c", SEQUENCES, str(events), how, str(path), str(events_a_user), order]
     return json.loads(subprocess.run(call, capture_output=True, text=True, check=True).stdout)
+
+
+def floor_seconds(events: int) -> float:
+    """Seconds to read what our sequences are made of and to write what they hold, once, as fast as copies go."""
+    source = np.ones(1 << 25, np.int8)
+    target, seconds = np.empty_like(source), []
+    for _ in range(9):
+        begin = time.perf_counter()
+        np.copyto(target, source)
+        seconds.append(time.perf_counter() - begin)
+    # in: user, item, time; out: six channels of 4 bytes and a session number; a copy reads and writes each byte
+    return events * (4 + 4 + 8 + 6 * 4 + 8) / (2 * source.nbytes) * min(seconds)
+
+
+def sequences_in_turn(options: argparse.Namespace, root: Path, events_a_user: int, order: str) -> dict:
+    """Seconds of ours and Spotlight's sequences in turn, and the floor of ours."""
+    found = {"events": options.events, "events_a_user": events_a_user, "order": order, "ours": [], "spotlight": []}
+    for _ in range(options.repetitions):
+        for how, path in (("ours", root), ("spotlight", options.spotlight)):
+            found[how].append(seconds_to_rows(options.events, how, path, events_a_user, order))
+    found["floor"] = floor_seconds(options.events)
+    ours, theirs = (float(np.median(found[name])) for name in ("ours", "spotlight"))
+    print(f"{options.events:,} events to rows, {events_a_user} a user, in order of {order}: {ours:.2f} s, in Spotlight "
+          f"{theirs:.2f} s: {theirs / ours:.1f} times; the floor is {found['floor']:.2f} s", flush=True)  # fmt: skip
+    return found
 
 
 def write_log(path: Path, events: int) -> None:
@@ -112,25 +141,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--spotlight", type=Path, help="a checkout of Spotlight; without it only preparation is timed")
     parser.add_argument("--events", type=int, default=10_000_000, help="for the sequences")
-    parser.add_argument("--events-a-user", type=int, default=EVENTS_A_USER, help="for the sequences (%(default)s)")
+    parser.add_argument("--events-a-user", type=int, nargs="+", default=[5, 20, 100], help="for the sequences")
+    parser.add_argument("--orders", nargs="+", choices=("time", "user"), default=["time", "user"], help="of the log")
     parser.add_argument("--repetitions", type=int, default=3, help="of the sequences")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[1_000_000, 10_000_000, 100_000_000], help="to prepare")
+    parser.add_argument("--sizes", type=int, nargs="*", default=[1_000_000, 10_000_000, 100_000_000], help="to prepare")
     parser.add_argument("--folder", type=Path, help="where the logs are written for a while")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     root = Path(__file__).resolve().parent.parent
     load_before = os.getloadavg()[0]
-    sequences = {"events": options.events, "events_a_user": options.events_a_user, "ours": [], "spotlight": []}
-    for _ in range(options.repetitions if options.spotlight else 0):
-        sequences["ours"].append(seconds_to_rows(options.events, "ours", root, options.events_a_user))
-        sequences["spotlight"].append(
-            seconds_to_rows(options.events, "spotlight", options.spotlight, options.events_a_user)
-        )
-    if options.spotlight:
-        ours, theirs = (float(np.median(sequences[name])) for name in ("ours", "spotlight"))
-        print(
-            f"{options.events:,} events to rows: {ours:.2f} s, in Spotlight {theirs:.2f} s: {theirs / ours:.1f} times"
-        )
+    cases = [(of_user, order) for of_user in options.events_a_user for order in options.orders]
+    sequences = [sequences_in_turn(options, root, *case) for case in cases if options.spotlight]
     prepared = []
     print(f"{'events':>12} {'seconds':>9} {'us an event':>12} {'peak MiB':>9}")
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:

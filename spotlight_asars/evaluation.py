@@ -13,6 +13,9 @@ from spotlight_asars.progress import progress
 from spotlight_asars.rows import ITEM, TARGET
 
 CUTOFFS = (10, 20, 30, 40, None)
+# Scores are ranked while they lie in a cache; but few targets at a time would make a system read all items often.
+CACHE_BYTES = 2 * 2**20
+SHARING_TARGETS = 64
 
 
 class System(Protocol):
@@ -90,8 +93,7 @@ def rank_targets(
     states = system.target_states(sequences)
     if len(states) != len(items):
         raise ValueError(f"the system gives states for {len(states)} targets: there are {len(items)}")
-    bytes_a_target = 3 * 4 * sequences.num_items  # scores, and two comparisons
-    block = max(1, int(memory_mib * 2**20 / bytes_a_target))
+    block = _block_of(sequences.num_items, memory_mib)
     bar = progress(range(0, len(items), block), verbose, f"blocks of {min(block, len(items))} targets")
     ranks = [
         _ranks_of(system.item_scores(states[begin : begin + block]), items[begin : begin + block]) for begin in bar
@@ -100,17 +102,32 @@ def rank_targets(
     return Ranks(np.concatenate(ranks), sequences.session_ids[is_target])
 
 
+def _block_of(num_items: int, memory_mib: float) -> int:
+    """How many targets are scored at a time."""
+    bytes_a_target = 4 * num_items
+    allowed = int(memory_mib * 2**20 / (3 * bytes_a_target))  # scores, and as much twice for what leads to them
+    return max(1, min(allowed, max(SHARING_TARGETS, CACHE_BYTES // bytes_a_target)))
+
+
 def _ranks_of(scores: Tensor, items: np.ndarray) -> np.ndarray:
     """Ranks of items (targets,) in scores (targets, items)."""
     scores = torch.as_tensor(scores)
     if len(scores) != len(items):
         raise ValueError(f"the system gives scores for {len(scores)} targets: it was asked for {len(items)}")
-    if not torch.isfinite(scores).all():
-        raise InputError("a score is not finite, the model has diverged: lower learning_rate and fit it anew")
-    own = scores.gather(1, torch.from_numpy(items - 1).to(scores.device)[:, None])  # (targets, 1)
-    higher = (scores > own).sum(dim=1)
-    equal = (scores == own).sum(dim=1) - 1
-    return (1.0 + higher.double() + equal.double() / 2.0).cpu().numpy()
+    places = torch.from_numpy(items - 1).to(scores.device)[:, None]  # (targets, 1)
+    rows = max(1, CACHE_BYTES // (4 * scores.shape[1]))
+    # Numbers add up faster than truths; float32 counts to 2 ** 24.
+    kind = torch.float32 if scores.shape[1] < 2**24 else torch.float64
+    buffer = torch.empty(min(rows, len(scores)), scores.shape[1], dtype=kind, device=scores.device)
+    ranks = []
+    for part, place in zip(scores.split(rows), places.split(rows), strict=True):
+        if not torch.isfinite(torch.stack(part.aminmax())).all():
+            raise InputError("a score is not finite, the model has diverged: lower learning_rate and fit it anew")
+        own, counted = part.gather(1, place), buffer[: len(part)]  # (targets, 1), (targets, items)
+        higher = torch.gt(part, own, out=counted).sum(dim=1)
+        equal = torch.eq(part, own, out=counted).sum(dim=1) - 1
+        ranks.append(1.0 + higher.double() + equal.double() / 2.0)
+    return torch.cat(ranks).cpu().numpy()
 
 
 def metrics(ranks: Ranks, cutoffs: tuple[int | None, ...] = CUTOFFS) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Triangle attention (paper section 2.3), the recurrent layer over events, and the padding taken out of a batch."""
 
 from collections.abc import Callable
+from itertools import repeat
 
 import torch
 from torch import Tensor, nn
@@ -73,35 +74,35 @@ def triangle_attention(
     tensor of shape (batch, time, dim)
         Zero where nothing is to attend to.
     """
-    current_scores = scores if current_scores is None else current_scores
-    segments = torch.zeros_like(present, dtype=torch.long) if segments is None else segments
-    if form == "dense":
-        if slope is not None:
-            rise = slope * torch.arange(values.shape[1], device=values.device)  # (time,)
-            scores, current_scores = scores + rise, current_scores + rise
-        weights = triangle_weights(scores, present, current_scores, segments)
-        return _mix(weights, values, current_values)  # (batch, time, dim)
-    if form != "linear":
+    if form not in ("linear", "dense"):
         raise ValueError(f"form is {form!r}: choose 'linear' or 'dense'")
     if chunk_size < 1:
         raise ValueError(f"chunk_size is {chunk_size}: give at least 1")
-
-    carry = _Carry.empty(values)
-    mixed = []
-    for begin in range(0, values.shape[1], chunk_size):
-        chunk = slice(begin, begin + chunk_size)
-        score, value, segment = scores[:, chunk], values[:, chunk], segments[:, chunk]
-        here, current_score = present[:, chunk], current_scores[:, chunk]
+    if form == "dense":
+        if slope is not None:
+            rise = slope * torch.arange(values.shape[1], device=values.device)  # (time,)
+            scores, current_scores = scores + rise, None if current_scores is None else current_scores + rise
+        weights = triangle_weights(scores, present, current_scores, segments)
+        return _mix(weights, values, current_values)  # (batch, time, dim)
+    if not values.shape[1]:
+        return torch.zeros_like(values)
+    segments = torch.zeros_like(present, dtype=torch.long) if segments is None else segments
+    # Split, not sliced: a slice's gradient is as long as the row, so that of all slices takes O(time ** 2).
+    wholes = (scores, values, present, segments, current_scores, current_values)
+    split = [repeat(None) if whole is None else whole.split(chunk_size, dim=1) for whole in wholes]
+    chunks = list(zip(*split, strict=False))
+    carry, mixed = _Carry.empty(values), []
+    for score, value, here, segment, current_score, current_value in chunks:
         if slope is not None:
             # From the chunk's end, and what lies before falls: over a long row the scores would lose their digits.
             rise = slope * torch.arange(1 - score.shape[1], 1, device=values.device)  # (chunk,)
             carry = carry.fallen(slope * score.shape[1])
-            score, current_score = score + rise, current_score + rise
+            score, current_score = score + rise, None if current_score is None else current_score + rise
         logits = _triangle_logits(score, here, current_score, segment)  # (batch, chunk, chunk)
-        current_value = None if current_values is None else current_values[:, chunk]
         mixed.append(carry.attend(logits, value, segment, current_value))  # (batch, chunk, dim)
-        carry = carry.advance(score, value, here, segment)
-    return torch.cat(mixed, dim=1) if mixed else torch.zeros_like(values)  # (batch, time, dim)
+        if len(mixed) < len(chunks):
+            carry = carry.advance(score, value, here, segment)
+    return torch.cat(mixed, dim=1)  # (batch, time, dim)
 
 
 def triangle_weights(
@@ -115,7 +116,6 @@ def triangle_weights(
     tensor of shape (batch, time, time)
         Entry (b, t, k) is the weight of event k at step t; rows sum to 1, or to 0 where nothing is present.
     """
-    current_scores = scores if current_scores is None else current_scores
     segments = torch.zeros_like(present, dtype=torch.long) if segments is None else segments
     logits = _triangle_logits(scores, present, current_scores, segments)  # (batch, time, time)
     return logits.softmax(dim=2).masked_fill(logits <= _MASKED, 0.0)
@@ -129,12 +129,12 @@ def _mix(weights: Tensor, values: Tensor, current_values: Tensor | None) -> Tens
     return weights.tril(-1) @ values + weights.diagonal(dim1=1, dim2=2)[:, :, None] * current_values
 
 
-def _triangle_logits(scores: Tensor, present: Tensor, current_scores: Tensor, segments: Tensor) -> Tensor:
+def _triangle_logits(scores: Tensor, present: Tensor, current_scores: Tensor | None, segments: Tensor) -> Tensor:
     steps = scores.shape[1]
     allowed = torch.ones(steps, steps, dtype=torch.bool, device=scores.device).tril()  # (time, time)
     allowed = allowed & present[:, None, :] & (segments[:, None, :] == segments[:, :, None])
     logits = scores[:, None, :].expand(-1, steps, -1)  # (batch, time, time)
-    if current_scores is not scores:
+    if current_scores is not None:
         newest = torch.eye(steps, dtype=torch.bool, device=scores.device)  # (time, time)
         logits = torch.where(newest, current_scores[:, :, None], logits)
     return logits.masked_fill(~allowed, _MASKED)

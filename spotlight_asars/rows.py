@@ -130,6 +130,8 @@ def windows_of_groups(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """As :func:`row_windows`, for groups of events that have no row in common: events from one offset to the next."""
     group_begin, length = group_offsets[:-1], np.diff(group_offsets)
+    if length.max(initial=0) <= max_sequence_length:  # a row a group
+        return group_begin, group_begin, group_offsets[1:]
     more = np.maximum(length - max_sequence_length, 0)
     numrow_windows = 1 + -(-more // step_size)
     group = np.repeat(np.arange(len(length)), numrow_windows)  # (rows,)

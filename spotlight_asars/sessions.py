@@ -8,7 +8,7 @@ import pandas as pd
 from spotlight_asars.errors import InputError, listed
 from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
 from spotlight_asars.host import Interactions
-from spotlight_asars.ordering import order_by_number, order_by_number_and_time
+from spotlight_asars.ordering import in_order_of_number, order_by_number, order_by_number_and_time
 from spotlight_asars.times import timestamps_in_seconds
 from spotlight_asars.vocabulary import Vocabulary, as_column, in_order_of_appearance
 
@@ -48,12 +48,22 @@ def cut_sessions(
     are one session: taken one after the other, the second would be predicted from events that had not yet
     happened.
     """
+    return _in_sessions(user_ids, timestamps, session_ids, session_gap)[:2]
+
+
+def _in_sessions(
+    user_ids: np.ndarray, timestamps: np.ndarray, session_ids: np.ndarray | None, session_gap: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """As :func:`cut_sessions`, and the users and the times in that order."""
     if session_ids is None:
         return _sessions_by_gap(user_ids, timestamps, session_gap)
-    return _sessions_by_id(user_ids, timestamps, session_ids)
+    order, sessions = _sessions_by_id(user_ids, timestamps, session_ids)
+    return order, sessions, user_ids[order], timestamps[order]
 
 
-def _sessions_by_gap(user_ids: np.ndarray, timestamps: np.ndarray, session_gap: float) -> tuple[np.ndarray, np.ndarray]:
+def _sessions_by_gap(
+    user_ids: np.ndarray, timestamps: np.ndarray, session_gap: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     if not session_gap > 0:
         raise InputError(f"session_gap is {session_gap}: give a positive number of seconds")
     anonymous = user_ids == ANONYMOUS_USER
@@ -66,9 +76,12 @@ def _sessions_by_gap(user_ids: np.ndarray, timestamps: np.ndarray, session_gap: 
             stacklevel=4,
         )
     order = order_by_number_and_time(user_ids, timestamps)
-    starts = changes(user_ids[order])
-    starts[1:] |= np.diff(timestamps[order]) >= session_gap
-    return order, np.cumsum(starts) - 1
+    users, times = in_order_of_number(user_ids), timestamps[order]
+    starts = changes(users)
+    starts[1:] |= times[1:] - times[:-1] >= session_gap
+    sessions = np.cumsum(starts)
+    sessions -= 1
+    return order, sessions, users, times
 
 
 def _sessions_by_id(
@@ -111,8 +124,10 @@ def dwell_times(timestamps: np.ndarray, sessions: np.ndarray) -> np.ndarray:
     timestamps, sessions : arrays of shape (events,)
         Ordered as by :func:`cut_sessions`.
     """
-    dwell = np.full(len(timestamps), np.nan)
-    dwell[:-1] = np.where(sessions[1:] == sessions[:-1], np.diff(timestamps), np.nan)
+    dwell = np.empty(len(timestamps))
+    np.subtract(timestamps[1:], timestamps[:-1], out=dwell[:-1])
+    np.copyto(dwell[:-1], np.nan, where=sessions[1:] != sessions[:-1])
+    dwell[-1:] = np.nan
     return dwell
 
 
@@ -124,7 +139,7 @@ def session_gap_times(timestamps: np.ndarray, sessions: np.ndarray, user_ids: np
     """
     gaps = np.full(len(timestamps), np.nan)
     follows = (sessions[1:] != sessions[:-1]) & (user_ids[1:] == user_ids[:-1]) & (user_ids[1:] != ANONYMOUS_USER)
-    gaps[1:] = np.where(follows, np.diff(timestamps), np.nan)
+    np.subtract(timestamps[1:], timestamps[:-1], out=gaps[1:], where=follows)
     return gaps
 
 
@@ -209,9 +224,9 @@ class SessionInteractions(Interactions):
         self.user_vocabulary = user_vocabulary
         self.session_gap = session_gap
 
-        order, self.session_ids = cut_sessions(user_ids, timestamps, session_ids, session_gap)
-        self.timestamps = timestamps[order]
-        self.user_ids, self.item_ids = user_ids[order], item_ids[order]
+        cut = _in_sessions(user_ids, timestamps, session_ids, session_gap)
+        order, self.session_ids, self.user_ids, self.timestamps = cut
+        self.item_ids = item_ids[order]
         self.ratings, self.weights = (None if x is None else np.asarray(x)[order] for x in (ratings, weights))
 
     @classmethod

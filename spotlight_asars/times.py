@@ -29,13 +29,13 @@ def timestamps_in_seconds(timestamps: np.ndarray, timestamp_unit: str = "s") -> 
         seconds = _seconds_of_moments(timestamps)
     else:
         numbers = _numbers_of_times(timestamps)
-        seconds = numbers / UNITS_PER_SECOND[timestamp_unit]
-    if not (np.abs(seconds) <= LARGEST_SECONDS).all():
-        if not np.isfinite(seconds).all():
-            event = int(np.argmin(np.isfinite(seconds)))
-            raise InputError(f"the timestamp of event {event} is {seconds[event]}: give every event a finite time")
-        if not is_datetime:
-            _refuse_too_large(np.abs(numbers), timestamp_unit)
+        seconds = numbers if timestamp_unit == "s" else numbers / UNITS_PER_SECOND[timestamp_unit]
+    low, high = (seconds.min(), seconds.max()) if len(seconds) else (0.0, 0.0)
+    if not (np.isfinite(low) and np.isfinite(high)):
+        event = int(np.argmin(np.isfinite(seconds)))
+        raise InputError(f"the timestamp of event {event} is {seconds[event]}: give every event a finite time")
+    if not is_datetime and max(-low, high) > LARGEST_SECONDS:
+        _refuse_too_large(np.abs(numbers), timestamp_unit)
     return seconds
 
 

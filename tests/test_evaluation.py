@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from spotlight_asars.errors import InputError
 from spotlight_asars.evaluation import (
@@ -110,6 +111,58 @@ def test_ranks_equal_the_loop_for_any_ties_and_blocks(seed, items, levels, memor
     assert ranks.ranks.tolist() == [rank_by_loop(row, item) for row, item in zip(scores, items, strict=True)]
     size = {1e-9: 1, 256.0: len(items)}.get(memory_mib, min(3, len(items)))
     assert max(system.asked) == size and sum(system.asked) == len(items)
+
+
+class Vectors:
+    """A system over a large catalogue, which remembers the bytes of each block of scores."""
+
+    num_users = 1
+
+    def __init__(self, num_items):
+        self.items, self.blocks, self.asked = torch.arange(num_items - 1, dtype=torch.float32), [], []
+
+    def target_states(self, sequences):
+        return torch.ones(sequences.num_targets, 1)
+
+    def item_scores(self, states):
+        scores = states * self.items  # (targets, items)
+        self.blocks.append(scores.nbytes)
+        self.asked.append(len(states))
+        return scores
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the bytes of the largest tensor that torch's operations give."""
+
+    nbytes = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        given = function(*args, **(kwargs or {}))
+        if isinstance(given, torch.Tensor):
+            self.nbytes = max(self.nbytes, given.nbytes)
+        return given
+
+
+@pytest.mark.parametrize("memory_mib", [1.0, 8.0, 64.0])
+def test_memory_is_bounded_whatever_the_catalogue(memory_mib):
+    num_items = 200_001
+    system = Vectors(num_items)
+    items = [1, 200_000, 77] * 20
+    with Largest() as largest:
+        ranks = rank_targets(system, one_session(items, num_items), memory_mib)
+    assert ranks.ranks.tolist() == [200_001.0 - item for item in items]
+    # A third of the setting for scores; less than one target's cannot be asked for.
+    assert max(system.blocks) <= max(memory_mib * 2**20 / 3, 4 * num_items)
+    assert largest.nbytes == max(system.blocks)  # nothing of the ranking is larger
+    assert sum(system.asked) == len(items)
+
+
+def test_blocks_are_no_larger_than_a_cache_holds_but_share_the_items():
+    few, many = Vectors(1_001), Vectors(100_001)
+    rank_targets(few, one_session([1, 2] * 1000, 1_001))
+    rank_targets(many, one_session([1, 2] * 50, 100_001))
+    assert max(few.blocks) <= 2 * 2**20 and len(few.blocks) == 4
+    assert many.asked == [64, 36]
 
 
 def test_a_constant_scorer_gets_what_ties_deserve():

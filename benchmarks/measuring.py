@@ -1,0 +1,46 @@
+"""What the benchmarks share: peak memory of this process, the machine and versions, growth exponents."""
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+
+def take_back_peak() -> float:
+    """Let the peak count from here; MiB that this process has in memory now."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak_mib()
+
+
+def peak_mib() -> float:
+    """The most MiB that this process had in memory since :func:`take_back_peak`, or since its start."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) / 1024
+
+
+def about_this_run() -> dict:
+    """Machine, threads, load and versions, for a benchmark's JSON; to be asked before measuring."""
+    names = ("numpy", "pandas", "torch", "spotlight-asars")
+    return {
+        "machine": {
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+            "threads": os.environ.get("OMP_NUM_THREADS", ""),
+            "load_before": os.getloadavg()[0],
+        },
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in names}},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def growth(sizes: list[float], values: list[float]) -> float:
+    """The exponent a of ``size ** a`` that fits the values best, on logarithmic scales."""
+    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
