@@ -70,16 +70,20 @@ class TwoStageStates:
 
 
 class Ranker(nn.Module):
-    """A score for each candidate from its features: a linear part, and one hidden layer beside it."""
+    """
+    A score for each candidate from its features and those of the candidates beside it.
+
+    A linear part, and two hidden layers beside it. The second sees, beside a candidate's own first layer, the mean and
+    the largest over all candidates (deep sets, Zaheer et al. 2017): how good a candidate is depends on the others.
+    """
 
     def __init__(self, features: int, hidden_dim: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("scale", torch.ones(features))
         self.linear = nn.Linear(features, 1, bias=False)
-        self.hidden = nn.Sequential(
-            nn.Linear(features, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, hidden_dim), nn.ReLU()
-        )
+        self.own = nn.Sequential(nn.Linear(features, hidden_dim), nn.ReLU())
+        self.among = nn.Sequential(nn.Linear(3 * hidden_dim, hidden_dim), nn.ReLU())
         self.output = nn.Linear(hidden_dim, 1, bias=False)
         nn.init.zeros_(self.linear.weight)
 
@@ -94,7 +98,10 @@ class Ranker(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(targets, candidates, features) to (targets, candidates)."""
         features = (features - self.mean) * self.scale
-        return (self.linear(features) + self.output(self.hidden(features)))[:, :, 0]
+        own = self.own(features)  # (targets, candidates, hidden)
+        over_all = (own.mean(dim=1, keepdim=True), own.amax(dim=1, keepdim=True))  # (targets, 1, hidden) each
+        among = torch.cat([own, *(one.expand_as(own) for one in over_all)], dim=2)  # (targets, candidates, 3 * hidden)
+        return (self.linear(features) + self.output(self.among(among)))[:, :, 0]
 
 
 def _ranker_from(weights: dict[str, np.ndarray], hidden_dim: int) -> Ranker:
