@@ -52,6 +52,8 @@ def run_explain(options: argparse.Namespace) -> int:
     request = history_of(options)
     if request is None or not request["items"]:
         raise InputError("there is no history to explain from: give --items A,B,C")
+    if options.plot is not None and options.plot.suffix.lower() != ".png":
+        raise InputError(f"--plot {options.plot}: the plot is a PNG: give a name that ends in .png")
     check_cuda(options)
     model = model_of(options)
     tell_unknown_user(request, model)

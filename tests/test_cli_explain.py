@@ -92,6 +92,7 @@ def test_a_model_without_attention(folder, capsys):
         (["--items", "3,4", "--times", "0"], "2 items and 1 timestamps"),
         (["--items", "3", "--item", "x"], "'x' is not known"),
         (["--items", "3", "--plot", "nowhere/why.png"], "cannot be written"),
+        (["--items", "3", "--plot", "why.jpg"], "--plot why.jpg: the plot is a PNG: give a name that ends in .png"),
     ],
 )
 def test_wrong_input(folder, arguments, named, capsys, tmp_path, monkeypatch):
