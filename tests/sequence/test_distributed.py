@@ -168,7 +168,11 @@ def run_job(what, folder, size=2):
         )
         for rank in range(size)
     ]
-    errors = [process.communicate(timeout=120)[1] for process in processes]
+    try:
+        errors = [process.communicate(timeout=300)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     return [process.returncode for process in processes], errors
 
 
