@@ -32,7 +32,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     )
     command.set_defaults(run=run_analyse)
     log = command.add_argument_group("the log (the simulator without any)")
-    add_log_options(log)
+    add_log_options(log, in_parts=False)
     log.add_argument("--categories", action="store_true",
                      help="read the items' categories too, where the file has them")  # fmt: skip
     log.add_argument("--seed", type=seed, default=0, help="of the simulator (%(default)s)")

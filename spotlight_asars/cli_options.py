@@ -84,12 +84,12 @@ def log_choice(options: argparse.Namespace) -> LogChoice:
     )
 
 
-def add_log_options(group: argparse._ArgumentGroup) -> None:
-    """Options that say which log to read, and how."""
+def add_log_options(group: argparse._ArgumentGroup, in_parts: bool = True) -> None:
+    """Options that say which log to read, and how; its two parts are not told of where only a whole one is taken."""
     group.add_argument("--data", type=Path, metavar="FILE",
                        help="a whole log, or what prepare made of it: filtered, then split by time")  # fmt: skip
-    group.add_argument("--train", type=Path, metavar="FILE", help="training part, with --test: taken as split")
-    group.add_argument("--test", type=Path, metavar="FILE", help="test part")
+    for name, told in (("--train", "training part, with --test: taken as split"), ("--test", "test part")):
+        group.add_argument(name, type=Path, metavar="FILE", help=told if in_parts else argparse.SUPPRESS)
     group.add_argument("--dataset", choices=["synthetic"], help="a log made here")
     add_format_options(group)
     group.add_argument("--filters", type=filters, metavar="ITEM,SESSION,USER",

@@ -202,6 +202,10 @@ def test_from_the_command_line(log, tmp_path, capsys):
     assert "tianchi and recsys15" in capsys.readouterr().err
     assert cli.main(["analyse", "--train", str(path), "--format", "csv", "--columns", "user,item,timestamp"]) == 2
     assert "--data FILE" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["analyse", "--help"])
+    told = capsys.readouterr().out
+    assert "--data FILE" in told and "--train" not in told and "--test " not in told
 
 
 def test_tianchi_has_categories(tmp_path, capsys):
