@@ -1,0 +1,108 @@
+"""
+The tables of results in the README, from the files in ``benchmarks/results``; and, asked to, those files anew.
+
+    python benchmarks/results_tables.py
+    python benchmarks/results_tables.py --run --recsys15 FOLDER --movielens u.data
+
+The first prints the tables. The second runs every comparison whose log is given (the simulator needs none), copies its
+``results.json`` to ``benchmarks/results`` and writes the tables into the README. Hours; stopped, the same command goes
+on from the runs that were finished, which lie below ``--out``.
+"""
+
+import argparse
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+README = HERE.parent / "README.rst"
+RESULTS = HERE / "results"
+
+# What compare is called with; {recsys15} is a folder with train.txt and valid.txt, {movielens} is u.data.
+COMPARISONS = {
+    "recsys15_slice": (
+        "--train {recsys15}/train.txt --test {recsys15}/valid.txt --format recsys15 --epochs 18 --seeds 5 --models "
+        "asars_two_stage,vstan,vsknn,sequential_rules,asars_memory"
+    ),
+    "synthetic": ("--twins --models asars_time_user,gru4rec,bpr_mf,youtube_dnn,wavenet_cnn,vsknn,asars_memory"),
+    "movielens_100k": (
+        "--data {movielens} --format movielens --seeds 3 --models "
+        "asars_time_user,gru4rec,bpr_mf,youtube_dnn,wavenet_cnn"
+    ),
+}
+
+
+def table(results: dict) -> str:
+    """A comparison as a simple table of reStructuredText; columns that would be empty for all systems are left out."""
+    first = next(iter(results["models"]))
+    rows = []
+    for name, model in results["models"].items():
+        row = {"system": f"``{name}``"}
+        for metric, title in (("mrr@20", "MRR@20"), ("recall@20", "Recall@20")):
+            row[f"{title} (95 %)"] = "{:.4f} ({:.4f}-{:.4f})".format(model[metric], *model["ci95"][metric])
+        row[f"MRR@20 less {first}"] = _difference(model.get("mrr@20_less_first"))
+        row["MRR@20 less its twin"] = _difference(model.get("dwell_gain", {}).get("mrr@20"))
+        row["of best"] = f"{model['share_of_oracle']:.0%}" if "share_of_oracle" in model else ""
+        rows.append(row)
+    columns = [column for column in rows[0] if any(row[column] for row in rows)]
+    cells = [columns, *([row[column] or "-" for column in columns] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    rule = "  ".join("=" * width for width in widths)
+    heading, *lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
+    return "\n".join([rule, heading, rule, *lines, rule])
+
+
+def _difference(test: dict | None) -> str:
+    if test is None:
+        return ""
+    return "{:+.4f} ({:+.4f} {:+.4f})".format(test["difference"], *test["interval"])
+
+
+def with_tables(text: str, tables: dict[str, str]) -> str:
+    """A text whose tables, each below a comment ``.. table of NAME`` and before the next empty line, are these."""
+    for name, made in tables.items():
+        pattern = re.compile(rf"(?<=^\.\. table of {name}\n\n)\S.*?(?=\n\n)", re.MULTILINE | re.DOTALL)
+        text, places = pattern.subn(lambda _, made=made: made, text)
+        if places != 1:
+            raise ValueError(f"the text has {places} places for the table of {name}")
+    return text
+
+
+def kept_results() -> dict[str, dict]:
+    """Of each comparison, what is in its file."""
+    return {name: json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")) for name in COMPARISONS}
+
+
+def run(name: str, logs: dict[str, str], folder: Path) -> None:
+    """Run a comparison, in a process of its own as its peak memory is measured, and keep its results."""
+    words = [word.format(**logs) for word in COMPARISONS[name].split()]
+    out = folder / name
+    subprocess.run([sys.executable, "-m", "spotlight_asars", "compare", *words, "--out", str(out)], check=True)
+    shutil.copyfile(out / "results.json", RESULTS / f"{name}.json")
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", action="store_true", help="run the comparisons anew, and write the README's tables")
+    parser.add_argument("--recsys15", help="folder with train.txt and valid.txt; left out without it")
+    parser.add_argument("--movielens", help="MovieLens 100K's u.data; left out without it")
+    parser.add_argument("--out", type=Path, default=Path("results"), help="where finished runs lie (%(default)s)")
+    options = parser.parse_args()
+    logs = {log: given for log in ("recsys15", "movielens") if (given := getattr(options, log))}
+    for name, call in COMPARISONS.items() if options.run else ():
+        if set(re.findall(r"{(\w+)}", call)) <= set(logs):
+            run(name, logs, options.out)
+    tables = {name: table(results) for name, results in kept_results().items()}
+    if options.run:
+        README.write_text(with_tables(README.read_text(encoding="utf-8"), tables), encoding="utf-8")
+    for name, made in tables.items():
+        print(f"compare {COMPARISONS[name]}\n\n{made}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""The README's tables of results are those that ``benchmarks/results_tables.py`` makes of the kept files."""
+
+import importlib.util
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def script():
+    path = ROOT / "benchmarks" / "results_tables.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def results():
+    interval = {"mrr@20": [0.25, 0.375], "recall@20": [0.5, 0.6251]}
+    test = {"difference": -0.0125, "interval": [-0.02, 0.00251], "p_value": 0.1}
+    first = {"mrr@20": 0.31255, "recall@20": 0.5625, "ci95": interval}
+    second = {**first, "mrr@20": 0.3, "mrr@20_less_first": test}
+    return {"models": {"vstan": first, "asars_time_att": second}}
+
+
+def test_a_table_has_a_row_a_system_and_no_empty_column(script):
+    assert script.table(results()).splitlines() == [
+        "==================  ======================  ======================  =========================",
+        "system              MRR@20 (95 %)           Recall@20 (95 %)        MRR@20 less vstan",
+        "==================  ======================  ======================  =========================",
+        "``vstan``           0.3125 (0.2500-0.3750)  0.5625 (0.5000-0.6251)  -",
+        "``asars_time_att``  0.3000 (0.2500-0.3750)  0.5625 (0.5000-0.6251)  -0.0125 (-0.0200 +0.0025)",
+        "==================  ======================  ======================  =========================",
+    ]
+
+
+def test_gains_by_dwell_and_shares_of_the_best_have_columns(script):
+    found = results()
+    found["models"]["asars_time_att"] |= {
+        "dwell_gain": {"mrr@20": {"difference": 0.5, "interval": [0.25, 1]}},
+        "share_of_oracle": 0.926,
+    }
+    heading, *_, row, _ = script.table(found).splitlines()[1:]
+    assert heading.split()[-6:] == ["MRR@20", "less", "its", "twin", "of", "best"]
+    assert row.endswith("+0.5000 (+0.2500 +1.0000)  93%")
+
+
+def test_only_the_named_table_is_replaced(script):
+    text = "One\n\n.. table of log\n\n== ==\na  b\n== ==\n\nTwo\n\n.. table of other\n\n==\n\nThree\n"
+    assert script.with_tables(text, {"log": "\\1 new\ntable"}) == text.replace("== ==\na  b\n== ==", "\\1 new\ntable")
+    with pytest.raises(ValueError, match="0 places for the table of third"):
+        script.with_tables(text, {"third": "new"})
+
+
+def test_the_readme_has_the_tables_of_the_kept_results(script):
+    text = (ROOT / "README.rst").read_text(encoding="utf-8")
+    assert (
+        script.with_tables(text, {name: script.table(found) for name, found in script.kept_results().items()}) == text
+    )
+
+
+@pytest.mark.parametrize("name", ["recsys15_slice", "movielens_100k", "synthetic"])
+def test_the_kept_results_are_of_the_call_that_is_told(script, name):
+    words = script.COMPARISONS[name].split()
+    given = dict(pairwise(words))
+    found = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    assert list(found["models"]) == given["--models"].split(",")
+    assert found["protocol"]["seeds"] == int(given.get("--seeds", 1))
+    assert found["protocol"]["epochs"] == int(given.get("--epochs", 20))
+    assert found["protocol"]["twins"] == ("--twins" in words)
+
+
+def test_a_comparison_is_run_and_kept(script, tmp_path, monkeypatch):
+    """Two systems that count, on a log of a few sessions."""
+    events = [(session, item, session * 100 + item) for session in range(40) for item in (session % 3, 3, 4)]
+    header = "SessionId\tItemId\tTime\n"
+    for part in ("train.txt", "valid.txt"):
+        (tmp_path / part).write_text(header + "".join("\t".join(map(str, event)) + "\n" for event in events))
+    call = "--train {recsys15}/train.txt --test {recsys15}/valid.txt --format recsys15 --models vsknn,vstan --quiet"
+    monkeypatch.setitem(script.COMPARISONS, "small", call)
+    monkeypatch.setattr(script, "RESULTS", tmp_path)
+    script.run("small", {"recsys15": str(tmp_path)}, tmp_path / "out")
+    found = json.loads((tmp_path / "small.json").read_text())
+    assert list(found["models"]) == ["vsknn", "vstan"]
+    assert "``vstan``" in script.table(found)
