@@ -8,7 +8,7 @@ from torch.utils._pytree import tree_leaves
 
 from spotlight_asars import ASARSSequenceModel, SessionSequences
 
-NUM_ITEMS = 50_000
+NUM_ITEMS = 200_000  # past what recurrent layers of some versions of torch take to work in
 
 
 class LargestTensor(TorchDispatchMode):
