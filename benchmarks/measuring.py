@@ -30,11 +30,12 @@ def about_this_run() -> dict:
             "threads": os.environ.get("OMP_NUM_THREADS", ""),
             "load_before": os.getloadavg()[0],
         },
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in names}},
+        "versions": {"python": platform.python_version(), **{name: version_of(name) for name in names}},
     }
 
 
-def _version(name: str) -> str | None:
+def version_of(name: str) -> str | None:
+    """Of an installed package; None where it is not."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

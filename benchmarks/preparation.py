@@ -19,11 +19,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from measuring import version_of
 
 FIRST_SECOND, SECONDS = 1_511_539_200, 9 * 86_400
 EVENTS_A_USER, EVENTS_AN_ITEM = 100, 25
@@ -164,17 +164,10 @@ def main() -> int:
         names = ("numpy", "pandas", "h5py", "spotlight-asars")
         about = {"python": platform.python_version(), "processor": platform.machine(), "cores": os.cpu_count(),
                  "threads": os.environ.get("OMP_NUM_THREADS", ""), "load_before": load_before,
-                 "versions": {name: _version(name) for name in names},
+                 "versions": {name: version_of(name) for name in names},
                  "memory_of_this_process_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}  # fmt: skip
         options.out.write_text(json.dumps({**about, "sequences": sequences, "prepared": prepared}, indent=1) + "\n")
     return 0
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ COMPARISONS = {
         "--train {recsys15}/train.txt --test {recsys15}/valid.txt --format recsys15 --epochs 18 --seeds 5 --models "
         "asars_two_stage,vstan,vsknn,sequential_rules,asars_memory"
     ),
-    "synthetic": ("--twins --models asars_time_user,gru4rec,bpr_mf,youtube_dnn,wavenet_cnn,vsknn,asars_memory"),
+    "synthetic": "--twins --models asars_time_user,gru4rec,bpr_mf,youtube_dnn,wavenet_cnn,vsknn,asars_memory",
     "movielens_100k": (
         "--data {movielens} --format movielens --seeds 3 --models "
         "asars_time_user,gru4rec,bpr_mf,youtube_dnn,wavenet_cnn"
