@@ -26,7 +26,7 @@ from spotlight_asars.sequence.explaining import no_attention
 from spotlight_asars.sequence.fitting import ALL_ITEMS_LOSS, EpochRecord, SessionFitting
 from spotlight_asars.sequence.initial_embeddings import INITIAL_EMBEDDINGS
 from spotlight_asars.sequence.model_state import ModelState
-from spotlight_asars.sequence.negatives import SAMPLINGS
+from spotlight_asars.sequence.negatives import check_sampling
 from spotlight_asars.sequence.net_options import DWELL_RULES
 from spotlight_asars.sequence.online import LiveSession
 from spotlight_asars.sequence.recommending import Recommends
@@ -72,7 +72,7 @@ class ASARSSequenceModel(ModelState, Recommends, SessionFitting):
         Negatives of each target's own, by popularity in the mini-batch and never of the user's history; or shared by
         the mini-batch: its other targets, and `num_negative_samples` items by popularity to the power `alpha`.
     sampling_options : dict, optional
-        ``{"alpha": 0.5}`` for 'shared'.
+        ``{"alpha": 0.5, "most_targets": 1024}`` for 'shared'; of a mini-batch with more targets, so many are shared.
     mix_lengths : bool, optional
         Let a mini-batch hold rows of any length instead of like ones. It computes more padding, about twice the time on
         sessions of unequal length. But a step on a batch of short sessions has few targets and one of long sessions
@@ -129,10 +129,7 @@ class ASARSSequenceModel(ModelState, Recommends, SessionFitting):
             raise ValueError(f"the net was made with dwell={representation.dwell!r} and the model with {dwell!r}")
         if sparse and l2 and optimizer_func is None:
             raise ValueError("l2 is dense and does not go with sparse gradients: leave one out")
-        if sampling not in SAMPLINGS:
-            raise ValueError(f"sampling is {sampling!r}: choose one of {', '.join(SAMPLINGS)}")
-        if set(sampling_options or {}) - {"alpha"} or (sampling_options and sampling != "shared"):
-            raise ValueError(f"sampling_options are {sampling_options}: there is alpha, for sampling='shared'")
+        check_sampling(sampling, sampling_options or {})
         if sampling == "shared" and loss == ALL_ITEMS_LOSS:
             raise ValueError(
                 "sampling='shared' goes with losses that sample: 'cross_entropy' is over all items; "

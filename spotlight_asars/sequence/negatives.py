@@ -3,6 +3,7 @@
 import warnings
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +13,18 @@ from spotlight_asars.sequence.host_step import TargetStates
 from spotlight_asars.sequence.scoring import score_items, score_shared_items
 
 SAMPLINGS = ("local", "shared")
+MOST_TARGETS = 1024
+
+
+def check_sampling(sampling: str, options: dict) -> None:
+    """Raise a ValueError where there is no such sampling, or it has no such options."""
+    if sampling not in SAMPLINGS:
+        raise ValueError(f"sampling is {sampling!r}: choose one of {', '.join(SAMPLINGS)}")
+    if set(options) - {"alpha", "most_targets"} or (options and sampling != "shared"):
+        raise ValueError(f"sampling_options are {options}: there are alpha and most_targets, for sampling='shared'")
+    most = options.get("most_targets", MOST_TARGETS)
+    if isinstance(most, bool) or not isinstance(most, int | np.integer) or most < 0:
+        raise ValueError(f"most_targets is {most!r}: give a whole number of at least 0")
 
 
 class Negatives(Protocol):
@@ -65,7 +78,8 @@ class SharedNegatives:
     The same negatives for all targets: the mini-batch's targets, and items drawn by a power of their popularity.
 
     As GRU4Rec draws them (Hidasi and Karatzoglou 2018, section 3.1). All scores are one matrix product, so thousands
-    of negatives cost little.
+    of negatives cost little. Of a mini-batch with many targets only some are shared, drawn anew each time: all by all
+    would take the square of their number.
 
     Parameters
     ----------
@@ -74,17 +88,21 @@ class SharedNegatives:
         Items drawn beside the mini-batch's targets.
     alpha : float
         The power.
+    most_targets : int, optional
+        How many of the mini-batch's targets are shared.
     """
 
-    def __init__(self, popularity: Tensor, num_negative_samples: int, alpha: float) -> None:
-        self._num_negative_samples = num_negative_samples
+    def __init__(
+        self, popularity: Tensor, num_negative_samples: int, alpha: float, most_targets: int = MOST_TARGETS
+    ) -> None:
+        self._num_negative_samples, self._most_targets = num_negative_samples, most_targets
         self._drawn = PopularitySampler(popularity, alpha)
         # An item that was never a target, as one of the validation rows may be, counts as if it had been one once.
         self._share = popularity.clamp(min=1).double() / popularity.sum()  # (num_items,)
 
     def score(self, net: nn.Module, targets: TargetStates, corrected: bool) -> Tensor:
         """See :meth:`Negatives.score`."""
-        own, everyones = targets.items, targets.all_items  # (targets,) each
+        own, everyones = targets.items, self._shared(targets.all_items)  # (targets,), (shared,)
         negatives = torch.cat([everyones, self._drawn.draw(self._num_negative_samples)])  # (negatives,)
         scores = score_shared_items(net, targets.states, negatives).T  # (negatives, targets)
         if corrected:
@@ -96,6 +114,12 @@ class SharedNegatives:
             scores = scores - log_count[:, None] + log_chance
         return scores.masked_fill(negatives[:, None] == own, -torch.inf)
 
+    def _shared(self, items: Tensor) -> Tensor:
+        """Those of the mini-batch's targets, (targets,), that all of them get as negatives."""
+        if len(items) <= self._most_targets:
+            return items
+        return items[torch.randperm(len(items))[: self._most_targets].to(items.device)]
+
     def _expected(self, items: Tensor, targets: int) -> Tensor:
-        """How often an item is expected among the negatives: in the draws, and as a target of the mini-batch."""
+        """How often an item is expected among the negatives: in the draws, and as a shared target."""
         return self._num_negative_samples * self._drawn.log_share(items).double().exp() + targets * self._share[items]

@@ -60,6 +60,36 @@ class TestShared:
                 else:
                     torch.testing.assert_close(scores[row, target], by_hand)
 
+    def test_of_many_targets_some_are_shared_each_as_often_as_another(self, monkeypatch):
+        """Regression: all by all, a mini-batch of long rows took gigabytes."""
+        draws(monkeypatch, 4)
+        targets = targets_of([1, 2, 5, 3, 2, 1])
+        shared = SharedNegatives(POPULARITY, 1, 0.5, most_targets=2)
+        pairs = []
+        monkeypatch.setattr(
+            negatives_module, "score_shared_items", lambda net, states, items: pairs.append(items) or states @ states.T
+        )
+        monkeypatch.setattr(torch.Tensor, "masked_fill", lambda scores, mask, value: mask)
+        torch.manual_seed(0)
+        for _ in range(600):
+            is_own = shared.score(None, targets, corrected=False)
+            assert is_own.shape == (3, 6) and pairs[-1][2] == 4
+            np.testing.assert_array_equal(is_own, pairs[-1][:, None] == targets.items)
+        counts = np.bincount(torch.cat([items[:2] for items in pairs]), minlength=6)
+        # 2 of 6 places: an item that stands once is drawn 200 times, one that stands twice 400 times, of 600
+        assert np.abs(counts - [0, 400, 400, 200, 0, 200]).max() < 4 * (400 / 3) ** 0.5
+
+    def test_few_targets_are_all_shared_and_nothing_is_drawn_for_them(self, monkeypatch):
+        draws(monkeypatch, 5)
+        net, targets = Table(6), targets_of([1, 2, 1])
+        torch.manual_seed(0)
+        before = torch.get_rng_state()
+        bounded, unbounded = (
+            SharedNegatives(POPULARITY, 1, 0.5, most_targets=most).score(net, targets, corrected=True)
+            for most in (3, 1000)
+        )
+        assert torch.equal(bounded, unbounded) and torch.equal(torch.get_rng_state(), before)
+
     def test_as_many_as_asked_for_by_the_power_of_popularity(self, monkeypatch):
         seen = []
         original = PopularitySampler.draw
@@ -110,13 +140,13 @@ class TestShared:
             found, wanted = (torch.autograd.grad(loss, weight, retain_graph=True)[0] for loss in (sampled, full))
             torch.testing.assert_close(found, wanted, rtol=0.0, atol=0.01)
 
-    @pytest.mark.parametrize(("samples", "batch"), [(50, 30), (2, 3)])
-    def test_the_corrected_loss_learns_the_probabilities(self, samples, batch):
+    @pytest.mark.parametrize(("samples", "batch", "most"), [(50, 30, 1024), (2, 3, 1024), (5, 30, 4)])
+    def test_the_corrected_loss_learns_the_probabilities(self, samples, batch, most):
         """One state for all; each item's softmax becomes the share of the targets that it is."""
         probability = torch.tensor([0.0, 0.6, 0.2, 0.15, 0.05])
         net = Table(5)
         torch.nn.init.zeros_(net.item_biases.weight)
-        negatives = SharedNegatives(probability * 1000, samples, 0.5)
+        negatives = SharedNegatives(probability * 1000, samples, 0.5, most)
         optimizer = torch.optim.Adam(net.item_biases.parameters(), lr=0.05)
         torch.manual_seed(0)
         learnt, steps = torch.zeros(4), 600
@@ -251,8 +281,13 @@ class TestModel:
         ("settings", "named"),
         [
             ({"sampling": "globally"}, "sampling is 'globally': choose one of local, shared"),
-            ({"sampling_options": {"beta": 1.0}}, "there is alpha, for sampling='shared'"),
-            ({"sampling": "local", "sampling_options": {"alpha": 1.0}}, "there is alpha, for sampling='shared'"),
+            ({"sampling_options": {"beta": 1.0}}, "there are alpha and most_targets, for sampling='shared'"),
+            (
+                {"sampling": "local", "sampling_options": {"alpha": 1.0}},
+                "there are alpha and most_targets, for sampling='shared'",
+            ),
+            ({"sampling_options": {"most_targets": -1}}, "most_targets is -1: give a whole number of at least 0"),
+            ({"sampling_options": {"most_targets": 1.5}}, "most_targets is 1.5: give a whole number of at least 0"),
             ({"loss": "cross_entropy"}, "'cross_entropy' is over all items; choose 'sampled_cross_entropy'"),
         ],
     )
