@@ -116,17 +116,18 @@ def _ranks_of(scores: Tensor, items: np.ndarray) -> np.ndarray:
         raise ValueError(f"the system gives scores for {len(scores)} targets: it was asked for {len(items)}")
     places = torch.from_numpy(items - 1).to(scores.device)[:, None]  # (targets, 1)
     rows = max(1, CACHE_BYTES // (4 * scores.shape[1]))
-    # Numbers add up faster than truths; float32 counts to 2 ** 24.
-    kind = torch.float32 if scores.shape[1] < 2**24 else torch.float64
+    # float32 counts to 2 ** 24, and has no room for the smallest differences of float64
+    kind = torch.float64 if scores.shape[1] >= 2**24 or scores.dtype == torch.float64 else torch.float32
     buffer = torch.empty(min(rows, len(scores)), scores.shape[1], dtype=kind, device=scores.device)
     ranks = []
     for part, place in zip(scores.split(rows), places.split(rows), strict=True):
-        if not torch.isfinite(torch.stack(part.aminmax())).all():
+        # The sum is looked at first, the quicker one; of finite scores it may overflow, of others it is never finite.
+        if not torch.isfinite(part.sum()) and not torch.isfinite(part).all():
             raise InputError("a score is not finite, the model has diverged: lower learning_rate and fit it anew")
-        own, counted = part.gather(1, place), buffer[: len(part)]  # (targets, 1), (targets, items)
-        higher = torch.gt(part, own, out=counted).sum(dim=1)
-        equal = torch.eq(part, own, out=counted).sum(dim=1) - 1
-        ranks.append(1.0 + higher.double() + equal.double() / 2.0)
+        above = torch.sub(part, part.gather(1, place), out=buffer[: len(part)])  # (targets, items)
+        # Higher scores less lower ones: with the equal ones they are all, so the rank is higher + (equal + 1) / 2.
+        surplus = above.sign_().sum(dim=1)  # (targets,)
+        ranks.append((surplus.double() + scores.shape[1] + 1.0) / 2.0)
     return torch.cat(ranks).cpu().numpy()
 
 

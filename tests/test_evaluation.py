@@ -192,6 +192,15 @@ def test_scores_that_are_not_finite_are_an_error(wrong, place, memory_mib):
         rank_targets(Table(scores), one_session([1, 2, 1], 6), memory_mib)
 
 
+@pytest.mark.parametrize("scale", [3e38, 1e308, 1e-40, 5e-324])
+def test_the_largest_and_the_smallest_finite_scores_are_told_apart(scale):
+    """Their sum and differences overflow, or have fewer digits than they have, and are no numbers to rank by."""
+    dtype = torch.float64 if scale in (1e308, 5e-324) else torch.float32
+    scores = torch.tensor([[2, 3, 2, 1, 3, -2, 0]] * 7, dtype=dtype) * (scale / (3 if scale > 1 else 1))
+    found = rank_targets(Table(scores), one_session([1, 2, 3, 4, 5, 6, 7], 8)).ranks
+    assert found.tolist() == [3.5, 1.5, 3.5, 5.0, 1.5, 7.0, 6.0]
+
+
 @pytest.mark.parametrize("states", [0, 1, 3])
 def test_a_system_with_other_targets_is_an_error(states):
     # Regression: with one target in the last block, too many states gave ranks of targets that are not there.

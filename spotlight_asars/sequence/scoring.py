@@ -65,7 +65,8 @@ def states_at_targets(net: nn.Module, events: Tensor) -> tuple[Tensor, Tensor]:
         In the order of rows, then of time; HistoryStates for a net that points back.
     """
     wanted = events[:, :, TARGET] != 0  # (batch, time)
-    states = states_after(net, events)[:, :-1][wanted]  # (targets, *state)
+    # No target comes after the last event, which would be a quarter of the steps on short sessions.
+    states = states_after(net, events[:, :-1])[wanted]  # (targets, *state)
     if points_back(net):
         states = HistoryStates.before(states, events, *wanted.nonzero(as_tuple=True))
     return states, events[:, :, ITEM][wanted]
