@@ -21,15 +21,24 @@ HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.rst"
 RESULTS = HERE / "results"
 
-# What compare is called with; {recsys15} is a folder with train.txt and valid.txt, {movielens} is u.data.
+# What compare is called with, here in the folder of the checkout; {recsys15} is a folder with train.txt and valid.txt,
+# {movielens} is u.data. What lies in benchmarks/parameters was found by tune inside the training parts.
+PARAMETERS = "--parameters benchmarks/parameters"
 COMPARISONS = {
     "recsys15_slice": (
         "--train {recsys15}/train.txt --test {recsys15}/valid.txt --format recsys15 --epochs 18 --seeds 5 --models "
         "asars_two_stage,vstan,vsknn,sequential_rules,asars_memory"
     ),
-    "synthetic": "--twins --models asars_time_user,gru4rec,bpr_mf,youtube_dnn,wavenet_cnn,vsknn,asars_memory",
+    "recsys15_slice_tuned": (
+        f"--train {{recsys15}}/train.txt --test {{recsys15}}/valid.txt --format recsys15 {PARAMETERS}/recsys15_slice "
+        "--twins --models vstan,vsknn,sequential_rules,asars_memory"
+    ),
+    "synthetic": (
+        f"{PARAMETERS}/synthetic --seeds 3 --twins --models "
+        "asars_time_user,gru4rec,bpr_mf,youtube_dnn,wavenet_cnn,vsknn,asars_memory"
+    ),
     "movielens_100k": (
-        "--data {movielens} --format movielens --seeds 3 --models "
+        f"--data {{movielens}} --format movielens {PARAMETERS}/movielens_100k --seeds 3 --twins --models "
         "asars_time_user,gru4rec,bpr_mf,youtube_dnn,wavenet_cnn"
     ),
 }
@@ -76,11 +85,12 @@ def kept_results() -> dict[str, dict]:
     return {name: json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")) for name in COMPARISONS}
 
 
-def run(name: str, logs: dict[str, str], folder: Path) -> None:
+def run(name: str, logs: dict[str, Path], folder: Path) -> None:
     """Run a comparison, in a process of its own as its peak memory is measured, and keep its results."""
     words = [word.format(**logs) for word in COMPARISONS[name].split()]
     out = folder / name
-    subprocess.run([sys.executable, "-m", "spotlight_asars", "compare", *words, "--out", str(out)], check=True)
+    call = [sys.executable, "-m", "spotlight_asars", "compare", *words, "--out", str(out)]
+    subprocess.run(call, check=True, cwd=HERE.parent)
     shutil.copyfile(out / "results.json", RESULTS / f"{name}.json")
 
 
@@ -88,14 +98,14 @@ def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", action="store_true", help="run the comparisons anew, and write the README's tables")
-    parser.add_argument("--recsys15", help="folder with train.txt and valid.txt; left out without it")
-    parser.add_argument("--movielens", help="MovieLens 100K's u.data; left out without it")
+    parser.add_argument("--recsys15", type=Path, help="folder with train.txt and valid.txt; left out without it")
+    parser.add_argument("--movielens", type=Path, help="MovieLens 100K's u.data; left out without it")
     parser.add_argument("--out", type=Path, default=Path("results"), help="where finished runs lie (%(default)s)")
     options = parser.parse_args()
-    logs = {log: given for log in ("recsys15", "movielens") if (given := getattr(options, log))}
+    logs = {log: given.resolve() for log in ("recsys15", "movielens") if (given := getattr(options, log))}
     for name, call in COMPARISONS.items() if options.run else ():
         if set(re.findall(r"{(\w+)}", call)) <= set(logs):
-            run(name, logs, options.out)
+            run(name, logs, options.out.resolve())
     tables = {name: table(results) for name, results in kept_results().items()}
     if options.run:
         README.write_text(with_tables(README.read_text(encoding="utf-8"), tables), encoding="utf-8")

@@ -72,7 +72,10 @@ def _show_warning(message: Warning, *where: object) -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Tells wrong options in one line, without the whole usage."""
+    """Tells wrong options in one line, without the whole usage, and takes none for the beginning of another."""
+
+    def __init__(self, **settings: object) -> None:
+        super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str) -> None:
         self.exit(BAD_INPUT, f"{self.prog}: {message}; see {self.prog} --help\n")

@@ -136,7 +136,8 @@ def _run(options: argparse.Namespace, team: Team) -> int:
         save_model(trained.system, options.out)
     for path in plan.files:  # with other rows tomorrow, the same command shall begin anew
         path.unlink(missing_ok=True)
-    print(_about(log, options.model))
+    if not (plan.verbose and sys.stdout.isatty() and sys.stderr.isatty()):  # else it stands there already
+        print(_about(log, options.model))
     print("\n".join(_told(trained, plan)))
     print(f"written to {options.out} ({_size(options.out)}); after {time.perf_counter() - begin:.0f} s")
     return 0

@@ -207,6 +207,7 @@ def test_the_version(capsys):
     ("arguments", "told"),
     [
         (["recommend", "--items", "a", "--k", "5"], "not known: --k 5; see spotlight-asars recommend --help"),
+        (["analyse", "--filter", "2,2,2"], "not known: --filter 2,2,2; see spotlight-asars analyse --help"),
         (
             ["analyse", "log.csv"],
             "not known: log.csv (a file goes with its option); see spotlight-asars analyse --help",

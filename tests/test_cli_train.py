@@ -84,6 +84,15 @@ def test_the_whole_log_is_the_default(log, small, tmp_path, capsys):
     assert len(model.recommend([3, 4], timestamps=[0, 20], user=7, k=5)) == 5
 
 
+@pytest.mark.parametrize("quiet", [[], ["--quiet"]])
+def test_on_a_terminal_what_was_read_is_told_once(quiet, log, tmp_path, capsys, monkeypatch):
+    for stream in (sys.stdout, sys.stderr):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
+    arguments = ["--data", log, *COLUMNS, "--filters", "1,2,1", "--model", "popularity", "--out", tmp_path / "model.h5"]
+    code, printed, err = run(capsys, "train", *arguments, *quiet)
+    assert code == 0 and (printed + err).count("480 events read") == 1
+
+
 def test_a_test_share_is_held_back(log, tmp_path, capsys):
     arguments = ["--data", log, *COLUMNS, "--filters", "1,2,1", "--test-share", ".25", "--model", "popularity"]
     code, printed, err = run(capsys, "train", *arguments, "--quiet", "--out", tmp_path / "model.h5")

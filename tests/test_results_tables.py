@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from spotlight_asars.experiments.settings import describe, read_settings
+
 ROOT = Path(__file__).parent.parent
+NAMES = ["recsys15_slice", "recsys15_slice_tuned", "movielens_100k", "synthetic"]
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +66,7 @@ def test_the_readme_has_the_tables_of_the_kept_results(script):
     )
 
 
-@pytest.mark.parametrize("name", ["recsys15_slice", "movielens_100k", "synthetic"])
+@pytest.mark.parametrize("name", NAMES)
 def test_the_kept_results_are_of_the_call_that_is_told(script, name):
     words = script.COMPARISONS[name].split()
     given = dict(pairwise(words))
@@ -72,6 +75,15 @@ def test_the_kept_results_are_of_the_call_that_is_told(script, name):
     assert found["protocol"]["seeds"] == int(given.get("--seeds", 1))
     assert found["protocol"]["epochs"] == int(given.get("--epochs", 20))
     assert found["protocol"]["twins"] == ("--twins" in words)
+    folder = given.get("--parameters")
+    for system, model in found["models"].items():
+        kept = None if folder is None else Path(folder) / f"{system}.json"
+        if kept is None or not (ROOT / kept).is_file():
+            assert model["settings_from"] == "built in"
+        else:
+            assert model["settings_from"] == str(kept)
+            settings = read_settings(ROOT / kept)
+            assert model["settings"] == json.loads(json.dumps(describe(settings)))
 
 
 def test_a_comparison_is_run_and_kept(script, tmp_path, monkeypatch):
@@ -83,7 +95,7 @@ def test_a_comparison_is_run_and_kept(script, tmp_path, monkeypatch):
     call = "--train {recsys15}/train.txt --test {recsys15}/valid.txt --format recsys15 --models vsknn,vstan --quiet"
     monkeypatch.setitem(script.COMPARISONS, "small", call)
     monkeypatch.setattr(script, "RESULTS", tmp_path)
-    script.run("small", {"recsys15": str(tmp_path)}, tmp_path / "out")
+    script.run("small", {"recsys15": tmp_path}, tmp_path / "out")
     found = json.loads((tmp_path / "small.json").read_text())
     assert list(found["models"]) == ["vsknn", "vstan"]
     assert "``vstan``" in script.table(found)
