@@ -19,6 +19,7 @@ from spotlight_asars.cli_options import (
     silence,
 )
 from spotlight_asars.experiments.parts import TuningLog, training_part
+from spotlight_asars.experiments.systems import settings_in
 from spotlight_asars.experiments.tune import TABLE, Found, Search, require_optuna, tune
 from spotlight_asars.files import output_folder
 
@@ -53,6 +54,8 @@ def _add_search_options(group: argparse._ArgumentGroup) -> None:
     add_training_options(group, epochs=defaults.epochs)
     group.add_argument("--trials", type=count, default=defaults.trials,
                        help="trials of each system, those of a stopped search included (%(default)s)")  # fmt: skip
+    group.add_argument("--parameters", type=Path, metavar="DIR",
+                       help="folder of SYSTEM.json to begin with, for systems that have one there")  # fmt: skip
     group.add_argument("--timeout", type=positive, metavar="SECONDS",
                        help="begin no new trial of a system so long after its first")  # fmt: skip
     group.add_argument("--out", type=Path, default=Path("parameters"), metavar="DIR",
@@ -72,6 +75,7 @@ def run_tune(options: argparse.Namespace) -> int:
     require_optuna()
     for name in options.models:
         known_settings(name)
+    begun = {} if options.parameters is None else settings_in(options.parameters, options.models)
     choice = log_choice(options)
     check_cuda(options)
     search = Search(
@@ -89,7 +93,7 @@ def run_tune(options: argparse.Namespace) -> int:
         found = {}
         try:
             for name in options.models:
-                found[name] = tune(log, name, search, folder, report=report)
+                found[name] = tune(log, name, search, folder, begun.get(name), report=report)
         except KeyboardInterrupt:
             if not (folder / TABLE).exists():
                 raise
@@ -106,11 +110,11 @@ def run_tune(options: argparse.Namespace) -> int:
 
 
 def _format(found: dict[str, Found]) -> str:
-    """Validation MRR@20 of the built-in settings and of those found, a line a system."""
-    lines = [("system", "built in", "found", "trials")]
+    """Validation MRR@20 of the settings that the search began with and of those found, a line a system."""
+    lines = [("system", "at first", "found", "trials")]
     for name, one in found.items():
-        built_in = "diverged" if one.built_in_mrr is None else f"{one.built_in_mrr:.4f}"
-        lines.append((name, built_in, f"{one.mrr:.4f}", str(one.trials)))
+        first = "diverged" if one.first_mrr is None else f"{one.first_mrr:.4f}"
+        lines.append((name, first, f"{one.mrr:.4f}", str(one.trials)))
     width = max(len(line[0]) for line in lines)
     title = "MRR@20 on the validation part of the training part"
     return "\n".join([title, *(f"{a:<{width}}  {b:>8}  {c:>6}  {d:>6}" for a, b, c, d in lines)])

@@ -58,6 +58,19 @@ def test_what_it_finds_goes_into_a_comparison(log, tmp_path, capsys):
     assert models["gru4rec"]["settings_from"] == str(folder / "gru4rec.json")
 
 
+def test_a_search_can_begin_with_the_settings_of_another(log, tmp_path, capsys):
+    begun, out = tmp_path / "begun", tmp_path / "out"
+    begun.mkdir()
+    (begun / "vsknn.json").write_text(json.dumps({"kind": "counting", "system": "vsknn", "options": {"k": 321}}))
+    arguments = ["--train", log, *COLUMNS, "--models", "vsknn,stan", "--trials", "1", "--quiet", "--out", out]
+    code, printed, err = run(capsys, "tune", *arguments, "--parameters", begun)
+    assert (code, err) == (0, "") and "at first" in printed
+    assert json.loads((out / "vsknn.json").read_text())["options"] == {"k": 321}
+    assert json.loads((out / "stan.json").read_text())["options"] == {}
+    code, _, err = run(capsys, "tune", *arguments, "--parameters", tmp_path / "nowhere")
+    assert code == 2 and "nowhere: no such folder of parameter files" in err
+
+
 def test_the_training_part_alone_is_enough(log, tmp_path, capsys):
     code, out, err = run(
         capsys, "tune", "--train", log, *COLUMNS, "--models", "stan", "--trials", "1", "--quiet", "--out", tmp_path

@@ -81,7 +81,7 @@ class Found:
         The best ones.
     mrr, recall : float
         Theirs at 20 on the validation rows.
-    built_in_mrr : float or None
+    first_mrr : float or None
         That of the settings the search began with; None where they diverged.
     best_epoch : int or None
         Counted from 1; None for systems without epochs.
@@ -92,7 +92,7 @@ class Found:
     settings: Settings
     mrr: float
     recall: float
-    built_in_mrr: float | None
+    first_mrr: float | None
     best_epoch: int | None
     trial: int
     trials: int
@@ -221,13 +221,13 @@ def _open_study(storage: "JournalStorage", out: Path, name: str, description: di
 
 
 def _enqueue(study: "Study", values: dict) -> None:
-    """Put the built-in settings first, unless they are waiting or done."""
+    """Put the settings it begins with first, unless they are waiting or done."""
     from optuna.trial import TrialState
 
     for trial in study.get_trials(deepcopy=False):
-        if _is_built_in(trial) and trial.state in (TrialState.WAITING, *_ends()):
+        if _is_first(trial) and trial.state in (TrialState.WAITING, *_ends()):
             return
-    study.enqueue_trial(values, user_attrs={"built_in": True})
+    study.enqueue_trial(values, user_attrs={"is_first": True})
 
 
 def _next_trial(study: "Study", seed: int, done: int) -> "Trial":
@@ -302,8 +302,8 @@ def _finished(study: "Study") -> list["FrozenTrial"]:
     return study.get_trials(deepcopy=False, states=_ends())
 
 
-def _is_built_in(trial: "FrozenTrial") -> bool:
-    return trial.user_attrs.get("built_in", False)
+def _is_first(trial: "FrozenTrial") -> bool:
+    return trial.user_attrs.get("is_first", False)
 
 
 def _best(trials: list["FrozenTrial"]) -> "FrozenTrial | None":
@@ -335,13 +335,13 @@ def _keep(
     best = _best(trials)
     if best is None:
         return None
-    built_in = [trial.value for trial in trials if _is_built_in(trial)]
+    first = [trial.value for trial in trials if _is_first(trial)]
     figures = best.user_attrs["best"]
     found = Found(
         settings=settings_of_values(best.params),
         mrr=figures["mrr@20"],
         recall=figures["recall@20"],
-        built_in_mrr=built_in[0] if built_in else None,
+        first_mrr=first[0] if first else None,
         best_epoch=best.user_attrs["best_epoch"],
         trial=best.number,
         trials=len(trials),
@@ -352,7 +352,7 @@ def _keep(
         "seed": search.seed,
         "validation_mrr@20": found.mrr,
         "validation_recall@20": found.recall,
-        "validation_mrr@20_of_built_in": found.built_in_mrr,
+        "validation_mrr@20_of_first": found.first_mrr,
         "best_epoch": found.best_epoch,
         "most_epochs": search.epochs,
         "dwell": search.dwell,
@@ -383,7 +383,7 @@ def _table(storage: "JournalStorage") -> str:
                 **{f"validation_{metric}": figures[metric] for metric in ("mrr@20", "recall@20")},
                 "best_epoch": known.get("best_epoch"),
                 "seconds": known["seconds"],
-                "built_in": _is_built_in(trial),
+                "is_first": _is_first(trial),
                 **trial.params,
             }
             rows.append((name, ranks[known["outcome"]], -(figures["mrr@20"] or 0.0), trial.number, row))

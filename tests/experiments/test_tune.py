@@ -122,7 +122,7 @@ class TestSpaces:
 
 
 class TestSearch:
-    def test_it_begins_with_the_built_in_settings_and_never_ends_below(self, log, tmp_path):
+    def test_it_begins_with_the_given_settings_and_never_ends_below(self, log, tmp_path):
         found = tune(log, "gru4rec", QUICK, tmp_path)
         system = settings_of("gru4rec").new_system(log.fitting, QUICK.training)
         by_epoch = []
@@ -131,9 +131,9 @@ class TestSearch:
             callbacks=[lambda model, _: by_epoch.append(metrics(rank_targets(model, log.validation))["mrr@20"])],
         )
         first = next(trial for trial in trials_in(tmp_path) if trial["number"] == "0")
-        assert first["built_in"] == "True" and found.built_in_mrr == max(by_epoch)
+        assert first["is_first"] == "True" and found.first_mrr == max(by_epoch)
         assert float(first["validation_mrr@20"]) == pytest.approx(max(by_epoch), rel=1e-5)
-        assert found.mrr >= found.built_in_mrr and found.trials == 3
+        assert found.mrr >= found.first_mrr and found.trials == 3
 
     def test_every_trial_is_kept_the_best_first(self, log, tmp_path):
         tune(log, "vsknn", QUICK, tmp_path)
@@ -191,7 +191,7 @@ class TestSearch:
 
         monkeypatch.setattr(search_module, "rank_targets", first_diverges)
         found = tune(log, "sequential_rules", QUICK, tmp_path)
-        assert found.built_in_mrr is None and found.trials == 3 and found.trial > 0
+        assert found.first_mrr is None and found.trials == 3 and found.trial > 0
         assert [trial["state"] for trial in trials_in(tmp_path)] == ["complete", "complete", "diverged"]
 
     def test_another_error_ends_the_search(self, log, tmp_path, monkeypatch):
