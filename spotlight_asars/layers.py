@@ -194,40 +194,6 @@ class _Carry:
         return _Carry(top, weighted, weights.sum(dim=1) + share * self.weight, latest)
 
 
-def attention_memory(sessions: int, dim: int, device: torch.device | None = None) -> Tensor:
-    """What :func:`attention_step` keeps before the first event: (sessions, 1 + dim)."""
-    mixture = torch.zeros(sessions, dim, dtype=torch.float64, device=device)
-    return nn.functional.pad(mixture, (1, 0), value=_FLOOR)
-
-
-def attention_step(
-    memory: Tensor, scores: Tensor, values: Tensor, starts: Tensor | None = None, slope: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """
-    One more row of the triangle for each of some sessions: attend to all events up to a new one.
-
-    Parameters
-    ----------
-    memory : float64 tensor of shape (sessions, 1 + dim)
-        The logarithm of the summed ``exp(score)``, and the mixture so far.
-    scores, values : tensors of shape (sessions,) and (sessions, dim)
-    starts : bool tensor of shape (sessions,), optional; nothing before the event is attended to there.
-    slope : scalar tensor, optional
-        As for :func:`triangle_attention`; here what lies back falls by it, as no score may rise without end.
-
-    Returns
-    -------
-    (attended, memory) : tensors of shape (sessions, dim), as `values`, and (sessions, 1 + dim)
-    """
-    scores = scores[:, None].double()  # (sessions, 1)
-    total = memory[:, :1] if slope is None else memory[:, :1] - slope  # (sessions, 1)
-    if starts is not None:
-        total = total.masked_fill(starts[:, None], _FLOOR)
-    total = torch.logaddexp(total, scores)
-    attended = torch.lerp(memory[:, 1:], values.double(), (scores - total).exp())  # (sessions, dim)
-    return attended.to(values.dtype), torch.cat([total, attended], dim=1)
-
-
 class EventLSTM(nn.LSTM):
     """
     A one-layer LSTM over events, batch first, that can also say what its state would be for another last input.
@@ -259,17 +225,6 @@ class EventLSTM(nn.LSTM):
         """
         return walk(torch.broadcast_tensors(inputs, newest), _weights_of(self))
 
-    @property
-    def memory_dim(self) -> int:
-        """Size of what :meth:`step` keeps."""
-        return 2 * self.hidden_size
-
-    def step(self, inputs: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """One event: (batch, input) and (batch, memory) to the state (batch, hidden) and the memory after it."""
-        past = memory.chunk(2, dim=1)
-        hidden, cell = torch.lstm_cell(inputs, past, *_weights_of(self))  # (batch, hidden) each
-        return hidden, torch.cat([hidden, cell], dim=1)
-
 
 def _weights_of(layer: nn.RNNBase) -> tuple[Tensor, ...]:
     return layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0
@@ -296,16 +251,6 @@ class EventGRU(nn.GRU):
         newest = newest.expand(*inputs.shape).flatten(0, 1)  # (batch * time, input)
         newest_states = torch.gru_cell(newest, past.flatten(0, 1), *_weights_of(self))  # (batch * time, hidden)
         return states, newest_states.view_as(states)
-
-    @property
-    def memory_dim(self) -> int:
-        """As of :class:`EventLSTM`; here the state is all of it."""
-        return self.hidden_size
-
-    def step(self, inputs: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """As :meth:`EventLSTM.step`."""
-        hidden = torch.gru_cell(inputs, memory, *_weights_of(self))  # (batch, hidden)
-        return hidden, hidden
 
 
 def by_session(layer: Callable, starts: Tensor, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:

@@ -69,25 +69,6 @@ class YouTubeDNNNet(SessionNet):
             count = count.clamp(max=self.window)
         return running_sum(self.input_dropout(items), self.window) / count[:, None]  # (batch, time, embedding)
 
-    def empty_memory(self, sessions: int) -> dict[str, Tensor]:
-        """The sum of all items, or the items of the window, and their number; see :meth:`SessionNet.empty_memory`."""
-        count = self._zeros(sessions, 1, dtype=torch.float64)
-        if self.window is None:
-            return {"count": count, "sum": self._zeros(sessions, self.embedding_dim, dtype=torch.float64)}
-        return {"count": count, "items": self._zeros(sessions, self.window, self.embedding_dim)}
-
-    def encode_step(
-        self, memory: dict[str, Tensor], items: Tensor, events: Tensor, users: Tensor | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See :meth:`SessionNet.encode_step`."""
-        count = memory["count"] + 1.0  # (sessions, 1)
-        if self.window is None:
-            total = memory["sum"] + items  # (sessions, embedding)
-            return (total / count).to(items.dtype), {"count": count, "sum": total}
-        kept = torch.cat([memory["items"][:, 1:], items[:, None]], dim=1)  # (sessions, window, embedding)
-        mean = kept.sum(dim=1) / count.clamp(max=self.window)
-        return mean.to(items.dtype), {"count": count, "items": kept}
-
 
 class WaveNetNet(SessionNet):
     """
@@ -153,24 +134,6 @@ class WaveNetNet(SessionNet):
             skips = skips + skip
         return torch.relu(self.exit(torch.relu(skips))).permute(0, 2, 1)  # (batch, time, channels)
 
-    def empty_memory(self, sessions: int) -> dict[str, Tensor]:
-        """For each block its inputs as far as it reaches back; see :meth:`SessionNet.empty_memory`."""
-        channels = self.options.hidden_dim
-        return {f"block {place}": self._zeros(sessions, channels, one.reach) for place, one in enumerate(self.blocks)}
-
-    def encode_step(
-        self, memory: dict[str, Tensor], items: Tensor, events: Tensor, users: Tensor | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See :meth:`SessionNet.encode_step`."""
-        signal = self.entry(items[:, :, None])  # (sessions, channels, 1)
-        skips, after = 0.0, {}
-        for place, block in enumerate(self.blocks):
-            past = memory[f"block {place}"]  # (sessions, channels, reach)
-            after[f"block {place}"] = torch.cat([past, signal], dim=2)[:, :, 1:]
-            signal, skip = block(signal, past)
-            skips = skips + skip
-        return torch.relu(self.exit(torch.relu(skips)))[:, :, 0], after  # (sessions, channels)
-
 
 class _GatedBlock(nn.Module):
     """One layer of WaveNet: a gated dilated causal convolution, what it adds, and its skip."""
@@ -182,13 +145,9 @@ class _GatedBlock(nn.Module):
         self.residual = None if last else nn.Conv1d(channels, channels, 1)
         self.skip = nn.Conv1d(channels, channels, 1)
 
-    def forward(self, signal: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """
-        (batch, channels, time) to the next block's signal and the skip, of that shape both.
-
-        `past`, (batch, channels, reach), is the signal before; zeros by default.
-        """
-        reached = nn.functional.pad(signal, (self.reach, 0)) if past is None else torch.cat([past, signal], dim=2)
+    def forward(self, signal: Tensor) -> tuple[Tensor, Tensor]:
+        """(batch, channels, time) to the next block's signal and the skip, of that shape both."""
+        reached = nn.functional.pad(signal, (self.reach, 0))  # (batch, channels, reach + time)
         filtered, gate = self.gated(reached).chunk(2, dim=1)
         passed = torch.tanh(filtered) * torch.sigmoid(gate)  # (batch, channels, time)
         return signal if self.residual is None else signal + self.residual(passed), self.skip(passed)

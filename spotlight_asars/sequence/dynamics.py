@@ -159,8 +159,7 @@ class DecayedGRU(nn.Module):
         """
         if deviations is None or not deviations.any():
             return self.gru(inputs)[0]
-        speed = nn.functional.softplus(self.fading)  # (hidden,)
-        left = torch.exp(-deviations[:, :, None] * speed)  # (batch, time, hidden)
+        left = self.left(deviations)  # (batch, time, hidden)
         gru = self.gru
         weights = (gru.weight_ih_l0, gru.weight_hh_l0, gru.bias_ih_l0, gru.bias_hh_l0)
         hidden = inputs.new_zeros(len(inputs), gru.hidden_size)  # (batch, hidden)
@@ -170,20 +169,9 @@ class DecayedGRU(nn.Module):
             states.append(hidden)
         return torch.stack(states, dim=1)  # (batch, time, hidden)
 
-    @property
-    def memory_dim(self) -> int:
-        """As of ``EventGRU``."""
-        return self.gru.hidden_size
-
-    def step(self, inputs: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """One event as by ``EventGRU.step``; who calls it has let the memory fade (:meth:`faded`)."""
-        gru = self.gru
-        hidden = torch.gru_cell(inputs, memory, gru.weight_ih_l0, gru.weight_hh_l0, gru.bias_ih_l0, gru.bias_hh_l0)
-        return hidden, hidden
-
-    def faded(self, memory: Tensor, deviations: Tensor) -> Tensor:
-        """The memory (batch, hidden) after a pause of ``dev(pause)``, (batch,)."""
-        return memory * torch.exp(-deviations[:, None] * nn.functional.softplus(self.fading))
+    def left(self, deviations: Tensor) -> Tensor:
+        """The share of a state that is left after pauses of ``dev(pause)``: (...) to (..., hidden)."""
+        return torch.exp(-deviations[..., None] * nn.functional.softplus(self.fading))
 
 
 class AsarsDynamicsNet(DriftingUserNet):
@@ -229,16 +217,6 @@ class AsarsDynamicsNet(DriftingUserNet):
             return self.to_items(self.recur(self.recurrent, events, inputs))
         faded = deviation(days_of_pause(events)).to(inputs.dtype)  # (batch, time)
         return self.to_items(self.recurrent(inputs, faded))  # (batch, time, dim)
-
-    def encode_step(
-        self, memory: dict[str, Tensor], items: Tensor, events: Tensor, users: Tensor | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See :meth:`SessionNet.encode_step`."""
-        past = memory["recurrent"]  # (sessions, hidden)
-        if self.options.hidden_scope == "sequence":
-            past = self.recurrent.faded(past, deviation(days_of_pause(events))[:, -1].to(past.dtype))
-        hidden, past = self.recur_step(self.recurrent, past, events, items)
-        return self.to_items(hidden), {"recurrent": past}
 
     def finish(self, states: Tensor, events: Tensor, users: Tensor) -> Tensor:
         """The terms of Eq. 14 together; (batch, time + 1, embedding + 1)."""

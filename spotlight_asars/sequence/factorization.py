@@ -47,16 +47,6 @@ class BPRMFNet(SessionNet):
         """Nothing: the user's embedding, which comes behind it, is the whole state."""
         return items[:, :, :0]  # (batch, time, 0)
 
-    def empty_memory(self, sessions: int) -> dict[str, Tensor]:
-        """Nothing has to be kept."""
-        return {}
-
-    def encode_step(
-        self, memory: dict[str, Tensor], items: Tensor, events: Tensor, users: Tensor | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See :meth:`SessionNet.encode_step`."""
-        return items[:, :0], {}
-
 
 class FPMCNet(SessionNet):
     """
@@ -92,16 +82,6 @@ class FPMCNet(SessionNet):
     def encode(self, items: Tensor, events: Tensor, users: Tensor | None) -> Tensor:
         """``L`` of each event's item; see :meth:`SessionNet.encode`."""
         return self.last_item_embeddings(events[:, :, ITEM])  # (batch, time, chain)
-
-    def empty_memory(self, sessions: int) -> dict[str, Tensor]:
-        """Nothing has to be kept."""
-        return {}
-
-    def encode_step(
-        self, memory: dict[str, Tensor], items: Tensor, events: Tensor, users: Tensor | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See :meth:`SessionNet.encode_step`."""
-        return self.last_item_embeddings(events[:, -1, ITEM]), {}
 
 
 class TimeSVDNet(DriftingUserNet):
@@ -139,19 +119,6 @@ class TimeSVDNet(DriftingUserNet):
         """The implicit feedback up to each event, ``|R| ** -1/2 sum y_j``; see :meth:`SessionNet.encode`."""
         count = torch.arange(1, events.shape[1] + 1, device=events.device, dtype=items.dtype)  # (time,)
         return running_sum(self.implicit_embeddings(events[:, :, ITEM])) * count[:, None] ** -0.5
-
-    def empty_memory(self, sessions: int) -> dict[str, Tensor]:
-        """The sum of the implicit feedback and its number; see :meth:`SessionNet.empty_memory`."""
-        total = self._zeros(sessions, self.embedding_dim, dtype=torch.float64)
-        return {"sum": total, "count": self._zeros(sessions, 1, dtype=torch.float64)}
-
-    def encode_step(
-        self, memory: dict[str, Tensor], items: Tensor, events: Tensor, users: Tensor | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See :meth:`SessionNet.encode_step`."""
-        total = memory["sum"] + self.implicit_embeddings(events[:, -1, ITEM])  # (sessions, dim)
-        count = memory["count"] + 1.0
-        return (total * count**-0.5).to(items.dtype), {"sum": total, "count": count}
 
     def finish(self, states: Tensor, events: Tensor, users: Tensor) -> Tensor:
         """All terms but the item's bias; (batch, time + 1, embedding + 1)."""

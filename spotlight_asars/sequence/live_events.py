@@ -1,4 +1,4 @@
-"""The four events that stand for a whole row: all that nets ask of single events, see ``SessionNet.step``."""
+"""The four events that stand for a whole row: all that nets ask of single events, see ``LiveNet.step``."""
 
 import numpy as np
 
@@ -20,25 +20,22 @@ def has_event(events: np.ndarray) -> np.ndarray:
     return events[:, NEWEST, ITEM] != PADDING_ITEM
 
 
-def moved_on(events: np.ndarray, newest: np.ndarray) -> np.ndarray:
+def move_on(events: np.ndarray, newest: np.ndarray) -> None:
     """
-    The four events after one more.
+    Let one more event come after the four.
 
     Parameters
     ----------
     events : int64 array of shape (rows, 4, channel)
+        Changed in place: the first event of a session comes to its place when it is the newest no longer.
     newest : int64 array of shape (rows, channel)
-
-    Returns
-    -------
-    int64 array of shape (rows, 4, channel)
-        The first event of a session comes to its place when it is the newest no longer.
     """
-    moved = events.copy()
-    moved[:, BEFORE] = last = events[:, NEWEST]
-    opens_row = has_event(events) & (events[:, ROW_FIRST, ITEM] == PADDING_ITEM)
+    last = events[:, NEWEST]  # (rows, channel)
     opens_session = last[:, SESSION_START] != 0
-    np.copyto(moved[:, ROW_FIRST], last, where=opens_row[:, None])
-    np.copyto(moved[:, SESSION_FIRST], last, where=opens_session[:, None])
-    moved[:, NEWEST] = newest
-    return moved
+    if opens_session.any():
+        np.copyto(events[:, SESSION_FIRST], last, where=opens_session[:, None])
+    opens_row = events[:, ROW_FIRST, ITEM] == PADDING_ITEM
+    if opens_row.any():
+        np.copyto(events[:, ROW_FIRST], last, where=(opens_row & has_event(events))[:, None])
+    events[:, BEFORE] = last
+    events[:, NEWEST] = newest

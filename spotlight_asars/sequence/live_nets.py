@@ -1,131 +1,173 @@
-"""Which nets can be stepped event by event, and the steps of the host's own."""
+"""Which nets can be stepped event by event, and by what."""
 
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from spotlight_asars.errors import InputError
 from spotlight_asars.host import CNNNet, LSTMNet, PoolNet
-from spotlight_asars.rows import ITEM
+from spotlight_asars.sequence.baselines import WaveNetNet, YouTubeDNNNet
+from spotlight_asars.sequence.dynamics import AsarsDynamicsNet
+from spotlight_asars.sequence.factorization import BPRMFNet, FPMCNet, TimeSVDNet
+from spotlight_asars.sequence.live_host_nets import CNNSteps, LSTMSteps, PoolSteps
+from spotlight_asars.sequence.live_layers import as_array
+from spotlight_asars.sequence.live_session_nets import (
+    ChainSteps,
+    DynamicsSteps,
+    MeanSteps,
+    SessionSteps,
+    TimeAttentionSteps,
+    TimeSVDSteps,
+    UserAttentionSteps,
+    UserSteps,
+    WaitingSteps,
+    WaveNetSteps,
+)
 from spotlight_asars.sequence.registry import representation_factory, representation_names
+from spotlight_asars.sequence.representations import AsarsTimeAttNet, AsarsTimeCatNet, AsarsUserAttNet
 from spotlight_asars.sequence.session_net import SessionNet
 
-Memory = dict[str, Tensor]
+Memory = dict[str, np.ndarray]
 
-# Methods of a SessionNet that its steps have to agree with, and those that take a step. A class that changes one of
-# the first and none of the second is no longer the net whose steps it inherits.
-_FORMULAS = {"user_representation", "encode", "recur", "hidden_states", "mix", "attention_scores", "finish"}
-_STEPS = {"step", "encode_step", "score_step", "recur_step"}
+
+class Steps(Protocol):
+    """
+    How a net takes one event after the other, at the same cost however long a session is.
+
+    An event comes in two parts: the item when it is observed, its dwell when the next one tells it. `events` is an
+    int64 array of shape (sessions, 4, channel), see :class:`LiveNet`; a memory holds arrays of shape (sessions, ...).
+    None of these functions changes what it is given.
+    """
+
+    def empty_memory(self, sessions: int) -> Memory:
+        """What is kept of sessions before their first event."""
+
+    def taken_in(self, memory: Memory, events: np.ndarray) -> Memory:
+        """What changes of the memory as the newest events are observed."""
+
+    def dwelt_on(self, memory: Memory, events: np.ndarray) -> Memory:
+        """What changes of it once the newest events, one in each session, have the dwell that stands there."""
+
+    def states(self, memory: Memory, events: np.ndarray) -> np.ndarray:
+        """The states after the newest events, were their dwell as it stands there; some sessions may have none."""
 
 
 class LiveNet(Protocol):
     """A net that takes one event after the other; any module with these two methods is one."""
 
-    def empty_memory(self, sessions: int) -> Memory:
-        """See ``SessionNet.empty_memory``."""
+    def empty_memory(self, sessions: int) -> dict[str, Tensor]:
+        """What :meth:`step` keeps of a session before its first event: tensors with a first axis of sessions."""
 
-    def step(self, memory: Memory, events: Tensor) -> tuple[Tensor, Memory]:
-        """See ``SessionNet.step``."""
+    def step(self, memory: dict[str, Tensor], events: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """
+        One more event for each of some sessions, at the same cost however long they are.
+
+        Parameters
+        ----------
+        memory : dict of tensors of shape (sessions, ...)
+            From :meth:`empty_memory` or the step before; they are not to be changed.
+        events : int64 tensor of shape (sessions, 4, channel)
+            A row that stands for the whole one, as its times and bins go: the first event of the row, the first of the
+            session, the one before the newest, the newest. Those that are missing are zeros at an unknown time.
+            The newest event's dwell counts, whatever the rule: under ``dwell='known'`` it is to be unknown for the
+            state, and the true one for the memory.
+
+        Returns
+        -------
+        (states, memory) : tensor of shape (sessions, dim), what ``score`` takes, and the memory after the event
+            Those of a session without any event are what they were before.
+        """
 
 
-def live_net(net: nn.Module) -> LiveNet:
+class TorchSteps:
     """
-    The net itself where it has steps, or steps for one of the host's.
+    Steps of a :class:`LiveNet`: an event waits outside its memory until its dwell is known.
+
+    Parameters
+    ----------
+    net : LiveNet
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        self._net = net
+        self._device = next(net.parameters()).device
+
+    def empty_memory(self, sessions: int) -> Memory:
+        """See :class:`Steps`."""
+        return {name: as_array(tensor) for name, tensor in self._net.empty_memory(sessions).items()}
+
+    def taken_in(self, memory: Memory, events: np.ndarray) -> Memory:
+        """Nothing."""
+        return {}
+
+    def dwelt_on(self, memory: Memory, events: np.ndarray) -> Memory:
+        """See :class:`Steps`."""
+        return {name: as_array(tensor) for name, tensor in self._step(memory, events)[1].items()}
+
+    def states(self, memory: Memory, events: np.ndarray) -> np.ndarray:
+        """See :class:`Steps`."""
+        return as_array(self._step(memory, events)[0])
+
+    def _step(self, memory: Memory, events: np.ndarray) -> tuple[Tensor, dict[str, Tensor]]:
+        tensors = {name: torch.from_numpy(array).to(self._device) for name, array in memory.items()}
+        with torch.no_grad():
+            return self._net.step(tensors, torch.from_numpy(events).to(self._device))
+
+
+_STEPS = {
+    PoolNet: PoolSteps,
+    LSTMNet: LSTMSteps,
+    CNNNet: CNNSteps,
+    SessionNet: SessionSteps,
+    BPRMFNet: UserSteps,
+    FPMCNet: ChainSteps,
+    TimeSVDNet: TimeSVDSteps,
+    YouTubeDNNNet: MeanSteps,
+    WaveNetNet: WaveNetSteps,
+    AsarsTimeCatNet: WaitingSteps,
+    AsarsUserAttNet: UserAttentionSteps,
+    AsarsTimeAttNet: TimeAttentionSteps,
+    AsarsDynamicsNet: DynamicsSteps,
+}
+
+# Methods of a net that its steps have to agree with. A class that changes one of them and brings no steps of its own is
+# no longer the net whose steps it would inherit.
+_FORMULAS = {"user_representation", "encode", "recur", "hidden_states", "mix", "attention_scores", "finish"}
+_LIVE_NET = {"empty_memory", "step"}
+
+
+def live_net(net: nn.Module) -> Steps:
+    """
+    Steps of a net, on its weights as they are.
 
     Raises
     ------
     InputError
         If there is no way but to read the whole session again.
     """
-    for made_by, steps in _HOST_STEPS.items():
-        if isinstance(net, made_by) and type(net).user_representation is made_by.user_representation:
-            return steps(net)
-    if _has_steps(type(net)):
-        return net
-    able = [name for name in representation_names() if _has_steps(representation_factory(name))]
-    raise InputError(
-        f"{type(net).__name__} cannot take one event after the other: choose a net with empty_memory and step "
-        f"({', '.join(able)}, pooling, lstm, cnn), or give whole sessions to recommend"
-    )
+    steps = _steps_of(type(net))
+    if steps is None:
+        names = representation_names()
+        able = [name for name in names if _steps_of(representation_factory(name)) is not None]
+        raise InputError(
+            f"{type(net).__name__} cannot take one event after the other: choose a net with empty_memory and step "
+            f"({', '.join(able)}, pooling, lstm, cnn), or give whole sessions to recommend"
+        )
+    return steps(net)
 
 
-def memory_after(net: LiveNet, memory: Memory, events: Tensor) -> Memory:
-    """The memory that a net's step gives, without the states where the net can leave them out."""
-    return net.memory_after(memory, events) if isinstance(net, SessionNet) else net.step(memory, events)[1]
-
-
-def _has_steps(made_by: object) -> bool:
-    if not isinstance(made_by, type) or not (hasattr(made_by, "empty_memory") and hasattr(made_by, "step")):
-        return False
-    if not issubclass(made_by, SessionNet):
-        return True
-    newest = next(one for one in made_by.__mro__ if (_FORMULAS | _STEPS) & vars(one).keys())
-    return bool(_STEPS & vars(newest).keys())
-
-
-class _HostSteps:
-    """
-    Base of the host's steps. These nets begin with a step of zeros, which here is the step of a missing event.
-
-    Parameters
-    ----------
-    net : module of the host
-    """
-
-    def __init__(self, net: nn.Module) -> None:
-        self.net = net
-
-    def _embedded(self, events: Tensor) -> Tensor:
-        """The newest item of each session, zeros where there is none: (sessions, dim)."""
-        items = events[:, -1:, ITEM]  # (sessions, 1)
-        return self.net.item_embeddings(items)[:, 0] * (items != 0)
-
-    def _zeros(self, *shape: int) -> Tensor:
-        return self.net.item_biases.weight.new_zeros(shape)
-
-
-class _PoolSteps(_HostSteps):
-    def empty_memory(self, sessions: int) -> Memory:
-        shape = (sessions, self.net.embedding_dim)
-        return {"sum": self._zeros(*shape).double(), "count": self._zeros(*shape).double()}
-
-    def step(self, memory: Memory, events: Tensor) -> tuple[Tensor, Memory]:
-        items = self._embedded(events)
-        # Counted for each component by its value, as the host does.
-        after = {"sum": memory["sum"] + items, "count": memory["count"] + (items != 0)}
-        return (after["sum"] / (after["count"] + 1.0)).to(items.dtype), after
-
-
-class _LSTMSteps(_HostSteps):
-    def empty_memory(self, sessions: int) -> Memory:
-        shape = (sessions, self.net.lstm.hidden_size)
-        return {"hidden": self._zeros(*shape), "cell": self._zeros(*shape)}
-
-    def step(self, memory: Memory, events: Tensor) -> tuple[Tensor, Memory]:
-        lstm, past = self.net.lstm, (memory["hidden"], memory["cell"])
-        weights = (lstm.weight_ih_l0, lstm.weight_hh_l0, lstm.bias_ih_l0, lstm.bias_hh_l0)
-        hidden, cell = torch.lstm_cell(self._embedded(events), past, *weights)  # (sessions, dim) each
-        return hidden, {"hidden": hidden, "cell": cell}
-
-
-class _CNNSteps(_HostSteps):
-    """Each layer keeps its inputs as far as it reaches back."""
-
-    def empty_memory(self, sessions: int) -> Memory:
-        reaches = [(layer.kernel_size[0] - 1) * layer.dilation[0] for layer in self.net.cnn_layers]
-        dim = self.net.embedding_dim
-        return {f"layer {place}": self._zeros(sessions, dim, reach, 1) for place, reach in enumerate(reaches)}
-
-    def step(self, memory: Memory, events: Tensor) -> tuple[Tensor, Memory]:
-        signal = self._embedded(events)[:, :, None, None]  # (sessions, dim, 1, 1)
-        after = {}
-        for place, layer in enumerate(self.net.cnn_layers):
-            reached = torch.cat([memory[f"layer {place}"], signal], dim=2)  # (sessions, dim, reach + 1, 1)
-            after[f"layer {place}"] = reached[:, :, 1:]
-            outputs = self.net.nonlinearity(layer(reached))  # (sessions, dim, 1, 1)
-            signal = outputs + signal if self.net.residual_connections else outputs
-        return signal[:, :, 0, 0], after
-
-
-_HOST_STEPS = {PoolNet: _PoolSteps, LSTMNet: _LSTMSteps, CNNNet: _CNNSteps}
+def _steps_of(made_by: object) -> type | None:
+    """What makes the steps of a net of this class: those that the nearest class with formulas or steps has."""
+    if not isinstance(made_by, type):
+        return None
+    is_live = all(hasattr(made_by, name) for name in _LIVE_NET)
+    for one in made_by.__mro__:
+        if one in _STEPS:
+            return _STEPS[one]
+        if _LIVE_NET & vars(one).keys():
+            return TorchSteps if is_live else None
+        if _FORMULAS & vars(one).keys():
+            return TorchSteps if is_live and not issubclass(made_by, SessionNet) else None
+    return None

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from spotlight_asars.binning import PADDING_BIN, UNKNOWN_BIN
 from spotlight_asars.errors import InputError
 from spotlight_asars.rows import DWELL, ITEM, NUM_CHANNELS, SESSION_GAP_BIN, SESSION_START, TIME, USER, whole_seconds
-from spotlight_asars.sequence.live_events import NEWEST, has_event, missing_events, moved_on
-from spotlight_asars.sequence.live_nets import live_net, memory_after
+from spotlight_asars.sequence.live_events import NEWEST, has_event, missing_events, move_on
+from spotlight_asars.sequence.live_nets import Memory, live_net
 from spotlight_asars.sequence.recommending import best_items, check_k
 from spotlight_asars.sequence.scoring import points_back, score_all_items
 from spotlight_asars.sequence.seen_items import SeenItems
@@ -50,10 +50,9 @@ class LiveSessions:
 
     def __init__(self, model: "ASARSSequenceModel", users: Sequence[Hashable]) -> None:
         model._check_fitted()
-        if isinstance(users, str) or not hasattr(users, "__len__"):
-            raise InputError(f"users is {users!r}: give a list with one for each session, None for nobody")
+        _check_users(users)
         self.model = model
-        self._net = live_net(model._net)
+        self._steps = live_net(model._net)
         self._device = next(model._net.parameters()).device
         self._epochs = len(model.epoch_records)
         self._raw_items = model.raw_items
@@ -63,7 +62,7 @@ class LiveSessions:
         self._newest_time = np.full(len(users), np.nan)  # seconds of the newest event; NaN before the first
         self._latest_time = np.full(len(users), -np.inf)  # the same, events of unknown items too
         self._starts_next = np.zeros(len(users), dtype=bool)  # a session began with an unknown item
-        self._memory = self._net.empty_memory(len(users))
+        self._memory = self._steps.empty_memory(len(users))
         self._seen = SeenItems(len(users))
 
     def __len__(self) -> int:
@@ -130,25 +129,40 @@ class LiveSessions:
             )
 
     def _take_in(self, rows: np.ndarray, numbers: np.ndarray, seconds: np.ndarray, said: np.ndarray | None) -> None:
-        model = self.model
-        waited = seconds - self._newest_time[rows]  # (rows,); NaN before the first event
-        starts = np.isnan(waited) | self._starts_next[rows] | (waited >= model.session_gap if said is None else said)
-        self._starts_next[rows] = False
-
-        events = self._events[rows]  # (rows, 4, channel)
+        model, at = self.model, self._places(rows)
+        waited = seconds - self._newest_time[at]  # (rows,); NaN before the first event
+        starts = waited >= model.session_gap if said is None else said
+        starts = starts | self._starts_next[at] | np.isnan(waited)
         bins = model.binning.transform(np.where(starts, np.nan, waited))
-        events[:, NEWEST, DWELL] = np.where(has_event(events), bins, PADDING_BIN)
-        with torch.inference_mode():
-            self._keep(rows, memory_after(self._net, *self._memory_and_events(rows, events)))
 
         newest = np.zeros((len(rows), NUM_CHANNELS), dtype=np.int64)  # (rows, channel)
-        newest[:, ITEM], newest[:, USER] = numbers, self._users[rows]
+        newest[:, ITEM], newest[:, USER] = numbers, self._users[at]
         newest[:, DWELL] = UNKNOWN_BIN
         newest[:, SESSION_START], newest[:, TIME] = starts, whole_seconds(seconds)
         if starts.any():
             newest[:, SESSION_GAP_BIN] = np.where(starts, model.gap_binning.transform(waited), PADDING_BIN)
-        self._events[rows], self._newest_time[rows] = moved_on(events, newest), seconds
+
+        events, memory = self._events[at].copy(), self._memory_of(rows)  # (rows, 4, channel)
+        happened = has_event(events)  # (rows,)
+        events[:, NEWEST, DWELL] = bins if happened.all() else np.where(happened, bins, PADDING_BIN)
+        memory.update(self._dwelt_on(memory, events, happened))
+        move_on(events, newest)
+        memory.update(self._steps.taken_in(memory, events))
+        self._keep(rows, memory)
+        self._events[at], self._newest_time[at], self._starts_next[at] = events, seconds, False
         self._seen.append(rows, numbers, starts)
+
+    def _dwelt_on(self, memory: Memory, events: np.ndarray, happened: np.ndarray) -> Memory:
+        """What changes of some sessions' memory as their newest events get their dwell, where there are such."""
+        if happened.all():
+            return self._steps.dwelt_on(memory, events)
+        if not happened.any():
+            return {}
+        changed = self._steps.dwelt_on({name: array[happened] for name, array in memory.items()}, events[happened])
+        whole = {name: memory[name].copy() for name in changed}
+        for name, array in changed.items():
+            whole[name][happened] = array
+        return whole
 
     def recommend(
         self,
@@ -205,12 +219,12 @@ class LiveSessions:
     def restart(self, sessions: Sequence[int], users: Sequence[Hashable]) -> None:
         """Let the places of some sessions be those of others, of the users given, without any event so far."""
         rows = self._rows(sessions)
-        new = LiveSessions(self.model, users)
-        if len(new) != len(rows):
-            raise InputError(f"there are {len(rows)} sessions and {len(new)} users: give one for each")
-        for name in ("_users", "_events", "_newest_time", "_latest_time", "_starts_next"):
-            getattr(self, name)[rows] = getattr(new, name)
-        self._keep(rows, new._memory)
+        _check_users(users)
+        if len(users) != len(rows):
+            raise InputError(f"there are {len(rows)} sessions and {len(users)} users: give one for each")
+        self._users[rows], self._events[rows] = self._user_numbers(users), missing_events(len(rows))
+        self._newest_time[rows], self._latest_time[rows], self._starts_next[rows] = np.nan, -np.inf, False
+        self._keep(rows, self._steps.empty_memory(len(rows)))
         self._seen.forget(rows)
 
     def _blocks_of_scores(
@@ -223,19 +237,20 @@ class LiveSessions:
         size = max(1, _CELLS_A_BLOCK // self.model.num_items)
         for begin in range(0, len(rows), size):
             block = rows if size >= len(rows) else rows[begin : begin + size]
-            events = self._events[block]  # (block, 4, channel)
+            events = self._events[self._places(block)]  # (block, 4, channel)
             if bins is not None:
+                events = events.copy()
                 events[:, NEWEST, DWELL] = bins[begin : begin + size]
-            with torch.inference_mode():
-                states, _ = self._net.step(*self._memory_and_events(block, events))
+            states = torch.from_numpy(self._steps.states(self._memory_of(block), events)).to(self._device)
             if points_back(self.model._net):
                 states = self._seen.beside(states, block)
             with torch.no_grad():
-                yield block, score_all_items(self.model._net, states, self.model.num_items)
+                scores = score_all_items(self.model._net, states, self.model.num_items)
+            yield block, scores
 
     def _lingering_bins(self, rows: np.ndarray, now: float | Sequence[float]) -> np.ndarray | None:
         """Dwell bins of the newest events had the next come now; None where the model does not look at them."""
-        waited = timestamps_in_seconds(_for_each("now", now, rows)) - self._newest_time[rows]  # (rows,)
+        waited = timestamps_in_seconds(_for_each("now", now, rows)) - self._newest_time[self._places(rows)]  # (rows,)
         if (waited < 0).any():
             raise InputError("now lies before the newest event of a session: give the moment of asking")
         if self.model.dwell != "observed":
@@ -243,21 +258,20 @@ class LiveSessions:
         bins = self.model.binning.transform(np.where(waited < self.model.session_gap, waited, np.nan))
         return np.where(np.isnan(waited), PADDING_BIN, bins)
 
-    def _memory_and_events(self, rows: np.ndarray, events: np.ndarray) -> tuple[dict[str, Tensor], Tensor]:
-        memory, device = self._memory, self._device
-        if rows is not self._all:
-            chosen = torch.from_numpy(rows).to(device)
-            memory = {name: tensor[chosen] for name, tensor in memory.items()}
-        return memory, torch.from_numpy(events).to(device)
+    def _places(self, rows: np.ndarray) -> np.ndarray | slice:
+        """Where some sessions lie; all of them without a copy."""
+        return slice(None) if rows is self._all else rows
 
-    def _keep(self, rows: np.ndarray, memory: dict[str, Tensor]) -> None:
+    def _memory_of(self, rows: np.ndarray) -> Memory:
+        at = self._places(rows)
+        return {name: array[at] for name, array in self._memory.items()}
+
+    def _keep(self, rows: np.ndarray, memory: Memory) -> None:
         if rows is self._all:
             self._memory = memory
             return
-        chosen = torch.from_numpy(rows).to(self._device)
-        with torch.inference_mode():  # what a step has left may be changed there alone
-            for name, tensor in memory.items():
-                self._memory[name][chosen] = tensor
+        for name, array in memory.items():
+            self._memory[name][rows] = array
 
     def _check_model(self) -> None:
         if len(self.model.epoch_records) != self._epochs:
@@ -289,11 +303,10 @@ class LiveSessions:
     def state(self) -> SystemState:
         """The sessions as data, without their model; see ``SystemState``."""
         arrays = {name: getattr(self, f"_{name}").copy() for name in _KEPT}
-        arrays["memory"] = {name: tensor.cpu().numpy() for name, tensor in self._memory.items()}
+        arrays["memory"] = {name: array.copy() for name, array in self._memory.items()}
         arrays["seen"] = self._seen.arrays()
-        return SystemState(
-            code={"model": name_of(self.model)}, fitted={"weights": _digest(self.model._net)}, arrays=arrays
-        )
+        fitted = {"weights": _digest(self.model._net), "form": _FORM}
+        return SystemState(code={"model": name_of(self.model)}, fitted=fitted, arrays=arrays)
 
     @classmethod
     def from_state(cls, state: SystemState) -> "LiveSessions":
@@ -303,8 +316,10 @@ class LiveSessions:
         Raises
         ------
         InputError
-            If that is another model than theirs.
+            If that is another model than theirs, or their memory is that of another version.
         """
+        if state.fitted.get("form") != _FORM:
+            raise InputError("the live sessions were kept by another version of spotlight_asars: begin new ones")
         model = state.settings["model"]
         sessions = cls(model, [None] * len(state.arrays["users"]))
         if _digest(model._net) != state.fitted["weights"]:
@@ -313,12 +328,12 @@ class LiveSessions:
             )
         for name in _KEPT:
             setattr(sessions, f"_{name}", state.arrays[name])
-        device = sessions._device
-        sessions._memory = {name: torch.from_numpy(array).to(device) for name, array in state.arrays["memory"].items()}
+        sessions._memory = dict(state.arrays["memory"])
         sessions._seen = SeenItems.from_arrays(state.arrays["seen"])
         return sessions
 
 
+_FORM = 2  # of what is kept; in form 1 the newest event was in no net's memory
 _KEPT = ("users", "events", "newest_time", "latest_time", "starts_next")
 
 
@@ -360,6 +375,11 @@ class LiveSession:
         session = cls.__new__(cls)
         session._batch = LiveSessions.from_state(state)
         return session
+
+
+def _check_users(users: Sequence[Hashable]) -> None:
+    if isinstance(users, str) or not hasattr(users, "__len__"):
+        raise InputError(f"users is {users!r}: give a list with one for each session, None for nobody")
 
 
 def _check_one_each(name: str, given: Sequence, rows: np.ndarray) -> None:

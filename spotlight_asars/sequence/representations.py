@@ -6,13 +6,7 @@ from torch import Tensor, nn
 from spotlight_asars.binning import UNKNOWN_BIN
 from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
 from spotlight_asars.host import ZeroEmbedding
-from spotlight_asars.layers import (
-    UnitEmbedding,
-    attention_memory,
-    attention_step,
-    triangle_attention,
-    without_padding,
-)
+from spotlight_asars.layers import UnitEmbedding, triangle_attention, without_padding
 from spotlight_asars.rows import DWELL, ITEM, SESSION_START
 from spotlight_asars.sequence.session_net import SessionNet, as_events
 
@@ -36,17 +30,6 @@ class AsarsTimeCatNet(SessionNet):
     def encode(self, items: Tensor, events: Tensor, users: Tensor | None) -> Tensor:
         """The hidden states; under 'known' those that the newest event's dwell has not entered."""
         return _hidden_with_dwell(self, items, events)[1]
-
-    def encode_step(
-        self, memory: dict[str, Tensor], items: Tensor, events: Tensor, users: Tensor | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See :meth:`SessionNet.encode_step`."""
-        return super().encode_step(memory, _beside_dwell(self, items, events), events, users)
-
-
-def _beside_dwell(net: SessionNet, items: Tensor, events: Tensor) -> Tensor:
-    """``[e_item ; e_dwell]`` of the newest event, (sessions, embedding + dwell)."""
-    return torch.cat([items, net.dwell_embeddings(events[:, -1, DWELL])], dim=1)
 
 
 def _hidden_with_dwell(net: SessionNet, items: Tensor, events: Tensor) -> tuple[Tensor, Tensor]:
@@ -132,29 +115,6 @@ class AttentionNet(SessionNet):
         weights = logits.masked_fill(~inside, -torch.inf).softmax(dim=1).masked_fill(~inside, 0.0)  # (batch, short)
         return weights.gather(1, (seen[:, 1:] - 1).clamp(min=0)) * present  # (batch, time)
 
-    def empty_memory(self, sessions: int) -> dict[str, Tensor]:
-        """See :meth:`SessionNet.empty_memory`."""
-        attention = attention_memory(sessions, self.options.hidden_dim, self.item_biases.weight.device)
-        return {**super().empty_memory(sessions), "attention": attention}
-
-    def encode_step(
-        self, memory: dict[str, Tensor], items: Tensor, events: Tensor, users: Tensor | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See :meth:`SessionNet.encode_step`."""
-        hidden, after = super().encode_step(memory, items, events, users)  # (sessions, hidden)
-        scores, more = self.score_step(memory, hidden, events, users)  # (sessions,)
-        starts = events[:, -1, SESSION_START] != 0 if self.options.scope == "session" else None  # (sessions,)
-        slope = self.fading if self.options.recency else None
-        attended, past = attention_step(memory["attention"], scores, hidden, starts, slope)
-        state = torch.cat([attended, hidden], dim=1) if self.options.residual else attended
-        return state, {**after, **more, "attention": past}
-
-    def score_step(
-        self, memory: dict[str, Tensor], hidden: Tensor, events: Tensor, users: Tensor | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The newest event's part of :meth:`attention_scores`, (sessions,), and what it keeps; see `encode_step`."""
-        raise NotImplementedError
-
     def attention_scores(
         self, hidden: Tensor, current: Tensor, events: Tensor, users: Tensor | None
     ) -> tuple[Tensor, Tensor]:
@@ -194,12 +154,6 @@ class AsarsUserAttNet(AttentionNet):
         keys = torch.tanh(self.attention(hidden))  # (batch, time, user)
         scores = (keys @ users[:, :, None])[:, :, 0]  # (batch, time)
         return scores, scores
-
-    def score_step(
-        self, memory: dict[str, Tensor], hidden: Tensor, events: Tensor, users: Tensor | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See :meth:`AttentionNet.score_step`; nothing is kept."""
-        return (torch.tanh(self.attention(hidden)) * users).sum(dim=1), {}
 
 
 class AsarsTimeAttNet(AttentionNet):
@@ -248,25 +202,6 @@ class AsarsTimeAttNet(AttentionNet):
         newest = self.input_dropout(self.dwell_embeddings(unknown).expand_as(dwell))  # (batch, time, dwell)
         past_time, newest_time = self.recur(self.time_recurrent.with_newest, events, dwell, newest)
         return self._score(past_time, hidden, bins), self._score(newest_time, current, unknown)
-
-    def empty_memory(self, sessions: int) -> dict[str, Tensor]:
-        """See :meth:`SessionNet.empty_memory`."""
-        return {**super().empty_memory(sessions), "time": self._zeros(sessions, self.time_recurrent.memory_dim)}
-
-    def encode_step(
-        self, memory: dict[str, Tensor], items: Tensor, events: Tensor, users: Tensor | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See :meth:`SessionNet.encode_step`."""
-        inputs = _beside_dwell(self, items, events) if self.options.dwell_input else items
-        return super().encode_step(memory, inputs, events, users)
-
-    def score_step(
-        self, memory: dict[str, Tensor], hidden: Tensor, events: Tensor, users: Tensor | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See :meth:`AttentionNet.score_step`."""
-        bins = events[:, -1, DWELL]  # (sessions,)
-        time, after = self.recur_step(self.time_recurrent, memory["time"], events, self.dwell_embeddings(bins))
-        return self._score(time, hidden, bins), {"time": after}
 
     def _score(self, time_states: Tensor, hidden: Tensor, bins: Tensor) -> Tensor:
         """Two of (..., hidden) and one of (...) to (...)."""

@@ -178,8 +178,10 @@ class SessionNet(nn.Module):
         states = torch.cat([begin, states], dim=1)  # (batch, short + 1, state)
         if users is not None:
             states = torch.cat([states, users[:, None].expand(-1, states.shape[1], -1)], dim=2)
-        states, back = self._projected(states)
-        states = torch.cat([self.finish(states, events, users), *back], dim=2)  # (batch, short + 1, dim)
+        states = self.hidden_dropout(states)
+        back = [self.pointer(states)] if self.options.pointer else []  # (batch, short + 1, places)
+        states = self.finish(self.projection(states), events, users)
+        states = torch.cat([states, *back], dim=2)  # (batch, short + 1, dim)
         states = at_positions(states, seen).permute(0, 2, 1)  # (batch, dim, time + 1)
         return states[:, :, :-1], states[:, :, -1]
 
@@ -187,77 +189,6 @@ class SessionNet(nn.Module):
         """Embedded items with their context: (batch, time, channel) to (batch, time, embedding)."""
         items = self.item_embeddings(events[:, :, ITEM])
         return items + self.context(events) if self.options.context and items.shape[1] else items
-
-    def _projected(self, states: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """``[state ; user]`` in the item space, (..., embedding), and the pointer's weights where there is one."""
-        states = self.hidden_dropout(states)
-        back = [self.pointer(states)] if self.options.pointer else []  # (..., places)
-        return self.projection(states), back
-
-    def empty_memory(self, sessions: int) -> dict[str, Tensor]:
-        """What :meth:`step` keeps of a session before its first event: tensors with a first axis of sessions."""
-        return {"recurrent": self._zeros(sessions, self.recurrent.memory_dim)}
-
-    def step(self, memory: dict[str, Tensor], events: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """
-        One more event for each of some sessions, at the same cost however long they are.
-
-        Parameters
-        ----------
-        memory : dict of tensors of shape (sessions, ...)
-            From :meth:`empty_memory` or the step before.
-        events : int64 tensor of shape (sessions, 4, channel)
-            A row that stands for the whole one, as its times and bins go: the first event of the row, the first of the
-            session, the one before the newest, the newest. Those that are missing are zeros at an unknown time.
-            The newest event's dwell counts, whatever the rule: under ``dwell='known'`` it is to be unknown for the
-            state, and the true one for the memory.
-
-        Returns
-        -------
-        (states, memory) : tensor of shape (sessions, dim), what :meth:`score` takes, and the memory after the event
-            Those of a session without any event are what they were before.
-        """
-        states, users, after = self._advanced(memory, events)  # (sessions, state), (sessions, user)
-        states, back = self._projected(states if users is None else torch.cat([states, users], dim=1))
-        states = self.finish(states[:, None].expand(-1, events.shape[1] + 1, -1), events, users)[:, -1]
-        return torch.cat([states, *back], dim=1), after
-
-    def memory_after(self, memory: dict[str, Tensor], events: Tensor) -> dict[str, Tensor]:
-        """The memory that :meth:`step` gives, where nobody asks for the states."""
-        if type(self).step is not SessionNet.step:
-            return self.step(memory, events)[1]
-        return self._advanced(memory, events)[2]
-
-    def _advanced(self, memory: dict[str, Tensor], events: Tensor) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
-        """Encoded states, embedded users, and the memory after the event."""
-        newest = events[:, -1]  # (sessions, channel)
-        users = self.user_embeddings(newest[:, USER]) if self.has_users else None  # (sessions, user)
-        items = self.item_embeddings(newest[:, ITEM])  # (sessions, embedding)
-        if self.options.context:
-            items = items + self.context(events)[:, -1]
-        states, after = self.encode_step(memory, items, events, users)  # (sessions, state)
-        happened = newest[:, ITEM] != PADDING_ITEM  # (sessions,)
-        if not happened.all():
-            states = states * happened[:, None]
-            for name, tensor in memory.items():
-                after[name] = torch.where(happened.view(-1, *(1,) * (tensor.dim() - 1)), after[name], tensor)
-        return states, users, after
-
-    def encode_step(
-        self, memory: dict[str, Tensor], items: Tensor, events: Tensor, users: Tensor | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The newest event's part of :meth:`encode`, (sessions, state), and the memory after it; see :meth:`step`."""
-        hidden, recurrent = self.recur_step(self.recurrent, memory["recurrent"], events, items)
-        return hidden, {"recurrent": recurrent}
-
-    def recur_step(self, layer: nn.Module, memory: Tensor, events: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """One step of :meth:`recur`: the layer's state (sessions, hidden), and its memory after it."""
-        if self.options.hidden_scope == "session":
-            memory = memory * (events[:, -1, SESSION_START, None] == 0)
-        return layer.step(inputs, memory)
-
-    def _zeros(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
-        return self.item_biases.weight.new_zeros(shape, dtype=dtype)
 
     def finish(self, states: Tensor, events: Tensor, users: Tensor | None) -> Tensor:
         """

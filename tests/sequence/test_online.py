@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from spotlight_asars import ASARSSequenceModel, SessionInteractions, to_session_sequences
-from spotlight_asars.layers import attention_memory, attention_step, triangle_attention
-from spotlight_asars.sequence.live_nets import memory_after
+from spotlight_asars.layers import triangle_attention
+from spotlight_asars.sequence.live_layers import attention_memory, attention_step
 from spotlight_asars.sequence.online import LiveSession, LiveSessions
 from spotlight_asars.sequence.registry import representation_names
 from spotlight_asars.sequence.seen_items import SeenItems
@@ -169,8 +169,8 @@ def test_attention_steps_are_rows_of_the_triangle():
     wanted = triangle_attention(scores, values, torch.ones(3, 40, dtype=torch.bool))  # (3, 40, 5)
     memory = attention_memory(3, 5)
     for step in range(40):
-        found, memory = attention_step(memory, scores[:, step], values[:, step])
-        torch.testing.assert_close(found, wanted[:, step], rtol=1e-5, atol=1e-6)
+        memory = attention_step(memory, scores[:, step].numpy(), values[:, step].numpy())
+        np.testing.assert_allclose(memory[:, 1:], wanted[:, step], rtol=1e-5, atol=1e-6)
 
 
 def test_attention_steps_begin_anew_and_fade():
@@ -182,8 +182,9 @@ def test_attention_steps_begin_anew_and_fade():
     )  # (3, 40, 5)
     memory = attention_memory(3, 5)
     for step in range(40):
-        found, memory = attention_step(memory, scores[:, step], values[:, step], starts[:, step], slope)
-        torch.testing.assert_close(found, wanted[:, step], rtol=1e-5, atol=1e-6)
+        score, value, start = (one[:, step].numpy() for one in (scores, values, starts))
+        memory = attention_step(memory, score, value, start, slope.numpy())
+        np.testing.assert_allclose(memory[:, 1:], wanted[:, step], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("representation", representation_names())
