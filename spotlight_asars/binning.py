@@ -118,15 +118,10 @@ class ScottBinning:
         int32 array of the same shape, between 1 (unknown) and ``num_bins - 1``.
         """
         values = np.asarray(values, dtype=np.float64)
-        known = ~np.isnan(values)
-        bins = np.full(values.shape, UNKNOWN_BIN, dtype=np.int32)
-        offset = self._on_scale(values[known]) - self.low
-        if self.width > 0.0:
-            place = np.minimum(np.maximum(np.floor(offset / self.width), 0), self.num_known_bins - 1)
-            bins[known] = FIRST_BIN + place
-        else:
-            bins[known] = FIRST_BIN
-        return bins
+        offset = self._on_scale(values) - self.low  # here and in what follows NaN stays NaN
+        place = np.floor(offset / self.width) if self.width > 0.0 else offset * 0.0
+        bins = FIRST_BIN + np.minimum(np.maximum(place, 0), self.num_known_bins - 1)
+        return np.where(np.isnan(values), UNKNOWN_BIN, bins).astype(np.int32)
 
     def state(self) -> SystemState:
         """The binning as data, see ``SystemState``."""
@@ -142,9 +137,9 @@ class ScottBinning:
         return binning
 
     def _on_scale(self, values: np.ndarray) -> np.ndarray:
-        """Known values, (n,), as they are binned."""
-        if values.size and values.min() < 0:
+        """Values as they are binned."""
+        if values.size and np.fmin.reduce(values, axis=None) < 0:
             raise InputError("a time to be binned is negative: sort the events by time first")
-        if values.size and values.max() == np.inf:
+        if values.size and np.fmax.reduce(values, axis=None) == np.inf:
             raise InputError("a time to be binned is infinite: give NaN where it is unknown")
         return np.log1p(values) if self.scale == "log" else values

@@ -32,8 +32,8 @@ def whole_seconds(timestamps: np.ndarray) -> np.ndarray:
     """
     seconds = np.floor(np.asarray(timestamps, dtype=np.float64)) - TIME_ORIGIN
     limit = 2**31 - 1
-    seconds = np.where(np.isnan(seconds), UNKNOWN_TIME, np.minimum(np.maximum(seconds, -limit), limit))
-    return seconds.astype(np.int32)
+    seconds = np.minimum(np.maximum(seconds, -limit), limit)  # NaN stays NaN
+    return np.fmax(seconds, UNKNOWN_TIME).astype(np.int32)
 
 
 def event_channels(

@@ -11,6 +11,8 @@ UNITS_PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 ISO = "iso"  # no unit, but text such as 2014-04-07T10:51:09Z, of which readers make seconds
 # Seconds pass 1e11 in the year 5138; milliseconds did so in 1973.
 LARGEST_SECONDS = 1e11
+_FEW = 16
+_PLAIN_TYPES = (float, int, np.float64)
 
 
 def timestamps_in_seconds(timestamps: np.ndarray, timestamp_unit: str = "s") -> np.ndarray:
@@ -23,6 +25,8 @@ def timestamps_in_seconds(timestamps: np.ndarray, timestamp_unit: str = "s") -> 
         If they are no numbers, not finite, or look like a finer unit than `timestamp_unit` says.
     """
     check_unit(timestamp_unit)
+    if timestamp_unit == "s" and _are_a_few_seconds(timestamps):
+        return np.array(timestamps, dtype=np.float64)
     timestamps = _as_column(timestamps)
     is_datetime = timestamps.dtype.kind == "M"
     if is_datetime:
@@ -37,6 +41,13 @@ def timestamps_in_seconds(timestamps: np.ndarray, timestamp_unit: str = "s") -> 
     if not is_datetime and max(-low, high) > LARGEST_SECONDS:
         _refuse_too_large(np.abs(numbers), timestamp_unit)
     return seconds
+
+
+def _are_a_few_seconds(times: object) -> bool:
+    """Whether these are plain numbers without fault, so few, as of a live session, that a look at each is cheapest."""
+    if type(times) is not list or len(times) > _FEW:
+        return False
+    return all(type(time) in _PLAIN_TYPES and -LARGEST_SECONDS <= time <= LARGEST_SECONDS for time in times)
 
 
 def _as_column(times: object) -> np.ndarray | pd.Series | pd.api.extensions.ExtensionArray:

@@ -26,10 +26,15 @@ def as_array(tensor: Tensor) -> np.ndarray:
 
 def table_of(embedding: nn.Module) -> Layer:
     """What looks numbers up in an embedding, (sessions,) to (sessions, dim)."""
-    is_plain = type(embedding).forward is nn.Embedding.forward and embedding.max_norm is None
-    if is_plain and embedding.weight.device.type == "cpu":
-        return as_array(embedding.weight).__getitem__
-    return _Asked(embedding)  # nothing as large as a catalogue is copied
+    # Nothing as large as a catalogue is copied: elsewhere the module is asked.
+    return as_array(embedding.weight).__getitem__ if is_plain_table(embedding) else _Asked(embedding)
+
+
+def is_plain_table(embedding: nn.Module) -> bool:
+    """Whether an embedding is no more than the rows of a table in main memory."""
+    if not isinstance(embedding, nn.Embedding) or type(embedding).forward is not nn.Embedding.forward:
+        return False
+    return embedding.max_norm is None and embedding.weight.device.type == "cpu"
 
 
 class _Asked:

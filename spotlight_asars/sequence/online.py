@@ -14,8 +14,8 @@ from spotlight_asars.errors import InputError
 from spotlight_asars.rows import DWELL, ITEM, NUM_CHANNELS, SESSION_GAP_BIN, SESSION_START, TIME, USER, whole_seconds
 from spotlight_asars.sequence.live_events import NEWEST, has_event, missing_events, move_on
 from spotlight_asars.sequence.live_nets import Memory, live_net
+from spotlight_asars.sequence.live_scores import LiveScores
 from spotlight_asars.sequence.recommending import best_items, check_k
-from spotlight_asars.sequence.scoring import points_back, score_all_items
 from spotlight_asars.sequence.seen_items import SeenItems
 from spotlight_asars.sequence.weights import weights_of
 from spotlight_asars.state import SystemState, name_of
@@ -53,9 +53,10 @@ class LiveSessions:
         _check_users(users)
         self.model = model
         self._steps = live_net(model._net)
-        self._device = next(model._net.parameters()).device
+        self._scores = LiveScores(model._net, model.num_items)
         self._epochs = len(model.epoch_records)
         self._raw_items = model.raw_items
+        self._raw_ids = self._raw_items.raw_ids  # (num_items - 1,)
         self._all = np.arange(len(users))  # (sessions,)
         self._users = self._user_numbers(users)
         self._events = missing_events(len(users))  # (sessions, 4, channel)
@@ -196,11 +197,10 @@ class LiveSessions:
         answers = []
         for rows, scores in self._blocks_of_scores(now, sessions):
             if exclude_seen:
-                seen = (torch.from_numpy(one).to(scores.device) for one in self._seen.of(rows))
-                row, item = seen
-                scores[row, item - 1] = -torch.inf
+                row, item = self._seen.of(rows)
+                scores[row, item - 1] = -np.inf
             for numbers, values in best_items(scores, k):
-                raw, values = self._raw_items.inverse(numbers).tolist(), values.tolist()
+                raw, values = self._raw_ids[numbers - 1].tolist(), values.tolist()
                 answers.append(list(zip(raw, values, strict=True)) if return_scores else raw)
         return answers
 
@@ -214,7 +214,7 @@ class LiveSessions:
             Of items 1, 2, ... in the model's numbers.
         """
         blocks = [scores for _, scores in self._blocks_of_scores(now, sessions)]
-        return torch.cat(blocks) if blocks else torch.zeros(0, self.model.num_items - 1)
+        return torch.from_numpy(np.concatenate(blocks)) if blocks else torch.zeros(0, self.model.num_items - 1)
 
     def restart(self, sessions: Sequence[int], users: Sequence[Hashable]) -> None:
         """Let the places of some sessions be those of others, of the users given, without any event so far."""
@@ -229,7 +229,7 @@ class LiveSessions:
 
     def _blocks_of_scores(
         self, now: float | Sequence[float] | None, sessions: Sequence[int] | None
-    ) -> Iterator[tuple[np.ndarray, Tensor]]:
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Some sessions at a time, and their scores."""
         self._check_model()
         rows = self._rows(sessions)
@@ -241,16 +241,13 @@ class LiveSessions:
             if bins is not None:
                 events = events.copy()
                 events[:, NEWEST, DWELL] = bins[begin : begin + size]
-            states = torch.from_numpy(self._steps.states(self._memory_of(block), events)).to(self._device)
-            if points_back(self.model._net):
-                states = self._seen.beside(states, block)
-            with torch.no_grad():
-                scores = score_all_items(self.model._net, states, self.model.num_items)
-            yield block, scores
+            states = self._steps.states(self._memory_of(block), events)  # (block, dim)
+            yield block, self._scores.of(states, self._seen, block)  # (block, num_items - 1)
 
     def _lingering_bins(self, rows: np.ndarray, now: float | Sequence[float]) -> np.ndarray | None:
         """Dwell bins of the newest events had the next come now; None where the model does not look at them."""
-        waited = timestamps_in_seconds(_for_each("now", now, rows)) - self._newest_time[self._places(rows)]  # (rows,)
+        now = [now] if isinstance(now, int | float) else _for_each("now", now, rows)
+        waited = timestamps_in_seconds(now) - self._newest_time[self._places(rows)]  # (rows,)
         if (waited < 0).any():
             raise InputError("now lies before the newest event of a session: give the moment of asking")
         if self.model.dwell != "observed":

@@ -94,7 +94,7 @@ class Recommends(HasParameters):
             seen = (torch.from_numpy(seen_row), torch.from_numpy(rows.events[:, ITEM].astype(np.int64)) - 1)
             scores[tuple(one.to(scores.device) for one in seen)] = -torch.inf
         answers = []
-        for numbers, values in best_items(scores, k):
+        for numbers, values in best_items(scores.cpu().numpy(), k):
             raw, values = self.raw_items.inverse(numbers).tolist(), values.tolist()
             answers.append(list(zip(raw, values, strict=True)) if return_scores else raw)
         return answers[0] if single else answers
@@ -158,18 +158,22 @@ def check_k(k: int) -> None:
 _GROUPS_A_PLACE = 8  # so that few of the best k stand in one group
 
 
-def best_items(scores: Tensor, k: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def best_items(scores: np.ndarray, k: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Numbers and scores of the k best items of each request, best first; (requests, items - 1), -inf is left out."""
-    for row in scores.cpu().numpy():
+    for row in scores:
         # Those that reach the k-th best have no need to be put in order among all others. The k-th of the best of some
         # groups is no better than it, and most of the time no worse by much.
         groups = min(len(row), _GROUPS_A_PLACE * k)
-        best = row[: len(row) // groups * groups].reshape(-1, groups).max(axis=0)  # (groups,)
+        best = np.maximum.reduce(row[: len(row) // groups * groups].reshape(-1, groups))  # (groups,)
         last = max(groups - k, 0)
-        found = np.flatnonzero(row >= np.partition(best, last)[last])
-        found = found[np.argsort(-row[found], kind="stable")[:k]]
-        found = found[row[found] > -np.inf]
-        yield found + 1, row[found]
+        best.partition(last)
+        found = (row >= best[last]).nonzero()[0]
+        values = row[found]
+        order = (-values).argsort(kind="stable")[:k]
+        found, values = found[order], values[order]
+        if not len(values) or values[-1] == -np.inf:
+            found, values = found[values > -np.inf], values[values > -np.inf]
+        yield found + 1, values
 
 
 class KeepsNumbering(Recommends):
