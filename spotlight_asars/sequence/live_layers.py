@@ -16,6 +16,7 @@ from spotlight_asars.layers import EventGRU, EventLSTM
 
 Layer = Callable[[np.ndarray], np.ndarray]
 
+_A_BLOCK = 512  # sessions that a step is taken for at a time, so that what it works on stays in the cache
 _NOTHING = -1e20  # the logarithm of no attention at all; any real score lies far above it
 
 
@@ -27,7 +28,7 @@ def as_array(tensor: Tensor) -> np.ndarray:
 def table_of(embedding: nn.Module) -> Layer:
     """What looks numbers up in an embedding, (sessions,) to (sessions, dim)."""
     # Nothing as large as a catalogue is copied: elsewhere the module is asked.
-    return as_array(embedding.weight).__getitem__ if is_plain_table(embedding) else _Asked(embedding)
+    return as_array(embedding.weight).__getitem__ if is_plain_table(embedding) else _AskedTable(embedding)
 
 
 def is_plain_table(embedding: nn.Module) -> bool:
@@ -46,6 +47,11 @@ class _Asked:
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
         with torch.no_grad():
             return as_array(self._module(torch.from_numpy(inputs).to(self._device)))
+
+
+class _AskedTable(_Asked):
+    def __call__(self, inputs: np.ndarray) -> np.ndarray:
+        return super().__call__(inputs[:, None])[:, 0]  # as (sessions, 1), for some of Spotlight's take no less
 
 
 def layer_of(module: nn.Module) -> Layer:
@@ -153,6 +159,13 @@ class LSTMCell:
 
     def step(self, inputs: np.ndarray, memory: np.ndarray) -> np.ndarray:
         """(sessions, input) and the memory (sessions, 2 * hidden) to the memory after it."""
+        after = np.empty_like(self._bias, shape=memory.shape)  # (sessions, 2 * hidden)
+        for begin in range(0, len(inputs), _A_BLOCK):
+            block = slice(begin, begin + _A_BLOCK)
+            self._step(inputs[block], memory[block], after[block])
+        return after
+
+    def _step(self, inputs: np.ndarray, memory: np.ndarray, after: np.ndarray) -> None:
         size = self.size
         gates = inputs @ self._weight  # (sessions, 4 * hidden)
         gates += memory[:, :size] @ self._recurrent
@@ -161,12 +174,10 @@ class LSTMCell:
         np.tanh(gates, out=gates)
         gates *= self._scale
         gates += self._shift
-        after = np.empty_like(gates, shape=memory.shape)  # (sessions, 2 * hidden)
         hidden, cell = after[:, :size], after[:, size:]
         np.multiply(gates[:, size : 2 * size], memory[:, size:], out=cell)
         cell += gates[:, :size] * gates[:, 2 * size : 3 * size]
         np.multiply(np.tanh(cell), gates[:, 3 * size :], out=hidden)
-        return after
 
 
 class GRUCell:

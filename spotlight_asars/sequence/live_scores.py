@@ -13,10 +13,7 @@ from spotlight_asars.sequence.session_net import SessionNet
 
 class LiveScores:
     """
-    Scores of all items but the padding, as ``score_all_items`` gives them.
-
-    For one session, plain products and biases are taken in numpy, where torch takes a fifth longer: it has to be
-    called, and there for each of its operations. For many sessions torch's product is the faster one.
+    Scores of all items but the padding, as ``score_all_items`` gives them for states with their history.
 
     Parameters
     ----------
@@ -28,6 +25,7 @@ class LiveScores:
     def __init__(self, net: nn.Module, num_items: int) -> None:
         self._net, self._num_items = net, num_items
         self._device = next(net.parameters()).device
+        self._points_back = points_back(net)
         self._product = None
         if _is_plain_product(net):
             first = PADDING_ITEM + 1
@@ -49,18 +47,25 @@ class LiveScores:
         -------
         array of shape (sessions, num_items - 1)
         """
+        scores = self._without_history(states)
+        if self._points_back:
+            row, item, place = seen.places_of(rows)  # (entries,) each
+            weights = states[:, self._net.embedding_dim :]  # (sessions, places)
+            # Of what stands there for an item more than once the last holds, which is the most recent.
+            scores[row, item - 1] = scores[row, item - 1] + weights[row, place]
+        return scores
+
+    def _without_history(self, states: np.ndarray) -> np.ndarray:
+        # Where one session asks, the calls of torch cost a fifth of the product; for many its product is the faster.
         if self._product is not None and len(states) == 1:
-            return self._product(states)
-        states = torch.from_numpy(states).to(self._device)
-        if points_back(self._net):
-            states = seen.beside(states, rows)
+            return self._product(states[:, : self._net.embedding_dim])
         with torch.no_grad():
-            return as_array(score_all_items(self._net, states, self._num_items))
+            return as_array(score_all_items(self._net, torch.from_numpy(states).to(self._device), self._num_items))
 
 
 def _is_plain_product(net: nn.Module) -> bool:
     """Whether a score is the dot product with a row of a table in main memory, and a bias from one."""
-    if not scores_by_dot_product(net) or points_back(net):
+    if not scores_by_dot_product(net):
         return False
     if isinstance(net, SessionNet) and type(net).score_shared is not SessionNet.score_shared:
         return False

@@ -1,13 +1,12 @@
 """Live sessions: a model's answers click by click, at a cost that does not grow with the session."""
 
-import hashlib
 import warnings
 from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from spotlight_asars.binning import PADDING_BIN, UNKNOWN_BIN
 from spotlight_asars.errors import InputError
@@ -17,7 +16,7 @@ from spotlight_asars.sequence.live_nets import Memory, live_net
 from spotlight_asars.sequence.live_scores import LiveScores
 from spotlight_asars.sequence.recommending import best_items, check_k
 from spotlight_asars.sequence.seen_items import SeenItems
-from spotlight_asars.sequence.weights import weights_of
+from spotlight_asars.sequence.weights import digest_of
 from spotlight_asars.state import SystemState, name_of
 from spotlight_asars.times import timestamps_in_seconds
 
@@ -143,7 +142,7 @@ class LiveSessions:
         if starts.any():
             newest[:, SESSION_GAP_BIN] = np.where(starts, model.gap_binning.transform(waited), PADDING_BIN)
 
-        events, memory = self._events[at].copy(), self._memory_of(rows)  # (rows, 4, channel)
+        events, memory = self._events[rows], self._memory_of(rows)  # (rows, 4, channel)
         happened = has_event(events)  # (rows,)
         events[:, NEWEST, DWELL] = bins if happened.all() else np.where(happened, bins, PADDING_BIN)
         memory.update(self._dwelt_on(memory, events, happened))
@@ -237,9 +236,8 @@ class LiveSessions:
         size = max(1, _CELLS_A_BLOCK // self.model.num_items)
         for begin in range(0, len(rows), size):
             block = rows if size >= len(rows) else rows[begin : begin + size]
-            events = self._events[self._places(block)]  # (block, 4, channel)
+            events = self._events[block]  # (block, 4, channel)
             if bins is not None:
-                events = events.copy()
                 events[:, NEWEST, DWELL] = bins[begin : begin + size]
             states = self._steps.states(self._memory_of(block), events)  # (block, dim)
             yield block, self._scores.of(states, self._seen, block)  # (block, num_items - 1)
@@ -286,7 +284,7 @@ class LiveSessions:
             raise InputError(f"sessions is {sessions!r:.60}: give a list of whole numbers")
         if rows.size and not 0 <= rows.min() <= rows.max() < len(self):
             raise InputError(f"sessions run from {rows.min()} to {rows.max()}, and there are {len(self)}, from 0 on")
-        if len(np.unique(rows)) < len(rows):
+        if len(rows) > 1 and len(np.unique(rows)) < len(rows):
             raise InputError("a session is named twice: give one event of each at a time")
         return rows.astype(np.int64)
 
@@ -302,7 +300,7 @@ class LiveSessions:
         arrays = {name: getattr(self, f"_{name}").copy() for name in _KEPT}
         arrays["memory"] = {name: array.copy() for name, array in self._memory.items()}
         arrays["seen"] = self._seen.arrays()
-        fitted = {"weights": _digest(self.model._net), "form": _FORM}
+        fitted = {"weights": digest_of(self.model._net), "form": _FORM}
         return SystemState(code={"model": name_of(self.model)}, fitted=fitted, arrays=arrays)
 
     @classmethod
@@ -319,7 +317,7 @@ class LiveSessions:
             raise InputError("the live sessions were kept by another version of spotlight_asars: begin new ones")
         model = state.settings["model"]
         sessions = cls(model, [None] * len(state.arrays["users"]))
-        if _digest(model._net) != state.fitted["weights"]:
+        if digest_of(model._net) != state.fitted["weights"]:
             raise InputError(
                 "the live sessions are of a model with other weights: give the one they began with, as it was then"
             )
@@ -398,12 +396,3 @@ def _as_array(name: str, given: object) -> np.ndarray:
         return np.asarray(given)
     except ValueError as error:  # lists of several lengths
         raise InputError(f"{name} is {given!r:.60}: give one value for each session") from error
-
-
-def _digest(net: nn.Module) -> str:
-    """What tells weights from others."""
-    found = hashlib.sha256()
-    for name, weight in weights_of(net).items():
-        found.update(f"{name} {weight.dtype} {weight.shape}".encode())
-        found.update(np.ascontiguousarray(weight))
-    return found.hexdigest()

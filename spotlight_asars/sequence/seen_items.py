@@ -1,14 +1,13 @@
 """The items that sessions have seen, for nets that point back at them and for leaving them out."""
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from spotlight_asars.rows import flat_positions
-from spotlight_asars.sequence.history import HistoryStates
+from spotlight_asars.sequence.history import PLACES
 from spotlight_asars.sessions import changes
 
 _LEAST_ROOM = 8
+_NEWEST, _SESSION, _EARLIER = range(len(PLACES))
 
 
 class SeenItems:
@@ -79,13 +78,13 @@ class SeenItems:
         index, owner, _ = flat_positions(self._begin[rows], self._taken[rows])
         return owner, self._items[index]
 
-    def beside(self, states: Tensor, rows: np.ndarray) -> HistoryStates:
-        """States (rows, dim) beside what these sessions have seen."""
-        items = torch.from_numpy(self.of(rows)[1]).to(states.device)
-        end = np.cumsum(self._taken[rows])
-        begin = end - self._taken[rows]
-        places = (torch.from_numpy(one).to(states.device) for one in (begin, begin + self._earlier[rows], end))
-        return HistoryStates(states, items, *places)
+    def places_of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As :meth:`of`, from the least to the most recent, and beside each item its place, an index into PLACES."""
+        taken = self._taken[rows]
+        index, owner, position = flat_positions(self._begin[rows], taken)
+        places = np.where(position < self._earlier[rows][owner], _EARLIER, _SESSION)  # (entries,)
+        places[np.cumsum(taken)[taken > 0] - 1] = _NEWEST
+        return owner, self._items[index], places
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it, without the room that is free."""

@@ -1,5 +1,7 @@
 """Weights of a module as arrays, and back."""
 
+import hashlib
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -45,3 +47,12 @@ def load_weights(module: nn.Module, weights: dict[str, np.ndarray]) -> None:
                 "make the net as it was"
             )
     module.load_state_dict({name: torch.from_numpy(weight) for name, weight in weights.items()})
+
+
+def digest_of(module: nn.Module) -> str:
+    """What tells a module's weights from others."""
+    found = hashlib.sha256()
+    for name, weight in weights_of(module).items():
+        found.update(f"{name} {weight.dtype} {weight.shape}".encode())
+        found.update(np.ascontiguousarray(weight))
+    return found.hexdigest()

@@ -6,8 +6,6 @@ import pytest
 import torch
 
 from spotlight_asars import ASARSSequenceModel, SessionInteractions, to_session_sequences
-from spotlight_asars.layers import triangle_attention
-from spotlight_asars.sequence.live_layers import attention_memory, attention_step
 from spotlight_asars.sequence.online import LiveSession, LiveSessions
 from spotlight_asars.sequence.registry import representation_names
 from spotlight_asars.sequence.seen_items import SeenItems
@@ -18,6 +16,17 @@ OPTIONS = {
     "recency and weights of dwell": {"recency": True, "dwell_weight": True, "dwell_input": True},
     "context": {"context": ("session_gap", "session_duration", "hour", "weekday")},
     "recency inside sessions": {"recency": True, "scope": "session", "recurrent": "gru"},
+}
+SHAPES = {
+    "mean of a window": ("youtube_dnn", {"window": 3, "layers": 1}),
+    "no residual": ("asars_time_att", {"residual": False, "recurrent": "gru"}),
+    "dwell as input": ("asars_time_user", {"dwell_input": True, "dwell_weight": True, "hidden_scope": "session"}),
+    "dwell as input, with context": ("asars_time_cat", {"context": ("hour",), "hidden_scope": "session"}),
+    "another size": ("asars_dynamics", {"hidden_dim": 5}),
+    "nothing left of a session": ("asars_dynamics", {"hidden_scope": "session", "context": ("weekday",)}),
+    "hours": ("time_svd", {"period": "hour"}),
+    "wide kernels": ("wavenet_cnn", {"kernel": 3, "depth": 2}),
+    "pointer": ("gru4rec", {"pointer": True, "hidden_dim": 6}),
 }
 HOUR = 3600.0
 
@@ -80,6 +89,12 @@ def test_whatever_the_options(representation, name, rows):
     follow(fitted(rows, representation, "observed", **OPTIONS[name]), seed=2)
 
 
+@pytest.mark.parametrize("name", SHAPES)
+def test_whatever_its_shape(name, rows):
+    representation, options = SHAPES[name]
+    follow(fitted(rows, representation, "known", **options), seed=6)
+
+
 @pytest.mark.parametrize("user", [None, 103, "nobody known"])
 def test_the_pointer_knows_what_was_seen(user, rows):
     follow(fitted(rows, pointer=True, scope="session", hidden_scope="session"), seed=3, user=user)
@@ -134,6 +149,14 @@ def test_a_state_is_of_one_model_alone(rows, refuses):
     refuses(lambda: LiveSession.from_state(state), "other weights")
 
 
+def test_a_state_of_another_form_is_refused(rows, refuses):
+    model = fitted(rows)
+    state = model.session().state()
+    state.settings["model"] = model
+    state.fitted["form"] -= 1
+    refuses(lambda: LiveSession.from_state(state), "kept by another version")
+
+
 def test_a_session_begins_where_the_caller_says(rows):
     model = fitted(rows, scope="session", hidden_scope="session", pointer=False)
     said, alone = model.session(), model.session()
@@ -163,44 +186,9 @@ def test_a_long_session_keeps_its_digits(rows):
     same_answers(live, model, items, times, None)
 
 
-def test_attention_steps_are_rows_of_the_triangle():
-    torch.manual_seed(0)
-    scores, values = 20 * torch.randn(3, 40), torch.randn(3, 40, 5)
-    wanted = triangle_attention(scores, values, torch.ones(3, 40, dtype=torch.bool))  # (3, 40, 5)
-    memory = attention_memory(3, 5)
-    for step in range(40):
-        memory = attention_step(memory, scores[:, step].numpy(), values[:, step].numpy())
-        np.testing.assert_allclose(memory[:, 1:], wanted[:, step], rtol=1e-5, atol=1e-6)
-
-
-def test_attention_steps_begin_anew_and_fade():
-    torch.manual_seed(0)
-    scores, values, slope = torch.randn(3, 40), torch.randn(3, 40, 5), torch.tensor(0.3)
-    starts = torch.rand(3, 40) < 0.2
-    wanted = triangle_attention(
-        scores, values, torch.ones(3, 40, dtype=torch.bool), segments=starts.cumsum(dim=1), slope=slope
-    )  # (3, 40, 5)
-    memory = attention_memory(3, 5)
-    for step in range(40):
-        score, value, start = (one[:, step].numpy() for one in (scores, values, starts))
-        memory = attention_step(memory, score, value, start, slope.numpy())
-        np.testing.assert_allclose(memory[:, 1:], wanted[:, step], rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("representation", representation_names())
-def test_the_memory_without_the_states_is_that_of_the_step(representation, rows):
-    live = LiveSessions(fitted(rows, representation), [103, None])  # the second without any event
-    live.observe(["item 1"], [1.7e9], sessions=[0])
-    asked = live._net, *live._memory_and_events(live._all, live._events)
-    with torch.no_grad():
-        wanted, found = asked[0].step(*asked[1:])[1], memory_after(*asked)
-    assert found.keys() == wanted.keys()
-    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
-
-
 def test_seen_items_of_many_sessions():
     draw = np.random.RandomState(0)
-    seen, earlier, own = SeenItems(5), [set() for _ in range(5)], [set() for _ in range(5)]
+    seen, earlier, own, newest = SeenItems(5), [set() for _ in range(5)], [set() for _ in range(5)], {}
     for step in range(300):
         rows = draw.permutation(5)[: draw.randint(1, 6)]
         items, starts = draw.randint(1, 30, size=len(rows)), draw.rand(len(rows)) < 0.1
@@ -214,11 +202,14 @@ def test_seen_items_of_many_sessions():
             seen.forget(np.array([2]))
             earlier[2], own[2] = set(), set()
         seen = SeenItems.from_arrays(seen.arrays()) if step % 40 == 0 else seen
-        states = seen.beside(torch.zeros(5, 1), np.arange(5))
-        begin, session, end = (one.tolist() for one in (states.row_begin, states.begin, states.end))
+        newest.update(zip(rows.tolist(), items.tolist(), strict=True))
+        owner, items, places = seen.places_of(np.arange(5))
         for row in range(5):
-            assert set(states.items[begin[row] : session[row]].tolist()) == earlier[row]
-            assert set(states.items[session[row] : end[row]].tolist()) == own[row]
+            there, place = items[owner == row].tolist(), places[owner == row].tolist()
+            assert place == sorted(place, reverse=True)
+            assert {item for item, one in zip(there, place, strict=True) if one == 2} == earlier[row]
+            assert {item for item, one in zip(there, place, strict=True) if one < 2} == own[row]
+            assert place.count(0) == (1 if there else 0) and there[-1:] == [newest.get(row)][: len(there)]
     assert len(seen.arrays()["items"]) < 5 * 4 * 30
 
 

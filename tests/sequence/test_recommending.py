@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from spotlight_asars import SessionInteractions, SessionSequences, to_session_sequences
 from spotlight_asars.rows import ITEM, SESSION_START, TARGET, TIME, TIME_ORIGIN
