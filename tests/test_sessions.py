@@ -196,7 +196,24 @@ class TestTimes:
         refuses(lambda: timestamps_in_seconds(np.array([1.0]), "minutes"), "'minutes'", "s, ms, us, ns")
         refuses(lambda: timestamps_in_seconds(np.array(["2020-01-01"])), "type <U10", "give numbers, in seconds")
         for bad in (NAN, math.inf, -math.inf):
-            refuses(lambda bad=bad: timestamps_in_seconds(np.array([1.0, bad])), "event 1", str(bad), "finite time")
+            for times in (np.array([1.0, bad]), [1.0, bad], [1, bad] * 20):
+                refuses(lambda times=times: timestamps_in_seconds(times), "event 1", str(bad), "finite time")
+
+    @pytest.mark.parametrize("count", [0, 1, 3, 40])
+    @pytest.mark.parametrize("kinds", [(float,), (int,), (float, int), (np.float64,), (np.int64, float)])
+    def test_a_list_is_read_as_an_array_is(self, kinds, count):
+        times = [kinds[place % len(kinds)](1_400_000_000 - 7 * place) for place in range(count)]
+        found = timestamps_in_seconds(times)
+        assert found.dtype == np.float64
+        np.testing.assert_array_equal(found, timestamps_in_seconds(np.array(times, dtype=np.float64)))
+
+    @pytest.mark.parametrize("count", [1, 40])
+    @pytest.mark.parametrize(
+        "time, part",
+        [(True, "type bool"), ("1.5", "type <U3"), (None, "type object"), (1.4e12, "look like ms"), (10**400, "")],
+    )
+    def test_what_a_list_may_not_hold(self, time, part, count, refuses):
+        refuses(lambda: timestamps_in_seconds([time] * count), part)
 
 
 class TestSessionInteractions:

@@ -102,7 +102,8 @@ class LiveSessions:
         _check_one_each("timestamps", timestamps, rows)
         seconds = timestamps_in_seconds(timestamps)
         _check_one_each("items", items, rows)
-        late = seconds < self._latest_time[rows]
+        at = self._places(rows)
+        late = seconds < self._latest_time[at]
         if late.any():
             raise InputError(
                 f"time runs backwards: session {rows[late][0]} has seen a later event than {seconds[late][0]:.15g}: "
@@ -111,7 +112,7 @@ class LiveSessions:
         said = None if new_session is None else _for_each("new_session", new_session, rows).astype(bool)
         numbers = self._raw_items.transform(items)
         known = numbers > 0
-        self._latest_time[rows] = seconds
+        self._latest_time[at] = seconds
         if not known.all():
             self._leave_out(rows[~known], [items[place] for place in np.flatnonzero(~known)], said, known)
             rows, numbers, seconds = rows[known], numbers[known], seconds[known]
