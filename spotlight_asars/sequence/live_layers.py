@@ -159,7 +159,10 @@ class LSTMCell:
 
     def step(self, inputs: np.ndarray, memory: np.ndarray) -> np.ndarray:
         """(sessions, input) and the memory (sessions, 2 * hidden) to the memory after it."""
-        after = np.empty_like(self._bias, shape=memory.shape)  # (sessions, 2 * hidden)
+        after = np.empty(memory.shape, dtype=self._bias.dtype)  # (sessions, 2 * hidden)
+        if len(inputs) <= _A_BLOCK:
+            self._step(inputs, memory, after)
+            return after
         for begin in range(0, len(inputs), _A_BLOCK):
             block = slice(begin, begin + _A_BLOCK)
             self._step(inputs[block], memory[block], after[block])
@@ -260,7 +263,7 @@ def attention_step(
         past = past - slope
     if starts is not None:
         past = np.where(starts[:, None], _NOTHING, past)
-    after = np.empty_like(memory)  # (sessions, 1 + dim)
+    after = np.empty(memory.shape)  # (sessions, 1 + dim)
     total = np.logaddexp(past, scores, out=after[:, :1])
     share = np.exp(scores - total)  # (sessions, 1)
     attended = np.multiply(memory[:, 1:], 1.0 - share, out=after[:, 1:])

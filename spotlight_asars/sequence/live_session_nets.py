@@ -347,7 +347,7 @@ class UserAttentionSteps(AttentionSteps):
 
     def _scores(self, memory: Memory, hidden: np.ndarray, events: np.ndarray) -> tuple[np.ndarray, Memory]:
         keys = np.tanh(self._attention(hidden))  # (sessions, user)
-        return (keys * self._of_users(events)).sum(axis=1), {}
+        return np.vecdot(keys, self._of_users(events)), {}
 
 
 class TimeAttentionSteps(AttentionSteps):
@@ -374,5 +374,5 @@ class TimeAttentionSteps(AttentionSteps):
         bins = events[:, NEWEST, DWELL]  # (sessions,)
         time = self._stepped(self._time, memory["time"], events, self._dwell(bins))
         keys = np.tanh(self._attention(time[:, : self._time.size]))  # (sessions, hidden)
-        scores = (keys * hidden).sum(axis=1)  # (sessions,)
+        scores = np.vecdot(keys, hidden)  # (sessions,)
         return scores if self._dwell_weights is None else scores + self._dwell_weights(bins)[:, 0], {"time": time}
