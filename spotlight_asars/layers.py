@@ -1,11 +1,11 @@
-"""Triangle attention (paper section 2.3), the recurrent layer over events, and the padding taken out of a batch."""
+"""Triangle attention (paper section 2.3), dropout, and the recurrent layers over events."""
 
-from collections.abc import Callable
 from itertools import repeat
 
 import torch
 from torch import Tensor, nn
 
+from spotlight_asars.gru_walk import GruWalk, states_before
 from spotlight_asars.lstm_walk import walk
 
 # Any real score lies far above _MASKED; _FLOOR lies between, so that exp(_MASKED - maximum) is 0 even where all
@@ -28,6 +28,36 @@ class UnitEmbedding(nn.Embedding):
             self.weight.normal_(0.0, self.embedding_dim**-0.5)
             if self.padding_idx is not None:
                 self.weight[self.padding_idx].zero_()
+
+
+class Dropout(nn.Dropout):
+    """
+    Dropout as torch has it, with one draw of the random generator for four elements on a CPU.
+
+    There torch draws a number for each element, which takes longer than a small recurrent layer over them. Sixteen bits
+    decide as well: the share that is dropped is exact to 1 / 65,536, and what stays is scaled by what it is.
+    """
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Of any shape, with some elements zero while it trains."""
+        if not self.training or not self.p or inputs.device.type != "cpu":
+            return super().forward(inputs)
+        dropped = round(self.p * 2**16)
+        words = torch.empty(inputs.numel() // 4 + 1, dtype=torch.int64).random_(-(2**63), None)
+        bits = words.view(torch.int16)[: inputs.numel()].view(inputs.shape)
+        mask = torch.ge(bits, dropped - 2**15, out=torch.empty_like(inputs, memory_format=torch.contiguous_format))
+        return inputs * mask.mul_(2**16 / (2**16 - dropped))
+
+
+class UserDropout(nn.Dropout):
+    """Takes users for anonymous at random, while it trains."""
+
+    def forward(self, user_ids: Tensor) -> Tensor:
+        """User ids of shape (rows,), some of them 0."""
+        if not self.training or not self.p:
+            return user_ids
+        stays = torch.rand(len(user_ids), device=user_ids.device) >= self.p
+        return user_ids * stays
 
 
 def triangle_attention(
@@ -297,6 +327,27 @@ class EventGRU(nn.GRU):
         newest_states = torch.gru_cell(newest, past.flatten(0, 1), *_weights_of(self))  # (batch * time, hidden)
         return states, newest_states.view_as(states)
 
+    def step_by_step(self, counts: list[int], inputs: Tensor, newest: Tensor | None = None) -> tuple[Tensor, ...]:
+        """
+        As :meth:`with_newest`, or as :meth:`forward` in a tuple, for sequences of unequal length.
+
+        Parameters
+        ----------
+        counts : list of int
+            Events of each step, see ``padding.Steps``.
+        inputs, newest : tensors of shape (events, input)
+
+        Returns
+        -------
+        tuple of tensors of shape (events, hidden)
+        """
+        weight, recurrent, bias, recurrent_bias = _weights_of(self)
+        given = nn.functional.linear(inputs, weight, bias)  # (events, 3 * hidden)
+        states = GruWalk.apply(given, recurrent, recurrent_bias, counts)  # (events, hidden)
+        if newest is None:
+            return (states,)
+        return states, torch.gru_cell(newest, states_before(states, counts), *_weights_of(self))
+
     @property
     def memory_dim(self) -> int:
         """As of :class:`EventLSTM`; here the state is all of it."""
@@ -306,79 +357,3 @@ class EventGRU(nn.GRU):
         """As :meth:`EventLSTM.step`."""
         hidden = torch.gru_cell(inputs, memory, *_weights_of(self))  # (batch, hidden)
         return hidden, hidden
-
-
-def by_session(layer: Callable, starts: Tensor, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-    """
-    Run a layer over each session of each row by itself, so that no state passes from one to the next.
-
-    Parameters
-    ----------
-    layer : callable
-        From tensors of shape (sessions, time, dim) to one such tensor, or a tuple of them.
-    starts : int or bool tensor of shape (batch, time)
-        Where sessions begin; a row that begins inside one begins it there.
-    inputs : tensors of shape (batch, time, dim)
-
-    Returns
-    -------
-    What the layer gives, each of shape (batch, time, dim).
-    """
-    first = starts != 0
-    first[:, :1] = True
-    session = first.flatten().cumsum(0) - 1  # (batch * time,)
-    begin = first.flatten().nonzero()[:, 0]  # (sessions,)
-    place = torch.arange(len(session), device=session.device) - begin[session]  # (batch * time,)
-    shape = (len(begin), int(place.max()) + 1)  # (sessions, longest)
-    apart = []
-    for tensor in inputs:
-        rows = tensor.new_zeros(*shape, tensor.shape[2])  # (sessions, longest, dim)
-        rows[session, place] = tensor.flatten(0, 1)
-        apart.append(rows)
-    results = layer(*apart)
-    if isinstance(results, Tensor):
-        return results[session, place].view(*starts.shape, -1)
-    return tuple(result[session, place].view(*starts.shape, -1) for result in results)
-
-
-def without_padding(events: Tensor) -> tuple[Tensor, Tensor]:
-    """
-    Move the events of each row to its front, in order, and cut off what is padding in every row.
-
-    Recurrent layers then start at the first event, so no state depends on how much padding stands before it.
-
-    Parameters
-    ----------
-    events : int tensor of shape (batch, length, channel)
-        Channel 0 holds items; 0 is padding, wherever in the row it stands.
-
-    Returns
-    -------
-    (events, seen) : tensors of shape (batch, time, channel) and (batch, length + 1)
-        `seen` counts the events before each position, and at its end all of them.
-    """
-    present = events[:, :, 0] != 0
-    seen = nn.functional.pad(present.long().cumsum(dim=1), (1, 0))  # (batch, length + 1)
-    time = int(seen[:, -1].max()) if seen.numel() else 0
-    row, column = present.nonzero(as_tuple=True)  # (events,)
-    front = events.new_zeros(events.shape[0], time, events.shape[2])  # (batch, time, channel)
-    front[row, seen[row, column]] = events[row, column]
-    return front, seen
-
-
-def at_positions(states: Tensor, seen: Tensor) -> Tensor:
-    """
-    Put states back to the positions of the row they came from.
-
-    Parameters
-    ----------
-    states : tensor of shape (batch, time + 1, dim)
-        After 0, 1, ... events.
-    seen : int tensor of shape (batch, length + 1)
-        As from :func:`without_padding`.
-
-    Returns
-    -------
-    tensor of shape (batch, length + 1, dim)
-    """
-    return states.gather(1, seen[:, :, None].expand(-1, -1, states.shape[2]))

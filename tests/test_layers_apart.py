@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spotlight_asars.layers import EventGRU, EventLSTM, by_session, triangle_attention
+from spotlight_asars.layers import EventGRU, EventLSTM, triangle_attention
+from spotlight_asars.padding import by_session
 
 moderate = settings(max_examples=30, deadline=None)
 
