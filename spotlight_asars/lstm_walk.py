@@ -2,8 +2,8 @@
 An LSTM that takes each of its steps for several inputs from the same past, with its own backward pass.
 
 torch's autograd would keep some twenty small tensors a step and visit each again; here a step is a dozen operations in
-place, forward and backward, on tensors that stay in the cache. Batches come last inside, so that the gates of a step lie
-one after the other; what comes in and goes out is turned round a step at a time, while it is in the cache too.
+place, forward and backward, on tensors that stay in the cache. Batches come last inside, so that the gates of a step
+lie one after the other; states are turned round a step at a time, while they are in the cache too.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ def walk(kinds: Sequence[Tensor], weights: tuple[Tensor, Tensor, Tensor, Tensor]
     tuple of tensors of shape (batch, time, hidden), one a kind
     """
     weight, recurrent, *biases = weights
-    inputs = torch.stack(tuple(kinds))  # (kinds, batch, time, input)
+    inputs = torch.stack([one.transpose(0, 1) for one in kinds], dim=1)  # (time, kinds, batch, input)
     states = NewestWalk.apply(inputs, *(_sigmoids_first(one) for one in (weight, recurrent, sum(biases))))
     return tuple(one.transpose(0, 1) for one in states)  # (batch, time, hidden) each
 
@@ -45,7 +45,7 @@ def _sigmoids_first(weight: Tensor) -> Tensor:
 
 class NewestWalk(torch.autograd.Function):
     """
-    Inputs (kinds, batch, time, input) to the states of each kind, (time, batch, hidden).
+    Inputs (time, kinds, batch, input) to the states of each kind, (time, batch, hidden).
 
     Weights and bias are in the order of :func:`_sigmoids_first`.
     """
@@ -55,7 +55,7 @@ class NewestWalk(torch.autograd.Function):
         ctx: FunctionCtx, inputs: Tensor, weight: Tensor, recurrent: Tensor, bias: Tensor
     ) -> tuple[Tensor, ...]:
         """See the class."""
-        kinds, batch, time, _ = inputs.shape
+        time, kinds, batch, _ = inputs.shape
         four, hidden = recurrent.shape
         gates = inputs.new_empty(time, four, kinds, batch)
         states = inputs.new_empty(time, hidden, kinds, batch)
@@ -64,7 +64,7 @@ class NewestWalk(torch.autograd.Function):
         past = inputs.new_empty(four, 1, batch)
         state = cell = inputs.new_zeros(hidden, batch)
         for given, gate, sigmoids, entry, forget, output, candidate, new_state, new_cell, new_squashed, turned in zip(
-            _by_step(inputs), gates, gates[:, : 3 * hidden], *_parts(gates), states, cells, squashed,
+            inputs.flatten(1, 2), gates, gates[:, : 3 * hidden], *_parts(gates), states, cells, squashed,
             found.unbind(1), strict=True,
         ):  # fmt: skip
             torch.mm(weight, given.T, out=gate.view(four, -1))
@@ -85,7 +85,7 @@ class NewestWalk(torch.autograd.Function):
     def backward(ctx: FunctionCtx, *slopes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Gradients of the inputs, of both weights and of the bias, from those of the states."""
         inputs, weight, recurrent, gates, states, cells, squashed = ctx.saved_tensors
-        hidden, batch = recurrent.shape[1], inputs.shape[1]
+        hidden, batch = recurrent.shape[1], inputs.shape[2]
         to_inputs = torch.empty_like(inputs)
         to_weight, to_recurrent = torch.zeros_like(weight), torch.zeros_like(recurrent)
         to_bias, ones = recurrent.new_zeros(len(recurrent)), recurrent.new_ones(batch)
@@ -100,7 +100,13 @@ class NewestWalk(torch.autograd.Function):
         for given, wanted, sigmoids, entry, forget, output, candidate, squash, state, cell, *slope in zip(
             *(
                 reversed(list(steps))
-                for steps in (_by_step(inputs), _by_step(to_inputs), gates[:, : 3 * hidden], *_parts(gates), squashed)
+                for steps in (
+                    inputs.flatten(1, 2),
+                    to_inputs.flatten(1, 2),
+                    gates[:, : 3 * hidden],
+                    *_parts(gates),
+                    squashed,
+                )
             ),
             *(reversed(steps[: len(gates)]) for steps in (states_before, cells_before)),
             *(reversed(steps.unbind(0)) for steps in slopes),
@@ -127,11 +133,6 @@ class NewestWalk(torch.autograd.Function):
             to_recurrent.addmm_(by_past, state.T)
             to_bias.addmv_(by_past, ones)
         return to_inputs, to_weight, to_recurrent, to_bias
-
-
-def _by_step(inputs: Tensor) -> tuple[Tensor, ...]:
-    """(kinds, batch, time, input) as (kinds * batch, input) for each step, without a copy."""
-    return inputs.flatten(0, 1).unbind(1)
 
 
 def _parts(gates: Tensor) -> tuple[Tensor, ...]:
