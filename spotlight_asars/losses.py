@@ -48,7 +48,29 @@ def cross_entropy_loss(positive: Tensor, negative: Tensor, mask: Tensor | None =
     if there is not None:
         negative = negative.masked_fill(~there, -torch.inf)
     everything = torch.cat([positive[None], negative])  # (1 + negatives, ...)
-    return _mean(everything.logsumexp(dim=0) - positive, mask)
+    return _mean(log_sum_exp(everything, dim=0) - positive, mask)
+
+
+def log_sum_exp(scores: Tensor, dim: int) -> Tensor:
+    """As torch has it, for finite largest scores; the exponentials are kept for the gradient instead of made anew."""
+    return _LogSumExp.apply(scores, dim)
+
+
+class _LogSumExp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, scores: Tensor, dim: int) -> Tensor:
+        top = scores.amax(dim=dim, keepdim=True)
+        exponential = (scores - top).exp_()
+        total = exponential.sum(dim=dim, keepdim=True)
+        ctx.dim = dim
+        ctx.save_for_backward(exponential, total)
+        return (total.log() + top).squeeze(dim)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, slope: Tensor) -> tuple[Tensor, None]:
+        exponential, total = ctx.saved_tensors
+        return exponential * (slope.unsqueeze(ctx.dim) / total), None
 
 
 def sampled_cross_entropy_loss(

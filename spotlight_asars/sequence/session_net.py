@@ -377,9 +377,9 @@ class SessionNet(nn.Module):
         if not isinstance(states, HistoryStates):
             return scores
         if items is None:
-            places = states.places_of_all(self.num_items)[:, PADDING_ITEM + 1 :]
-        else:
-            places = states.places_of(items[:, None].expand(-1, len(states)), self.num_items).T
+            target, item, place = states.places(self.num_items)  # (found,) each
+            return scores.index_put_((target, item - 1), back[target, place], accumulate=True)  # without the padding
+        places = states.places_of(items[:, None].expand(-1, len(states)), self.num_items).T  # (targets, items)
         return scores + back.gather(1, places)
 
     def _apart(self, states: Tensor | HistoryStates) -> tuple[Tensor, Tensor]:
