@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from spotlight_asars.gru_walk import GruWalk, states_before
 from spotlight_asars.lstm_walk import walk
+from spotlight_asars.running_mixture import RunningMixture, are_small
 
 # Any real score lies far above _MASKED; _FLOOR lies between, so that exp(_MASKED - maximum) is 0 even where all
 # is masked and the maximum itself would be _MASKED.
@@ -68,7 +69,7 @@ def triangle_attention(
     segments: Tensor | None = None,
     current_values: Tensor | None = None,
     form: str = "linear",
-    chunk_size: int = 32,
+    chunk_size: int | None = None,
     slope: Tensor | None = None,
 ) -> Tensor:
     """
@@ -92,10 +93,11 @@ def triangle_attention(
     current_values : tensor of shape (batch, time, dim), optional
         What is mixed of each event while it is the newest one; `values` by default.
     form : {'linear', 'dense'}, optional
-        'linear' carries a running sum from chunk to chunk, O(time) work and memory; 'dense' makes the whole
-        triangle, O(time ** 2), as the reference.
+        'linear' carries a running sum, O(time) work and memory; 'dense' makes the whole triangle, O(time ** 2), as
+        the reference.
     chunk_size : int, optional
-        Steps a chunk of the linear form.
+        Steps a chunk of the linear form, which carries the sum from chunk to chunk; by default over the whole row at
+        once where that keeps all digits, else in chunks of 32.
     slope : scalar tensor, optional
         Added to the scores once for each step an event lies behind the first one, so that old events fade.
 
@@ -106,26 +108,34 @@ def triangle_attention(
     """
     if form not in ("linear", "dense"):
         raise ValueError(f"form is {form!r}: choose 'linear' or 'dense'")
-    if chunk_size < 1:
+    if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size is {chunk_size}: give at least 1")
-    if form == "dense":
-        if slope is not None:
-            rise = slope * torch.arange(values.shape[1], device=values.device)  # (time,)
-            scores, current_scores = scores + rise, None if current_scores is None else current_scores + rise
-        weights = triangle_weights(scores, present, current_scores, segments)
-        return _mix(weights, values, current_values)  # (batch, time, dim)
     if not values.shape[1]:
         return torch.zeros_like(values)
     segments = torch.zeros_like(present, dtype=torch.long) if segments is None else segments
-    # Split, not sliced: a slice's gradient is as long as the row, so that of all slices takes O(time ** 2).
+    newest = scores if current_scores is None else current_scores
+    rise = 0.0 if slope is None else slope * torch.arange(values.shape[1], device=values.device)  # (time,)
+    if form == "dense":
+        weights = triangle_weights(scores + rise, present, newest + rise, segments)
+        return _mix(weights, values, current_values)  # (batch, time, dim)
+    if chunk_size is None and current_values is None and _one_each(segments):
+        there = [(one + rise).masked_fill(~present, 0.0) for one in (scores, newest)]  # (batch, time) each
+        if are_small(*there):
+            return RunningMixture.apply(*(one.masked_fill(~present, -torch.inf) for one in there), values)
     wholes = (scores, values, present, segments, current_scores, current_values)
+    return _in_chunks(wholes, slope, 32 if chunk_size is None else chunk_size)
+
+
+def _in_chunks(wholes: tuple[Tensor | None, ...], slope: Tensor | None, chunk_size: int) -> Tensor:
+    """The linear form, a chunk after the other; `wholes` as above, (batch, time, ...) each or None."""
+    # Split, not sliced: a slice's gradient is as long as the row, so that of all slices takes O(time ** 2).
     split = [repeat(None) if whole is None else whole.split(chunk_size, dim=1) for whole in wholes]
     chunks = list(zip(*split, strict=False))
-    carry, mixed = _Carry.empty(values), []
+    carry, mixed = _Carry.empty(wholes[1]), []
     for score, value, here, segment, current_score, current_value in chunks:
         if slope is not None:
             # From the chunk's end, and what lies before falls: over a long row the scores would lose their digits.
-            rise = slope * torch.arange(1 - score.shape[1], 1, device=values.device)  # (chunk,)
+            rise = slope * torch.arange(1 - score.shape[1], 1, device=score.device)  # (chunk,)
             carry = carry.fallen(slope * score.shape[1])
             score, current_score = score + rise, None if current_score is None else current_score + rise
         logits = _triangle_logits(score, here, current_score, segment)  # (batch, chunk, chunk)
@@ -133,6 +143,11 @@ def triangle_attention(
         if len(mixed) < len(chunks):
             carry = carry.advance(score, value, here, segment)
     return torch.cat(mixed, dim=1)  # (batch, time, dim)
+
+
+def _one_each(segments: Tensor) -> bool:
+    """Whether no row has more than one; they do not decrease."""
+    return bool((segments[:, 0] == segments[:, -1]).all())
 
 
 def triangle_weights(

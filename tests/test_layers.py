@@ -84,7 +84,7 @@ def attend(scores, values, present=None, **options):
 
 
 each_form = pytest.mark.parametrize(
-    "options", [{"form": "dense"}, *({"chunk_size": size} for size in (1, 2, 3, 64))], ids=str
+    "options", [{}, {"form": "dense"}, *({"chunk_size": size} for size in (1, 2, 3, 64))], ids=str
 )
 LOGS = [math.log(1.0), math.log(2.0), math.log(3.0)]
 
@@ -125,7 +125,7 @@ def test_a_segment_starts_anew(options):
     seed=st.integers(0, 10**6),
     batch=st.integers(1, 3),
     time=st.integers(1, 14),
-    options=st.sampled_from([{"form": "dense"}, *({"chunk_size": size} for size in (1, 3, 5, 64))]),
+    options=st.sampled_from([{}, {"form": "dense"}, *({"chunk_size": size} for size in (1, 3, 5, 64))]),
     scale=st.sampled_from([0.0, 1.0, 100.0]),
     padding=st.sampled_from([0.0, 0.4, 0.8, 1.0]),
     session_start=st.sampled_from([0.0, 0.3, 1.0]),
@@ -154,7 +154,7 @@ def test_2000_steps_with_scores_of_100_in_single_precision(session_start):
 def test_one_score_for_past_and_newest_gets_both_gradients():
     scores, values, present, _, segments, upstream = attention_case(5, 2, 9, 3)
     _, past, _, newest = attention_by_loop(scores, values, present, scores, segments, upstream)
-    for options in ({"form": "dense"}, {"chunk_size": 4}):
+    for options in ({}, {"form": "dense"}, {"chunk_size": 4}):
         leaf = torch.tensor(scores, requires_grad=True)
         mixed = triangle_attention(
             leaf, torch.tensor(values), torch.tensor(present), segments=torch.tensor(segments), **options
@@ -180,7 +180,7 @@ def test_rows_of_padding_are_zero_and_their_gradients_are_zero(options, size):
 def test_scores_of_padding_may_be_anything():
     scores, values, present, current, segments, upstream = attention_case(8, 2, 7, 2, padding=0.5)
     wrong, wrong_current = (np.where(present, array, np.nan) for array in (scores, current))
-    for options in ({"form": "dense"}, {"chunk_size": 3}):
+    for options in ({}, {"form": "dense"}, {"chunk_size": 3}):
         expected = attention_and_gradients(
             scores, values, present, current, segments, upstream, torch.float64, **options
         )
