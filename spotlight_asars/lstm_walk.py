@@ -124,8 +124,8 @@ class NewestWalk(torch.autograd.Function):
             by_sigmoids = by_gate[: 3 * hidden]
             _sigmoid_backward(by_sigmoids, sigmoids, grad_input=by_sigmoids)
             _tanh_backward(to_candidate, candidate, grad_input=to_candidate)
-            later_cell = reduce(torch.add, to_cell.mul_(forget).unbind(1))  # (hidden, batch)
-            by_past = reduce(torch.add, by_gate.unbind(1))  # (4 * hidden, batch)
+            later_cell = _over_kinds(to_cell.mul_(forget))  # (hidden, batch)
+            by_past = _over_kinds(by_gate)  # (4 * hidden, batch)
             later_state = recurrent.T @ by_past  # (hidden, batch)
             by_given = by_gate.flatten(1)  # (4 * hidden, kinds * batch)
             torch.mm(by_given.T, weight, out=wanted)
@@ -133,6 +133,12 @@ class NewestWalk(torch.autograd.Function):
             to_recurrent.addmm_(by_past, state.T)
             to_bias.addmv_(by_past, ones)
         return to_inputs, to_weight, to_recurrent, to_bias
+
+
+def _over_kinds(tensor: Tensor) -> Tensor:
+    """Sum of (..., kinds, batch) over the kinds, a tensor of its own; torch's sum is slower for few of them."""
+    first, *others = tensor.unbind(1)
+    return reduce(torch.add, others, first) if others else first.clone()
 
 
 def _parts(gates: Tensor) -> tuple[Tensor, ...]:
