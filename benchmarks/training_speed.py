@@ -35,11 +35,11 @@ from spotlight_asars.cross_validation import time_based_split
 from spotlight_asars.datasets import FORMATS
 from spotlight_asars.evaluation import metrics, rank_targets
 from spotlight_asars.experiments.logs import LogChoice, training_log
-from spotlight_asars.experiments.settings import NetSettings, Training
+from spotlight_asars.experiments.settings import CountingSettings, NetSettings, Training
 from spotlight_asars.experiments.systems import settings_of
 from spotlight_asars.experiments.training import rows_of
 from spotlight_asars.files import write_whole
-from spotlight_asars.layers import EventLSTM
+from spotlight_asars.layers import Dropout, EventLSTM
 from spotlight_asars.rows import ITEM, TARGET
 from spotlight_asars.sequence import host_step, negatives, representations
 from spotlight_asars.sequence.batches import like_length_batches
@@ -160,17 +160,24 @@ class Gru4RecSystem:
         return scores[:, 1:]
 
 
-def our_rivals() -> dict[str, NetSettings]:
-    """Ours beside GRU4Rec: its settings, and others for which our code is faster."""
+def our_rivals() -> dict[str, NetSettings | CountingSettings]:
+    """Ours beside GRU4Rec: its settings, faster ones, and ASARS systems as `compare` has them."""
     same = replace(settings_of("gru4rec_bpr_max"), batch_events=EVENTS, num_negative_samples=SAMPLES)
     return {
-        "ours, its settings": same,
-        "ours, fewer negatives": replace(same, batch_size=96, num_negative_samples=256, learning_rate=0.1),
+        "gru4rec_bpr_max": same,
+        "gru4rec_bpr_max, 256 negatives": replace(same, batch_size=96, num_negative_samples=256, learning_rate=0.1),
+        "asars_memory": settings_of("asars_memory"),
+        "asars_time_user": settings_of("asars_time_user"),
+        "asars_time_user, mixed lengths": replace(settings_of("asars_time_user"), mix_lengths=True),
     }
 
 
 def beside_gru4rec(log: SessionInteractions, epochs: int) -> dict:
-    """MRR@20 of held-out sessions against seconds of training, ours and theirs, an epoch in turn."""
+    """
+    MRR@20 and Recall@20 of held-out sessions against seconds of training, ours and theirs, an epoch in turn.
+
+    Seconds are all that `fit` takes, what it does before the first epoch too. What only counts is fitted once.
+    """
     official: ModuleType = importlib.import_module("gru4rec_pytorch")
     split = time_based_split(log, HELD_OUT)
     train, test = rows_of(split, MAX_LENGTH)
@@ -193,7 +200,8 @@ def beside_gru4rec(log: SessionInteractions, epochs: int) -> dict:
             yield from super().__call__(*arguments, **options)
             ranked("gru4rec", Gru4RecSystem(theirs, log.num_items), time.perf_counter() - begin)
             for name, model in models.items():
-                ranked(name, model, seconds_of(partial(model.fit, train)))
+                if isinstance(model, ASARSSequenceModel) or not curves[name]:
+                    ranked(name, model, seconds_of(partial(model.fit, train)))
 
     torch.manual_seed(0)
     theirs = official.GRU4Rec(**GRU4REC, n_epochs=epochs, device=torch.device("cpu"))
@@ -225,13 +233,15 @@ WATCHED = (
     ("recurrent layers, forward", EventLSTM, "forward"),
     ("recurrent layers, forward", EventLSTM, "with_newest"),
     ("attention, forward", representations, "triangle_attention"),
-    ("dropout, forward", nn.Dropout, "forward"),
+    ("dropout, forward", Dropout, "forward"),
     ("item projection, forward", representations.AsarsTimeUserNet, "_projected"),
     ("scores, forward", host_step, "score_items"),
     ("scores, forward", negatives, "score_items"),
     ("loss, forward", host_step.HostStep, "measure"),
 )
-RECURRENT_NODES = ("MkldnnRnnLayerBackward", "NewestWalkBackward")
+# And of the backward pass by the beginning of their name.
+NODES = {"MkldnnRnn": "recurrent layers", "NewestWalk": "recurrent layers", "RunningMixture": "attention",
+         "Embedding": "embeddings"}  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -273,8 +283,7 @@ def profile(rows: SessionSequences) -> dict:
         if name.startswith("part: "):
             add(name.removeprefix("part: "), event.cpu_time_total)
         elif node != name:
-            recurrent = node.startswith(RECURRENT_NODES)
-            part = "recurrent layers" if recurrent else "embeddings" if node.startswith("Embedding") else "all else"
+            part = next((part for begin, part in NODES.items() if node.startswith(begin)), "all else")
             add(f"{part}, backward", event.cpu_time_total)
         elif name.startswith("Optimizer.step"):
             add("optimizer", event.cpu_time_total)
@@ -319,14 +328,18 @@ def show_spotlight(found: dict) -> None:
 
 
 def show_gru4rec(found: dict) -> None:
-    """Speed, the best MRR@20, and when theirs was reached."""
-    wanted = max(point["mrr@20"] for point in found["curves"]["gru4rec"])
+    """Speed, the best epoch, and when the best MRR@20 and Recall@20 of theirs were reached."""
+    wanted = {metric: max(point[metric] for point in found["curves"]["gru4rec"]) for metric in ("mrr@20", "recall@20")}
     for name, curve in found["curves"].items():
         rate = found["events"] * len(curve) / curve[-1]["seconds"]
-        reached = [point["seconds"] for point in curve if point["mrr@20"] >= wanted]
-        best = max(point["mrr@20"] for point in curve)
-        when = f"after {reached[0]:.1f} s" if reached else "not reached"
-        print(f"{name:<22} {rate:>9,.0f} events/s, best MRR@20 {best:.4f}; GRU4Rec's {wanted:.4f} {when}", flush=True)
+        best = max(curve, key=lambda point: point["mrr@20"])
+        reached = [
+            f"{metric} {least:.4f} "
+            + next((f"after {point['seconds']:.1f} s" for point in curve if point[metric] >= least), "not reached")
+            for metric, least in wanted.items()
+        ]
+        at_best = f"best epoch {best['mrr@20']:.4f} / {best['recall@20']:.4f}"
+        print(f"{name:<30} {rate:>9,.0f} events/s, {at_best}; GRU4Rec's {', '.join(reached)}", flush=True)
 
 
 def show_profile(found: dict) -> None:

@@ -1,12 +1,13 @@
-"""Triangle attention (paper section 2.3), the recurrent layer over events, and the padding taken out of a batch."""
+"""Triangle attention (paper section 2.3), dropout, and the recurrent layers over events."""
 
-from collections.abc import Callable
 from itertools import repeat
 
 import torch
 from torch import Tensor, nn
 
+from spotlight_asars.gru_walk import GruWalk, states_before
 from spotlight_asars.lstm_walk import walk
+from spotlight_asars.running_mixture import RunningMixture, are_small
 
 # Any real score lies far above _MASKED; _FLOOR lies between, so that exp(_MASKED - maximum) is 0 even where all
 # is masked and the maximum itself would be _MASKED.
@@ -30,6 +31,36 @@ class UnitEmbedding(nn.Embedding):
                 self.weight[self.padding_idx].zero_()
 
 
+class Dropout(nn.Dropout):
+    """
+    Dropout as torch has it, with one draw of the random generator for four elements on a CPU.
+
+    There torch draws a number for each element, which takes longer than a small recurrent layer over them. Sixteen bits
+    decide as well: the share that is dropped is exact to 1 / 65,536, and what stays is scaled by what it is.
+    """
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Of any shape, with some elements zero while it trains."""
+        if not self.training or not self.p or inputs.device.type != "cpu":
+            return super().forward(inputs)
+        dropped = round(self.p * 2**16)
+        words = torch.empty(inputs.numel() // 4 + 1, dtype=torch.int64).random_(-(2**63), None)
+        bits = words.view(torch.int16)[: inputs.numel()].view(inputs.shape)
+        mask = torch.ge(bits, dropped - 2**15, out=torch.empty_like(inputs, memory_format=torch.contiguous_format))
+        return inputs * mask.mul_(2**16 / (2**16 - dropped))
+
+
+class UserDropout(nn.Dropout):
+    """Takes users for anonymous at random, while it trains."""
+
+    def forward(self, user_ids: Tensor) -> Tensor:
+        """User ids of shape (rows,), some of them 0."""
+        if not self.training or not self.p:
+            return user_ids
+        stays = torch.rand(len(user_ids), device=user_ids.device) >= self.p
+        return user_ids * stays
+
+
 def triangle_attention(
     scores: Tensor,
     values: Tensor,
@@ -38,7 +69,7 @@ def triangle_attention(
     segments: Tensor | None = None,
     current_values: Tensor | None = None,
     form: str = "linear",
-    chunk_size: int = 32,
+    chunk_size: int | None = None,
     slope: Tensor | None = None,
 ) -> Tensor:
     """
@@ -62,10 +93,11 @@ def triangle_attention(
     current_values : tensor of shape (batch, time, dim), optional
         What is mixed of each event while it is the newest one; `values` by default.
     form : {'linear', 'dense'}, optional
-        'linear' carries a running sum from chunk to chunk, O(time) work and memory; 'dense' makes the whole
-        triangle, O(time ** 2), as the reference.
+        'linear' carries a running sum, O(time) work and memory; 'dense' makes the whole triangle, O(time ** 2), as
+        the reference.
     chunk_size : int, optional
-        Steps a chunk of the linear form.
+        Steps a chunk of the linear form, which carries the sum from chunk to chunk; by default over the whole row at
+        once where that keeps all digits, else in chunks of 32.
     slope : scalar tensor, optional
         Added to the scores once for each step an event lies behind the first one, so that old events fade.
 
@@ -76,26 +108,34 @@ def triangle_attention(
     """
     if form not in ("linear", "dense"):
         raise ValueError(f"form is {form!r}: choose 'linear' or 'dense'")
-    if chunk_size < 1:
+    if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size is {chunk_size}: give at least 1")
-    if form == "dense":
-        if slope is not None:
-            rise = slope * torch.arange(values.shape[1], device=values.device)  # (time,)
-            scores, current_scores = scores + rise, None if current_scores is None else current_scores + rise
-        weights = triangle_weights(scores, present, current_scores, segments)
-        return _mix(weights, values, current_values)  # (batch, time, dim)
     if not values.shape[1]:
         return torch.zeros_like(values)
     segments = torch.zeros_like(present, dtype=torch.long) if segments is None else segments
-    # Split, not sliced: a slice's gradient is as long as the row, so that of all slices takes O(time ** 2).
+    newest = scores if current_scores is None else current_scores
+    rise = 0.0 if slope is None else slope * torch.arange(values.shape[1], device=values.device)  # (time,)
+    if form == "dense":
+        weights = triangle_weights(scores + rise, present, newest + rise, segments)
+        return _mix(weights, values, current_values)  # (batch, time, dim)
+    if chunk_size is None and current_values is None and _one_each(segments):
+        there = [(one + rise).masked_fill(~present, 0.0) for one in (scores, newest)]  # (batch, time) each
+        if are_small(*there):
+            return RunningMixture.apply(*(one.masked_fill(~present, -torch.inf) for one in there), values)
     wholes = (scores, values, present, segments, current_scores, current_values)
+    return _in_chunks(wholes, slope, 32 if chunk_size is None else chunk_size)
+
+
+def _in_chunks(wholes: tuple[Tensor | None, ...], slope: Tensor | None, chunk_size: int) -> Tensor:
+    """The linear form, a chunk after the other; `wholes` as above, (batch, time, ...) each or None."""
+    # Split, not sliced: a slice's gradient is as long as the row, so that of all slices takes O(time ** 2).
     split = [repeat(None) if whole is None else whole.split(chunk_size, dim=1) for whole in wholes]
     chunks = list(zip(*split, strict=False))
-    carry, mixed = _Carry.empty(values), []
+    carry, mixed = _Carry.empty(wholes[1]), []
     for score, value, here, segment, current_score, current_value in chunks:
         if slope is not None:
             # From the chunk's end, and what lies before falls: over a long row the scores would lose their digits.
-            rise = slope * torch.arange(1 - score.shape[1], 1, device=values.device)  # (chunk,)
+            rise = slope * torch.arange(1 - score.shape[1], 1, device=score.device)  # (chunk,)
             carry = carry.fallen(slope * score.shape[1])
             score, current_score = score + rise, None if current_score is None else current_score + rise
         logits = _triangle_logits(score, here, current_score, segment)  # (batch, chunk, chunk)
@@ -103,6 +143,11 @@ def triangle_attention(
         if len(mixed) < len(chunks):
             carry = carry.advance(score, value, here, segment)
     return torch.cat(mixed, dim=1)  # (batch, time, dim)
+
+
+def _one_each(segments: Tensor) -> bool:
+    """Whether no row has more than one; they do not decrease."""
+    return bool((segments[:, 0] == segments[:, -1]).all())
 
 
 def triangle_weights(
@@ -252,78 +297,23 @@ class EventGRU(nn.GRU):
         newest_states = torch.gru_cell(newest, past.flatten(0, 1), *_weights_of(self))  # (batch * time, hidden)
         return states, newest_states.view_as(states)
 
+    def step_by_step(self, counts: list[int], inputs: Tensor, newest: Tensor | None = None) -> tuple[Tensor, ...]:
+        """
+        As :meth:`with_newest`, or as :meth:`forward` in a tuple, for sequences of unequal length.
 
-def by_session(layer: Callable, starts: Tensor, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-    """
-    Run a layer over each session of each row by itself, so that no state passes from one to the next.
+        Parameters
+        ----------
+        counts : list of int
+            Events of each step, see ``padding.Steps``.
+        inputs, newest : tensors of shape (events, input)
 
-    Parameters
-    ----------
-    layer : callable
-        From tensors of shape (sessions, time, dim) to one such tensor, or a tuple of them.
-    starts : int or bool tensor of shape (batch, time)
-        Where sessions begin; a row that begins inside one begins it there.
-    inputs : tensors of shape (batch, time, dim)
-
-    Returns
-    -------
-    What the layer gives, each of shape (batch, time, dim).
-    """
-    first = starts != 0
-    first[:, :1] = True
-    session = first.flatten().cumsum(0) - 1  # (batch * time,)
-    begin = first.flatten().nonzero()[:, 0]  # (sessions,)
-    place = torch.arange(len(session), device=session.device) - begin[session]  # (batch * time,)
-    shape = (len(begin), int(place.max()) + 1)  # (sessions, longest)
-    apart = []
-    for tensor in inputs:
-        rows = tensor.new_zeros(*shape, tensor.shape[2])  # (sessions, longest, dim)
-        rows[session, place] = tensor.flatten(0, 1)
-        apart.append(rows)
-    results = layer(*apart)
-    if isinstance(results, Tensor):
-        return results[session, place].view(*starts.shape, -1)
-    return tuple(result[session, place].view(*starts.shape, -1) for result in results)
-
-
-def without_padding(events: Tensor) -> tuple[Tensor, Tensor]:
-    """
-    Move the events of each row to its front, in order, and cut off what is padding in every row.
-
-    Recurrent layers then start at the first event, so no state depends on how much padding stands before it.
-
-    Parameters
-    ----------
-    events : int tensor of shape (batch, length, channel)
-        Channel 0 holds items; 0 is padding, wherever in the row it stands.
-
-    Returns
-    -------
-    (events, seen) : tensors of shape (batch, time, channel) and (batch, length + 1)
-        `seen` counts the events before each position, and at its end all of them.
-    """
-    present = events[:, :, 0] != 0
-    seen = nn.functional.pad(present.long().cumsum(dim=1), (1, 0))  # (batch, length + 1)
-    time = int(seen[:, -1].max()) if seen.numel() else 0
-    row, column = present.nonzero(as_tuple=True)  # (events,)
-    front = events.new_zeros(events.shape[0], time, events.shape[2])  # (batch, time, channel)
-    front[row, seen[row, column]] = events[row, column]
-    return front, seen
-
-
-def at_positions(states: Tensor, seen: Tensor) -> Tensor:
-    """
-    Put states back to the positions of the row they came from.
-
-    Parameters
-    ----------
-    states : tensor of shape (batch, time + 1, dim)
-        After 0, 1, ... events.
-    seen : int tensor of shape (batch, length + 1)
-        As from :func:`without_padding`.
-
-    Returns
-    -------
-    tensor of shape (batch, length + 1, dim)
-    """
-    return states.gather(1, seen[:, :, None].expand(-1, -1, states.shape[2]))
+        Returns
+        -------
+        tuple of tensors of shape (events, hidden)
+        """
+        weight, recurrent, bias, recurrent_bias = _weights_of(self)
+        given = nn.functional.linear(inputs, weight, bias)  # (events, 3 * hidden)
+        states = GruWalk.apply(given, recurrent, recurrent_bias, counts)  # (events, hidden)
+        if newest is None:
+            return (states,)
+        return states, torch.gru_cell(newest, states_before(states, counts), *_weights_of(self))

@@ -48,7 +48,29 @@ def cross_entropy_loss(positive: Tensor, negative: Tensor, mask: Tensor | None =
     if there is not None:
         negative = negative.masked_fill(~there, -torch.inf)
     everything = torch.cat([positive[None], negative])  # (1 + negatives, ...)
-    return _mean(everything.logsumexp(dim=0) - positive, mask)
+    return _mean(log_sum_exp(everything, dim=0) - positive, mask)
+
+
+def log_sum_exp(scores: Tensor, dim: int) -> Tensor:
+    """As torch has it, for finite largest scores; the exponentials are kept for the gradient instead of made anew."""
+    return _LogSumExp.apply(scores, dim)
+
+
+class _LogSumExp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, scores: Tensor, dim: int) -> Tensor:
+        top = scores.amax(dim=dim, keepdim=True)
+        exponential = (scores - top).exp_()
+        total = exponential.sum(dim=dim, keepdim=True)
+        ctx.dim = dim
+        ctx.save_for_backward(exponential, total)
+        return (total.log() + top).squeeze(dim)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, slope: Tensor) -> tuple[Tensor, None]:
+        exponential, total = ctx.saved_tensors
+        return exponential * (slope.unsqueeze(ctx.dim) / total), None
 
 
 def sampled_cross_entropy_loss(
@@ -103,25 +125,45 @@ def bpr_max_loss(
     positive, negative, there = _prepared(positive, negative, mask)
     if elu is not None:
         positive, negative = F.elu(positive, elu), F.elu(negative, elu)
-    return _mean(_where_any(_BPRMax.apply(positive, negative, there, regularization), there), mask)
+    return _mean(_BPRMax.apply(positive, negative, there, regularization), mask)
 
 
 class _BPRMax(torch.autograd.Function):
-    """:func:`bpr_max_loss` of each positive, with its gradient in closed form: thousands of negatives are many sums."""
+    """
+    :func:`bpr_max_loss` of each positive, with its gradient in closed form: thousands of negatives are many sums.
+
+    One exponential a negative serves both: with ``e_j = exp(r_j - top)`` the share is ``e_j / sum e``, and the sigmoid
+    ``won / (won + lost * e_j)``, where ``won = exp(r+ - high)``, ``lost = exp(top - high)`` and `high` is the larger of
+    ``r+`` and the largest negative, `top`. So nothing overflows, and `won` cancels but for its logarithm. All of them
+    are raised by a factor that cancels too, so that in single precision nothing is lost down to 150 below the largest.
+    """
+
+    _RAISED = 64.0  # the logarithm of that factor
 
     @staticmethod
     def forward(
         ctx: FunctionCtx, positive: Tensor, negative: Tensor, there: Tensor | None, regularization: float
     ) -> Tensor:
-        log_share = _log_share(negative, there)  # (negatives, ...)
-        log_wins = F.logsigmoid(positive - negative)  # (negatives, ...)
-        joint = log_share + log_wins
-        log_total = joint.logsumexp(dim=0)
-        share = log_share.exp_()
+        tiny = torch.finfo(negative.dtype).tiny
+        nothing = None if there is None else ~there
+        top = (negative if nothing is None else negative.masked_fill(nothing, -1 / tiny)).amax(dim=0)
+        exponential = (negative - (top - _BPRMax._RAISED)).exp_()  # (negatives, ...)
+        if nothing is not None:
+            exponential.masked_fill_(nothing, 0.0)
+        total = exponential.sum(dim=0)
+        high = torch.maximum(positive, top)
+        # At least tiny: where r+ and some negatives lie farther below the others, it would be 0 / 0 for those.
+        won = (positive - high + _BPRMax._RAISED).exp().clamp(min=tiny)
+        divisor = (exponential * (top - high).exp()).add_(won)  # (negatives, ...)
+        joint = exponential / divisor  # (negatives, ...), in proportion to share * sigmoid
+        joint_total = joint.sum(dim=0)
+        share = exponential.div_(total.clamp(min=tiny))
         penalty = (share * negative).mul_(negative).sum(dim=0)
         ctx.regularization = regularization
-        ctx.save_for_backward(negative, share, log_wins.exp_(), joint.sub_(log_total).exp_(), penalty)
-        return regularization * penalty - log_total
+        joint.div_(joint_total.clamp(min=tiny))
+        ctx.save_for_backward(negative, share, divisor.reciprocal_().mul_(won), joint, penalty)
+        loss = regularization * penalty + (high - positive) + (total.log() - _BPRMax._RAISED) - joint_total.log()
+        return loss if there is None else torch.where(total > 0, loss, 0.0)
 
     @staticmethod
     @once_differentiable
@@ -176,7 +218,7 @@ def _prepared(positive: Tensor, negative: Tensor, mask: Tensor | None) -> tuple[
         raise ValueError("there are no negative predictions: draw at least one for each positive")
     there = None
     nothing = negative.isneginf()
-    if nothing.any():
+    if nothing.count_nonzero():  # which is several times as fast as any()
         there = ~nothing
         negative = negative.masked_fill(nothing, 0.0)
     if mask is None:

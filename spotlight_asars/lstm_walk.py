@@ -2,11 +2,12 @@
 An LSTM that takes each of its steps for several inputs from the same past, with its own backward pass.
 
 torch's autograd would keep some twenty small tensors a step and visit each again; here a step is a dozen operations in
-place, forward and backward, on tensors that stay in the cache. Batches come last in the shapes, so that the gates of a
-step lie one after the other.
+place, forward and backward, on tensors that stay in the cache. Batches come last inside, so that the gates of a step
+lie one after the other; states are turned round a step at a time, while they are in the cache too.
 """
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -31,12 +32,9 @@ def walk(kinds: Sequence[Tensor], weights: tuple[Tensor, Tensor, Tensor, Tensor]
     tuple of tensors of shape (batch, time, hidden), one a kind
     """
     weight, recurrent, *biases = weights
-    inputs = torch.stack(tuple(kinds)).permute(2, 3, 0, 1)  # (time, input, kinds, batch)
-    ones = inputs.new_ones(len(inputs), 1, *inputs.shape[2:])  # they bring the bias
-    inputs = torch.cat([inputs, ones], dim=1)  # (time, input + 1, kinds, batch)
-    weight = torch.cat([weight, sum(biases)[:, None]], dim=1)  # (4 * hidden, input + 1)
-    states = NewestWalk.apply(inputs, _sigmoids_first(weight), _sigmoids_first(recurrent))
-    return states.permute(2, 3, 0, 1).unbind(0)  # (batch, time, hidden) each
+    inputs = torch.stack([one.transpose(0, 1) for one in kinds], dim=1)  # (time, kinds, batch, input)
+    states = NewestWalk.apply(inputs, *(_sigmoids_first(one) for one in (weight, recurrent, sum(biases))))
+    return tuple(one.transpose(0, 1) for one in states)  # (batch, time, hidden) each
 
 
 def _sigmoids_first(weight: Tensor) -> Tensor:
@@ -46,58 +44,77 @@ def _sigmoids_first(weight: Tensor) -> Tensor:
 
 
 class NewestWalk(torch.autograd.Function):
-    """Inputs (time, input, kinds, batch), and weights in the order of :func:`_sigmoids_first`, to the states."""
+    """
+    Inputs (time, kinds, batch, input) to the states of each kind, (time, batch, hidden).
+
+    Weights and bias are in the order of :func:`_sigmoids_first`.
+    """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, inputs: Tensor, weight: Tensor, recurrent: Tensor) -> Tensor:
-        """States, (time, hidden, kinds, batch)."""
-        time, _, kinds, batch = inputs.shape
+    def forward(
+        ctx: FunctionCtx, inputs: Tensor, weight: Tensor, recurrent: Tensor, bias: Tensor
+    ) -> tuple[Tensor, ...]:
+        """See the class."""
+        time, kinds, batch, _ = inputs.shape
         four, hidden = recurrent.shape
         gates = inputs.new_empty(time, four, kinds, batch)
         states = inputs.new_empty(time, hidden, kinds, batch)
         cells, squashed = torch.empty_like(states), torch.empty_like(states)
+        found = inputs.new_empty(kinds, time, batch, hidden)
         past = inputs.new_empty(four, 1, batch)
         state = cell = inputs.new_zeros(hidden, batch)
-        for given, gate, sigmoids, entry, forget, output, candidate, new_state, new_cell, new_squashed in zip(
-            inputs.flatten(2), gates, gates[:, : 3 * hidden], *_parts(gates), states, cells, squashed, strict=True
-        ):
-            torch.mm(weight, given, out=gate.view(four, -1))
-            torch.mm(recurrent, state, out=past[:, 0])
+        for given, gate, sigmoids, entry, forget, output, candidate, new_state, new_cell, new_squashed, turned in zip(
+            inputs.flatten(1, 2), gates, gates[:, : 3 * hidden], *_parts(gates), states, cells, squashed,
+            found.unbind(1), strict=True,
+        ):  # fmt: skip
+            torch.mm(weight, given.T, out=gate.view(four, -1))
+            torch.addmm(bias[:, None], recurrent, state, out=past[:, 0])
             gate.add_(past)
             sigmoids.sigmoid_()
             candidate.tanh_()
             torch.mul(forget, cell[:, None], out=new_cell).addcmul_(entry, candidate)
             torch.tanh(new_cell, out=new_squashed)
             torch.mul(output, new_squashed, out=new_state)
+            turned.copy_(new_state.permute(1, 2, 0))  # (kinds, batch, hidden)
             state, cell = new_state[:, 0], new_cell[:, 0]
         ctx.save_for_backward(inputs, weight, recurrent, gates, states, cells, squashed)
-        return states
+        return found.unbind(0)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, slopes: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-        """Gradients of the inputs and of both weights, from those of the states."""
+    def backward(ctx: FunctionCtx, *slopes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Gradients of the inputs, of both weights and of the bias, from those of the states."""
         inputs, weight, recurrent, gates, states, cells, squashed = ctx.saved_tensors
-        hidden = recurrent.shape[1]
+        hidden, batch = recurrent.shape[1], inputs.shape[2]
         to_inputs = torch.empty_like(inputs)
         to_weight, to_recurrent = torch.zeros_like(weight), torch.zeros_like(recurrent)
+        to_bias, ones = recurrent.new_zeros(len(recurrent)), recurrent.new_ones(batch)
         by_gate = gates.new_empty(1, *gates.shape[1:])  # (1, 4 * hidden, kinds, batch), of one step
         (to_entry,), (to_forget,), (to_output,), (to_candidate,) = _parts(by_gate)
         by_gate = by_gate[0]
         to_state, to_cell = (states.new_empty(states.shape[1:]) for _ in range(2))  # (hidden, kinds, batch)
-        later_state = later_cell = inputs.new_zeros(hidden, inputs.shape[3])  # (hidden, batch), of the steps behind
+        later_state = later_cell = inputs.new_zeros(hidden, batch)  # (hidden, batch), of the steps behind
         nothing = torch.zeros_like(later_state)
         # The state and the cell that each step went on from.
         states_before, cells_before = ([nothing, *steps[:-1, :, 0]] for steps in (states, cells))
-        for slope, given, wanted, sigmoids, entry, forget, output, candidate, squash, state, cell in zip(
+        for given, wanted, sigmoids, entry, forget, output, candidate, squash, state, cell, *slope in zip(
             *(
                 reversed(list(steps))
-                for steps in (slopes, inputs.flatten(2), to_inputs.flatten(2), gates[:, : 3 * hidden], *_parts(gates))
+                for steps in (
+                    inputs.flatten(1, 2),
+                    to_inputs.flatten(1, 2),
+                    gates[:, : 3 * hidden],
+                    *_parts(gates),
+                    squashed,
+                )
             ),
-            *(reversed(list(steps)) for steps in (squashed, states_before[: len(inputs)], cells_before[: len(inputs)])),
+            *(reversed(steps[: len(gates)]) for steps in (states_before, cells_before)),
+            *(reversed(steps.unbind(0)) for steps in slopes),
             strict=True,
         ):
-            to_state.copy_(slope)[:, 0].add_(later_state)
+            for kind, one in enumerate(slope):
+                to_state[:, kind].copy_(one.T)  # (hidden, batch)
+            to_state[:, 0].add_(later_state)
             torch.mul(to_state, output, out=to_cell)
             _tanh_backward(to_cell, squash, grad_input=to_cell)[:, 0].add_(later_cell)
             torch.mul(to_cell, candidate, out=to_entry)
@@ -107,14 +124,21 @@ class NewestWalk(torch.autograd.Function):
             by_sigmoids = by_gate[: 3 * hidden]
             _sigmoid_backward(by_sigmoids, sigmoids, grad_input=by_sigmoids)
             _tanh_backward(to_candidate, candidate, grad_input=to_candidate)
-            later_cell = to_cell.mul_(forget).sum(dim=1)  # (hidden, batch)
-            by_past = by_gate.sum(dim=1)  # (4 * hidden, batch)
+            later_cell = _over_kinds(to_cell.mul_(forget))  # (hidden, batch)
+            by_past = _over_kinds(by_gate)  # (4 * hidden, batch)
             later_state = recurrent.T @ by_past  # (hidden, batch)
             by_given = by_gate.flatten(1)  # (4 * hidden, kinds * batch)
-            torch.mm(weight.T, by_given, out=wanted)
-            to_weight.addmm_(by_given, given.T)
+            torch.mm(by_given.T, weight, out=wanted)
+            to_weight.addmm_(by_given, given)
             to_recurrent.addmm_(by_past, state.T)
-        return to_inputs, to_weight, to_recurrent
+            to_bias.addmv_(by_past, ones)
+        return to_inputs, to_weight, to_recurrent, to_bias
+
+
+def _over_kinds(tensor: Tensor) -> Tensor:
+    """Sum of (..., kinds, batch) over the kinds, a tensor of its own; torch's sum is slower for few of them."""
+    first, *others = tensor.unbind(1)
+    return reduce(torch.add, others, first) if others else first.clone()
 
 
 def _parts(gates: Tensor) -> tuple[Tensor, ...]:

@@ -1,4 +1,4 @@
-"""Triangle attention, the recurrent layers over events, and padding taken out, against slow loops in float64."""
+"""Triangle attention and the recurrent layers over events, against slow loops in float64; dropout."""
 
 import math
 
@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from spotlight_asars.layers import (
+    Dropout,
     EventGRU,
     EventLSTM,
     UnitEmbedding,
-    at_positions,
     triangle_attention,
     triangle_weights,
-    without_padding,
 )
 
 moderate = settings(max_examples=50, deadline=None)
@@ -85,7 +84,7 @@ def attend(scores, values, present=None, **options):
 
 
 each_form = pytest.mark.parametrize(
-    "options", [{"form": "dense"}, *({"chunk_size": size} for size in (1, 2, 3, 64))], ids=str
+    "options", [{}, {"form": "dense"}, *({"chunk_size": size} for size in (1, 2, 3, 64))], ids=str
 )
 LOGS = [math.log(1.0), math.log(2.0), math.log(3.0)]
 
@@ -126,7 +125,7 @@ def test_a_segment_starts_anew(options):
     seed=st.integers(0, 10**6),
     batch=st.integers(1, 3),
     time=st.integers(1, 14),
-    options=st.sampled_from([{"form": "dense"}, *({"chunk_size": size} for size in (1, 3, 5, 64))]),
+    options=st.sampled_from([{}, {"form": "dense"}, *({"chunk_size": size} for size in (1, 3, 5, 64))]),
     scale=st.sampled_from([0.0, 1.0, 100.0]),
     padding=st.sampled_from([0.0, 0.4, 0.8, 1.0]),
     session_start=st.sampled_from([0.0, 0.3, 1.0]),
@@ -155,7 +154,7 @@ def test_2000_steps_with_scores_of_100_in_single_precision(session_start):
 def test_one_score_for_past_and_newest_gets_both_gradients():
     scores, values, present, _, segments, upstream = attention_case(5, 2, 9, 3)
     _, past, _, newest = attention_by_loop(scores, values, present, scores, segments, upstream)
-    for options in ({"form": "dense"}, {"chunk_size": 4}):
+    for options in ({}, {"form": "dense"}, {"chunk_size": 4}):
         leaf = torch.tensor(scores, requires_grad=True)
         mixed = triangle_attention(
             leaf, torch.tensor(values), torch.tensor(present), segments=torch.tensor(segments), **options
@@ -181,7 +180,7 @@ def test_rows_of_padding_are_zero_and_their_gradients_are_zero(options, size):
 def test_scores_of_padding_may_be_anything():
     scores, values, present, current, segments, upstream = attention_case(8, 2, 7, 2, padding=0.5)
     wrong, wrong_current = (np.where(present, array, np.nan) for array in (scores, current))
-    for options in ({"form": "dense"}, {"chunk_size": 3}):
+    for options in ({}, {"form": "dense"}, {"chunk_size": 3}):
         expected = attention_and_gradients(
             scores, values, present, current, segments, upstream, torch.float64, **options
         )
@@ -343,40 +342,6 @@ def test_gru_gives_the_states_of_the_torch_layer():
     torch.testing.assert_close(gru(inputs), plain(inputs)[0], rtol=0, atol=0)
 
 
-def test_padding_in_the_middle_is_taken_out_in_order():
-    events = torch.tensor([[[0, 8], [3, 1], [0, 9], [5, 2]], [[0, 0], [0, 0], [0, 0], [7, 4]]])
-    before = events.clone()
-    front, seen = without_padding(events)
-    assert front.tolist() == [[[3, 1], [5, 2]], [[7, 4], [0, 0]]]
-    assert seen.tolist() == [[0, 0, 1, 1, 2], [0, 0, 0, 0, 1]]
-    assert torch.equal(events, before)
-    states = torch.tensor([[[0.0], [3.0], [5.0]], [[0.0], [7.0], [-1.0]]])
-    assert at_positions(states, seen)[:, :, 0].tolist() == [[0, 0, 3, 3, 5], [0, 0, 0, 0, 7]]
-
-
-@moderate
-@given(seed=st.integers(0, 10**6), batch=st.integers(0, 4), length=st.integers(0, 8), padding=st.floats(0, 1))
-def test_states_return_to_their_positions(seed, batch, length, padding):
-    random_state = np.random.RandomState(seed)
-    items = random_state.randint(1, 50, (batch, length)) * (random_state.uniform(size=(batch, length)) >= padding)
-    events = torch.tensor(np.stack([items, random_state.randint(9, size=items.shape)], axis=2))
-    front, seen = without_padding(events)
-    assert front.shape == (batch, max(((row != 0).sum() for row in items), default=0), 2)
-    # A state that says all that was seen: running sums of a weighted sum of channels.
-    weights = torch.tensor([[100, 1], [1, 7]])
-    states = torch.nn.functional.pad((front @ weights).cumsum(dim=1), (0, 0, 1, 0))  # (batch, time + 1, 2)
-    result = at_positions(states, seen)
-    assert result.shape == (batch, length + 1, 2)
-    for row in range(batch):
-        real = [event for event in events[row] if event[0] != 0]
-        assert [event.tolist() for event in front[row, : len(real)]] == [event.tolist() for event in real]
-        assert not front[row, len(real) :].any()
-        for position in range(length + 1):
-            past = [event for event in events[row, :position] if event[0] != 0]
-            expected = sum((event @ weights for event in past), torch.zeros(2, dtype=torch.long))
-            assert torch.equal(result[row, position], expected)
-
-
 def test_rows_of_a_unit_embedding_begin_with_about_unit_length_and_padding_at_zero():
     torch.manual_seed(0)
     embedding = UnitEmbedding(500, 64, padding_idx=0)
@@ -396,3 +361,41 @@ def test_weights_by_hand_where_the_newest_event_is_as_the_others():
     found = triangle_weights(scores, torch.tensor([[True, True, False]]))
     expected = [[1.0, 0.0, 0.0], [0.25, 0.75, 0.0], [0.25, 0.75, 0.0]]
     torch.testing.assert_close(found, torch.tensor([expected]))
+
+
+class TestDropout:
+    @pytest.mark.parametrize("share", [0.5, 0.05, 0.9, 0.3])
+    def test_drops_that_share_and_keeps_the_mean(self, share):
+        torch.manual_seed(0)
+        inputs = torch.rand(1000, 257) + 1.0
+        found = Dropout(share)(inputs)
+        dropped = found == 0.0
+        assert float(dropped.float().mean()) == pytest.approx(share, abs=5 * (share * (1 - share) / 257_000) ** 0.5)
+        torch.testing.assert_close(found[~dropped], inputs[~dropped] / (1.0 - share), rtol=2e-4, atol=0)
+
+    def test_elements_fall_independently(self):
+        torch.manual_seed(0)
+        dropped = (Dropout(0.5)(torch.ones(100_003)) == 0.0).double()
+        for apart in range(1, 9):  # four share a draw
+            together = float((dropped[apart:] * dropped[:-apart]).mean())
+            assert together == pytest.approx(0.25, abs=0.01)
+
+    def test_the_gradient_is_dropped_with_the_element(self):
+        torch.manual_seed(0)
+        inputs = torch.randn(3, 4, 5, dtype=torch.float64).transpose(0, 2).requires_grad_()
+        found = Dropout(0.25)(inputs)
+        (gradient,) = torch.autograd.grad(found.sum(), inputs)
+        torch.testing.assert_close(gradient * inputs, found)
+
+    def test_the_same_seed_draws_the_same(self):
+        found = []
+        for _ in range(2):
+            torch.manual_seed(3)
+            found.append(Dropout(0.5)(torch.ones(7, 3)))
+        assert torch.equal(*found)
+
+    def test_nothing_happens_where_it_does_not_train_or_drops_nothing(self):
+        inputs = torch.randn(2, 3)
+        assert torch.equal(Dropout(0.5).eval()(inputs), inputs)
+        assert torch.equal(Dropout(0.0)(inputs), inputs)
+        assert Dropout(0.5)(inputs[:0]).shape == (0, 3)

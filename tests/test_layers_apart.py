@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spotlight_asars.layers import EventGRU, EventLSTM, by_session, triangle_attention
+from spotlight_asars.layers import EventGRU, EventLSTM, triangle_attention
+from spotlight_asars.padding import by_session
 
 moderate = settings(max_examples=30, deadline=None)
 
@@ -164,7 +165,7 @@ class TestCurrentValues:
     @given(
         seed=st.integers(0, 10**6),
         time=st.integers(1, 12),
-        options=st.sampled_from([{"form": "dense"}, *({"chunk_size": size} for size in (1, 3, 64))]),
+        options=st.sampled_from([{}, {"form": "dense"}, *({"chunk_size": size} for size in (1, 3, 64))]),
         padding=st.sampled_from([0.0, 0.4, 1.0]),
         session_start=st.sampled_from([0.0, 0.3, 1.0]),
     )
@@ -187,7 +188,7 @@ class TestCurrentValues:
         else:
             assert all(not gradient.any() for gradient in gradients)
 
-    @pytest.mark.parametrize("options", [{"form": "dense"}, {"chunk_size": 2}], ids=str)
+    @pytest.mark.parametrize("options", [{}, {"form": "dense"}, {"chunk_size": 2}], ids=str)
     def test_worked_by_hand(self, options):
         """With equal scores each step is the mean of the past values and of its own current one."""
         scores, present = torch.zeros(1, 4), torch.ones(1, 4, dtype=torch.bool)
@@ -206,7 +207,7 @@ class TestCurrentValues:
         )
         torch.testing.assert_close(linear, dense, rtol=0, atol=1e-5)
 
-    @pytest.mark.parametrize("options", [{"form": "dense"}, {"chunk_size": 3}], ids=str)
+    @pytest.mark.parametrize("options", [{}, {"form": "dense"}, {"chunk_size": 3}], ids=str)
     def test_the_value_of_the_newest_step_does_not_enter_not_even_by_rounding(self, options):
         """Regression: it was taken off again after it had been added, and moved the last bits."""
         torch.manual_seed(0)
@@ -219,7 +220,7 @@ class TestCurrentValues:
         assert torch.equal(first[:, :5], second[:, :5]) and not torch.allclose(first[:, 5:], second[:, 5:])
 
 
-@pytest.mark.parametrize("options", [{"form": "dense"}, {"chunk_size": 4}, {"chunk_size": 64}])
+@pytest.mark.parametrize("options", [{}, {"form": "dense"}, {"chunk_size": 4}, {"chunk_size": 64}])
 def test_a_slope_is_added_once_for_each_step(options):
     draw = torch.Generator().manual_seed(0)
     scores, current = (torch.randn(3, 17, generator=draw, dtype=torch.float64) for _ in range(2))

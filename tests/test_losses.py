@@ -16,6 +16,7 @@ from spotlight_asars.losses import (
     bpr_max_loss,
     cross_entropy_loss,
     hinge_loss,
+    log_sum_exp,
     sampled_cross_entropy_loss,
     top1_loss,
     top1_max_loss,
@@ -365,3 +366,31 @@ def test_one_negative_makes_hinge_the_hosts_and_bpr_its_logarithm():
     one = positive[0, :1], negative[0, :1]
     host_value = host_losses.bpr_loss(*one)  # 1 - sigmoid, not -log sigmoid
     torch.testing.assert_close(bpr_loss(*one), -torch.log(1.0 - host_value))
+
+
+@moderate
+@given(seed=st.integers(0, 10**6), dim=st.integers(0, 1), scale=st.sampled_from([1.0, 50.0, 1e4]))
+def test_log_sum_exp_and_its_gradient_are_those_of_torch(seed, dim, scale):
+    torch.manual_seed(seed)
+    scores = scale * torch.randn(4, 5, dtype=torch.float64)
+    scores[1, 2] = -torch.inf
+    scores.requires_grad_()
+    slope = torch.randn(5 if dim == 0 else 4, dtype=torch.float64)
+    found, expected = log_sum_exp(scores, dim), scores.logsumexp(dim)
+    torch.testing.assert_close(found, expected)
+    gradients = (torch.autograd.grad((one * slope).sum(), scores)[0] for one in (found, expected))
+    torch.testing.assert_close(*gradients)
+
+
+def test_bpr_max_holds_in_single_precision_wherever_the_positive_lies():
+    torch.manual_seed(0)
+    negatives = 20.0 * torch.randn(40, 6, dtype=torch.float64)
+    for shift in (-60.0, 0.0, 60.0):
+        positive = torch.randn(6, dtype=torch.float64) + shift
+        found = []
+        for dtype in (torch.float32, torch.float64):
+            own = [one.to(dtype).clone().requires_grad_() for one in (positive, negatives)]
+            loss = bpr_max_loss(*own, regularization=0.5)
+            found.append([loss, *torch.autograd.grad(loss, own)])
+        for one, other in zip(*found, strict=True):
+            torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-4)

@@ -120,7 +120,8 @@ class NetSettings:
             embedding_dim=self.embedding_dim,
             n_iter=training.epochs,
             batch_size=self.rows_a_batch(float(rows.lengths.mean())),
-            optimizer_func=self.optimizer_func,
+            # Each weight's step as one operation; on a GPU torch chooses by its version.
+            optimizer_func=partial(self.optimizer_func, **({} if training.use_cuda else {"fused": True})),
             use_cuda=training.use_cuda,
             random_state=training.seed,
             num_negative_samples=self.num_negative_samples,

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from spotlight_asars.errors import InputError, LostProcess
 from spotlight_asars.nested import nested_from, plain_and_arrays
-from spotlight_asars.rows import ITEM
+from spotlight_asars.rows import ITEM, TARGET
 
 # What a process says of a parameter's gradient before they are summed; of a sparse one, its number of entries.
 NO_GRADIENT, DENSE = -2, -1
@@ -174,7 +174,8 @@ class Team:
         """
         While it is open, the net drops out what it would in the whole mini-batch, although it gets a part of its rows.
 
-        For ``nn.Dropout`` on (rows, ...) or (rows, time, dim); what a net draws otherwise is each process's own.
+        For ``nn.Dropout`` on (rows, ...) or (rows, time, dim), and of a net's states on (targets, dim); what a net
+        draws otherwise is each process's own.
 
         Parameters
         ----------
@@ -191,21 +192,28 @@ class Team:
         # A net computes as many steps as its longest row has.
         more_time = int(lengths.max() - lengths[part].max())
         rows = len(lengths[part])
-        given: list[Tensor] = []
+        before, end, targets = (int((events[one, :, TARGET] != 0).sum()) for one in _up_to(part))
+        of_targets = slice(before, end)
+        given: list[tuple[Tensor, slice]] = []
 
         def draw_for_whole(module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor] | None:
             (own,) = arguments
-            if not module.training or not module.p or len(own) != rows:
+            if not module.training or not module.p:
                 return None
-            given.append(own)
+            if own.dim() == 2 and module is getattr(net, "hidden_dropout", None):
+                given.append((own, of_targets))
+                return (own.new_ones(targets, own.shape[1]),)
+            if len(own) != rows:
+                return None
+            given.append((own, part))
             time = [own.shape[1] + more_time] if own.dim() == 3 else list(own.shape[1:2])
             return (own.new_ones(len(events), *time, *own.shape[2:]),)
 
         def take_part(module: nn.Module, arguments: tuple[Tensor], drawn: Tensor) -> Tensor | None:
             if not given:
                 return None
-            own = given.pop()
-            return own * (drawn[part, : own.shape[1]] if own.dim() == 3 else drawn[part])
+            own, kept = given.pop()
+            return own * (drawn[kept, : own.shape[1]] if own.dim() == 3 else drawn[kept])
 
         layers = [layer for layer in net.modules() if isinstance(layer, nn.Dropout)]
         handles = [layer.register_forward_pre_hook(draw_for_whole) for layer in layers]
@@ -276,6 +284,11 @@ class Team:
         found = [torch.empty_like(own) for _ in range(self.size)]
         dist.all_gather(found, own)
         return found
+
+
+def _up_to(part: slice) -> tuple[slice, slice, slice]:
+    """The rows before a part, those up to its end, and all."""
+    return slice(part.start), slice(part.stop), slice(None)
 
 
 def _said_of(gradient: Tensor | None) -> int:

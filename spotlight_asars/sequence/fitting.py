@@ -13,7 +13,7 @@ from torch import Tensor
 from spotlight_asars.errors import InputError
 from spotlight_asars.host import ImplicitSequenceModel, SequenceInteractions
 from spotlight_asars.interactions import SessionSequences, as_session_sequences
-from spotlight_asars.losses import LOSSES
+from spotlight_asars.losses import LOSSES, log_sum_exp
 from spotlight_asars.progress import progress
 from spotlight_asars.rows import ITEM, TARGET
 from spotlight_asars.sampling import SeenItems
@@ -56,7 +56,7 @@ class SessionFitting(Resumes, ImplicitSequenceModel):
 
     def _mean_loss(self, positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
         if self._loss == ALL_ITEMS_LOSS:
-            return (negative.logsumexp(dim=1) - positive).mean()
+            return (log_sum_exp(negative, dim=1) - positive).mean()
         function = self._loss if callable(self._loss) else LOSSES[self._loss]
         return function(positive, negative, **self._loss_options)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
 from spotlight_asars.rows import ITEM, SESSION_START
 
 # What an item of the history can be, from the most to the least recent; one that is several is the first of them.
@@ -70,23 +71,34 @@ class HistoryStates:
         ]
         return cls(torch.cat([part.states for part in parts]), torch.cat([part.items for part in parts]), *columns)
 
-    def places_of_all(self, num_items: int) -> Tensor:
+    def places(self, num_items: int) -> tuple[Tensor, Tensor, Tensor]:
         """
-        Where each item stands in each history.
+        Which items stand in each history, and where: nothing is dense in the items.
 
         Returns
         -------
-        int64 tensor of shape (targets, num_items)
-            An index into PLACES, or ``len(PLACES)`` where it does not.
+        (targets, items, places) : int64 tensors of shape (found,)
+            Each pair of target and item once, padding not; the place is an index into PLACES.
         """
-        places = self.items.new_full((len(self), num_items), len(PLACES))
-        # From the least recent on, so that the most recent stands in the end.
-        for place, (target, item) in reversed(list(enumerate(self._entries()))):
-            places[target, item] = place
-        return places
+        entries = self._entries()
+        target, item = (torch.cat(parts) for parts in zip(*entries, strict=True))  # (entries,) each
+        place = torch.cat([torch.full_like(targets, number) for number, (targets, _) in enumerate(entries)])
+        # The most recent place of a pair comes first, and stays first.
+        pair, order = (target * num_items + item).sort(stable=True)
+        first = pair % num_items != PADDING_ITEM
+        first[1:] &= pair[1:] != pair[:-1]
+        pair = pair[first]  # (found,)
+        return pair // num_items, pair % num_items, place[order[first]]
 
     def places_of(self, items: Tensor, num_items: int) -> Tensor:
-        """The same for given items of shape (..., targets): a tensor of that shape; nothing is dense in the items."""
+        """
+        Where given items of shape (..., targets) stand in the histories; nothing is dense in the items.
+
+        Returns
+        -------
+        int64 tensor of that shape
+            An index into PLACES, or ``len(PLACES)`` for an item that is not there.
+        """
         numbers = torch.arange(len(self), device=items.device)
         wanted = (numbers * num_items + items).contiguous()  # (..., targets)
         places = torch.full_like(items, len(PLACES))

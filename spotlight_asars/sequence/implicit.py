@@ -208,9 +208,16 @@ class ASARSSequenceModel(ModelState, Recommends, SessionFitting):
             super()._initialize(interactions)
         finally:
             self._representation = asked
-        if self._sparse and self._optimizer_func is None:
-            self._optimizer = torch.optim.Adagrad(self._net.parameters(), lr=self._learning_rate)
+        if self._optimizer_func is None:
+            self._optimizer = self._default_optimizer()
         self._loss_func = self._mean_loss
+
+    def _default_optimizer(self) -> torch.optim.Optimizer:
+        weights, rate = self._net.parameters(), self._learning_rate
+        if self._sparse:
+            return torch.optim.Adagrad(weights, lr=rate)
+        # The host's, with each weight's step as one operation.
+        return torch.optim.Adam(weights, lr=rate, weight_decay=self._l2, fused=True)
 
     def _new_net(self, interactions: SessionSequences) -> str | nn.Module:
         representation = self._representation

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from spotlight_asars.binning import UNKNOWN_BIN
 from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
 from spotlight_asars.host import ZeroEmbedding
-from spotlight_asars.layers import UnitEmbedding, triangle_attention, without_padding
+from spotlight_asars.layers import UnitEmbedding, triangle_attention
+from spotlight_asars.padding import without_padding
 from spotlight_asars.rows import DWELL, ITEM, SESSION_START
 from spotlight_asars.sequence.session_net import SessionNet, as_events
 
@@ -41,7 +42,7 @@ def _hidden_with_dwell(net: SessionNet, items: Tensor, events: Tensor) -> tuple[
         return hidden, hidden
     unknown = net.dwell_embeddings(events.new_full((1, 1), UNKNOWN_BIN)).expand_as(dwell)
     newest = net.input_dropout(torch.cat([items, unknown], dim=2))  # (batch, time, embedding + dwell)
-    return net.recur(net.recurrent.with_newest, events, inputs, newest)
+    return net.recur(net.recurrent, events, inputs, newest)
 
 
 class AttentionNet(SessionNet):
@@ -200,7 +201,7 @@ class AsarsTimeAttNet(AttentionNet):
         unknown = bins.new_full((1, 1), UNKNOWN_BIN)
         # one look-up: as many as there are events would each have a gradient to be added up
         newest = self.input_dropout(self.dwell_embeddings(unknown).expand_as(dwell))  # (batch, time, dwell)
-        past_time, newest_time = self.recur(self.time_recurrent.with_newest, events, dwell, newest)
+        past_time, newest_time = self.recur(self.time_recurrent, events, dwell, newest)
         return self._score(past_time, hidden, bins), self._score(newest_time, current, unknown)
 
     def _score(self, time_states: Tensor, hidden: Tensor, bins: Tensor) -> Tensor:

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from spotlight_asars.host import CNNNet, LSTMNet, PoolNet
 from spotlight_asars.interactions import SessionSequences
-from spotlight_asars.layers import without_padding
+from spotlight_asars.padding import without_padding
 from spotlight_asars.rows import ITEM, TARGET
 from spotlight_asars.sequence.batches import like_length_batches
+from spotlight_asars.sequence.dot_product import dot_product_scores, dot_product_scores_of_shared
 from spotlight_asars.sequence.history import HistoryStates
-from spotlight_asars.sequence.session_net import SessionNet, dot_product_scores, dot_product_scores_of_shared
+from spotlight_asars.sequence.session_net import SessionNet
 
 DOT_PRODUCT_NETS = (SessionNet, PoolNet, LSTMNet, CNNNet)
 
@@ -64,11 +65,13 @@ def states_at_targets(net: nn.Module, events: Tensor) -> tuple[Tensor, Tensor]:
     (states, items) : tensors of shape (targets, *state) and (targets,)
         In the order of rows, then of time; HistoryStates for a net that points back.
     """
-    wanted = events[:, :, TARGET] != 0  # (batch, time)
+    wanted = (events[:, :, TARGET] != 0).nonzero(as_tuple=True)  # (targets,) twice: rows and columns
     # No target comes after the last event, which would be a quarter of the steps on short sessions.
-    states = states_after(net, events[:, :-1])[wanted]  # (targets, *state)
+    past = events[:, :-1]  # (batch, time - 1, channel)
+    ours = isinstance(net, SessionNet)
+    states = net.states_before(past, *wanted) if ours else states_after(net, past)[wanted]  # (targets, *state)
     if points_back(net):
-        states = HistoryStates.before(states, events, *wanted.nonzero(as_tuple=True))
+        states = HistoryStates.before(states, events, *wanted)
     return states, events[:, :, ITEM][wanted]
 
 

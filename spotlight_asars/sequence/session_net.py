@@ -6,30 +6,22 @@ A net takes (batch, time) item ids, as the host's nets do (dwell unknown, user a
 events with the channels of ``spotlight_asars.rows``. It knows nothing of the model that trains it.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from spotlight_asars.binning import UNKNOWN_BIN
 from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
 from spotlight_asars.host import ZeroEmbedding
-from spotlight_asars.layers import UnitEmbedding, at_positions, by_session, without_padding
+from spotlight_asars.layers import Dropout, EventGRU, UnitEmbedding, UserDropout
+from spotlight_asars.padding import Steps, at_positions, by_session, picked, without_padding
 from spotlight_asars.rows import DWELL, ITEM, NUM_CHANNELS, SESSION_START, TIME, UNKNOWN_TIME, USER
 from spotlight_asars.sequence.context import ContextEmbedding
+from spotlight_asars.sequence.dot_product import dot_product_scores, dot_product_scores_of_shared
 from spotlight_asars.sequence.history import PLACES, HistoryStates
 from spotlight_asars.sequence.net_options import DWELL_RULES, RECURRENT_LAYERS, NetOptions
 
-
-class UserDropout(nn.Dropout):
-    """Takes users for anonymous at random, while it trains."""
-
-    def forward(self, user_ids: Tensor) -> Tensor:
-        """User ids of shape (rows,), some of them 0."""
-        if not self.training or not self.p:
-            return user_ids
-        stays = torch.rand(len(user_ids), device=user_ids.device) >= self.p
-        return user_ids * stays
+# Of the steps of a batch; with less of it torch's own GRU, which computes it, is as fast as one without.
+MOST_PADDING = 0.1
 
 
 class SessionNet(nn.Module):
@@ -84,8 +76,8 @@ class SessionNet(nn.Module):
             num_items, embedding_dim, padding_idx=PADDING_ITEM, sparse=sparse
         )
         self.item_biases = ZeroEmbedding(num_items, 1, sparse=sparse, padding_idx=PADDING_ITEM)
-        self.input_dropout = nn.Dropout(self.options.dropout)
-        self.hidden_dropout = nn.Dropout(self.options.hidden_dropout)
+        self.input_dropout = Dropout(self.options.dropout)
+        self.hidden_dropout = Dropout(self.options.hidden_dropout)
         self.user_dropout = UserDropout(self.options.user_dropout)
         if self.options.context:
             self.context = ContextEmbedding(self.options.context, embedding_dim, num_gap_bins, sparse)
@@ -148,11 +140,26 @@ class SessionNet(nn.Module):
         """
         return self.recur(self.recurrent, events, self.input_dropout(items))
 
-    def recur(self, layer: Callable, events: Tensor, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Run a recurrent layer over inputs of shape (batch, time, dim), each row or each session from zero."""
-        if self.options.hidden_scope == "sequence":
-            return layer(*inputs)
-        return by_session(layer, events[:, :, SESSION_START], *inputs)
+    def recur(
+        self, layer: nn.Module, events: Tensor, inputs: Tensor, newest: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """
+        Run a recurrent layer over inputs of shape (batch, time, dim), each row or each session from zero.
+
+        With inputs for when an event is the newest one, also the states that each would have, see ``with_newest``.
+        """
+        given = (inputs,) if newest is None else (inputs, newest)
+        starts = events[:, :, SESSION_START] if self.options.hidden_scope == "session" else None  # (batch, time)
+        if type(layer) is EventGRU and events.device.type == "cpu":
+            steps = Steps.of(events[:, :, ITEM] != PADDING_ITEM, starts)
+            if steps.share_of_padding > MOST_PADDING:
+                states = layer.step_by_step(steps.counts, *(steps.take(one) for one in given))
+                states = tuple(steps.put(one, *events.shape[:2]) for one in states)  # (batch, time, hidden) each
+                return states[0] if newest is None else states
+        run = layer if newest is None else layer.with_newest
+        if starts is None or not starts[:, 1:].any():
+            return run(*given)
+        return by_session(run, starts, *given)
 
     def user_representation(self, item_sequences: Tensor) -> tuple[Tensor, Tensor]:
         """
@@ -169,13 +176,9 @@ class SessionNet(nn.Module):
         """
         events, seen = without_padding(as_events(item_sequences))  # (batch, short, channel)
         users = self._users(item_sequences) if self.has_users else None  # (batch, user)
-        items = self._embedded(events)  # (batch, short, embedding)
-        if not items.shape[1]:
-            states = items.new_zeros(len(items), 0, self._state_dim)
-        else:
-            states = self.encode(items, events, users)  # (batch, short, state)
-        begin = states.new_zeros(len(states), 1, self._state_dim)  # before any event
-        states = torch.cat([begin, states], dim=1)  # (batch, short + 1, state)
+        encoded = self._encoded(events, users)  # (batch, short, state)
+        begin = encoded.new_zeros(len(encoded), 1, self._state_dim)  # before any event
+        states = torch.cat([begin, encoded], dim=1)  # (batch, short + 1, state)
         if users is not None:
             states = torch.cat([states, users[:, None].expand(-1, states.shape[1], -1)], dim=2)
         states = self.hidden_dropout(states)
@@ -184,6 +187,46 @@ class SessionNet(nn.Module):
         states = torch.cat([states, *back], dim=2)  # (batch, short + 1, dim)
         states = at_positions(states, seen).permute(0, 2, 1)  # (batch, dim, time + 1)
         return states[:, :, :-1], states[:, :, -1]
+
+    def states_before(self, item_sequences: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        """
+        The states of :meth:`user_representation` before some events, which is all that a training step needs.
+
+        Parameters
+        ----------
+        item_sequences : int64 tensor of shape (batch, time, channel)
+        row, column : int64 tensors of shape (targets,)
+            Where the events stand; none twice.
+
+        Returns
+        -------
+        tensor of shape (targets, dim)
+        """
+        if not self._finishes_each_alone:
+            return self.user_representation(item_sequences)[0].permute(0, 2, 1)[row, column]
+        events, seen = without_padding(item_sequences)  # (batch, short, channel)
+        users = self._users(item_sequences) if self.has_users else None  # (batch, user)
+        encoded = self._encoded(events, users)  # (batch, short, state)
+        before = seen[row, column]  # (targets,): how many events
+        places = torch.where(before > 0, row * encoded.shape[1] + before - 1, -1)  # (targets,)
+        states = picked(encoded.flatten(0, 1), places)  # (targets, state)
+        if users is not None:
+            states = torch.cat([states, nn.functional.embedding(row, users)], dim=1)
+        states, back = self._projected(states)
+        return torch.cat([states, *back], dim=1) if back else states
+
+    @property
+    def _finishes_each_alone(self) -> bool:
+        """Whether a state is what :meth:`encode` and the last layer make of it, whatever the others are."""
+        own = type(self)
+        return own.finish is SessionNet.finish and own.user_representation is SessionNet.user_representation
+
+    def _encoded(self, events: Tensor, users: Tensor | None) -> Tensor:
+        """States after each event, also where there is none: (batch, time, channel) to (batch, time, state)."""
+        items = self._embedded(events)  # (batch, time, embedding)
+        if not items.shape[1]:
+            return items.new_zeros(len(items), 0, self._state_dim)
+        return self.encode(items, events, users)
 
     def _embedded(self, events: Tensor) -> Tensor:
         """Embedded items with their context: (batch, time, channel) to (batch, time, embedding)."""
@@ -265,32 +308,15 @@ class SessionNet(nn.Module):
         if not isinstance(states, HistoryStates):
             return scores
         if items is None:
-            places = states.places_of_all(self.num_items)[:, PADDING_ITEM + 1 :]
-        else:
-            places = states.places_of(items[:, None].expand(-1, len(states)), self.num_items).T
+            target, item, place = states.places(self.num_items)  # (found,) each
+            return scores.index_put_((target, item - 1), back[target, place], accumulate=True)  # without the padding
+        places = states.places_of(items[:, None].expand(-1, len(states)), self.num_items).T  # (targets, items)
         return scores + back.gather(1, places)
 
     def _apart(self, states: Tensor | HistoryStates) -> tuple[Tensor, Tensor]:
         """State vectors (targets, embedding), and weights of the history's places and of no place, (targets, 4)."""
         states = states.states if isinstance(states, HistoryStates) else states
         return states[:, : self.embedding_dim], nn.functional.pad(states[:, self.embedding_dim :], (0, 1))
-
-
-def dot_product_scores(net: nn.Module, states: Tensor, items: Tensor) -> Tensor:
-    """``dot(state, e_item) + b_item`` for any net with item embeddings and biases; shapes as SessionNet.score."""
-    embedded = net.item_embeddings(items)  # (..., targets, dim)
-    return (embedded * states).sum(dim=-1) + net.item_biases(items)[..., 0]
-
-
-def dot_product_scores_of_shared(net: nn.Module, states: Tensor, items: Tensor | None = None) -> Tensor:
-    """The same for items shared by all states, all but the padding by default: (targets, dim) to (targets, items)."""
-    biases = net.item_biases.weight[:, 0]  # (num_items,)
-    if items is None and hasattr(net.item_embeddings, "weight"):
-        return torch.addmm(biases[1:], states, net.item_embeddings.weight[1:].T)
-    if items is None:  # an item embedding that is no plain table
-        items = torch.arange(1, len(biases), device=states.device)
-    embedded = net.item_embeddings(items[None])[0]  # (items, dim)
-    return torch.addmm(net.item_biases(items)[:, 0], states, embedded.T)
 
 
 def as_events(sequences: Tensor) -> Tensor:

@@ -1,0 +1,179 @@
+"""Rows of unequal length: padding taken out of a batch and put back, and rows cut apart into their sessions."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+
+def by_session(layer: Callable, starts: Tensor, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+    """
+    Run a layer over each session of each row by itself, so that no state passes from one to the next.
+
+    Parameters
+    ----------
+    layer : callable
+        From tensors of shape (sessions, time, dim) to one such tensor, or a tuple of them.
+    starts : int or bool tensor of shape (batch, time)
+        Where sessions begin; a row that begins inside one begins it there.
+    inputs : tensors of shape (batch, time, dim)
+
+    Returns
+    -------
+    What the layer gives, each of shape (batch, time, dim).
+    """
+    first = starts != 0
+    first[:, :1] = True
+    session = first.flatten().cumsum(0) - 1  # (batch * time,)
+    begin = first.flatten().nonzero()[:, 0]  # (sessions,)
+    place = torch.arange(len(session), device=session.device) - begin[session]  # (batch * time,)
+    shape = (len(begin), int(place.max()) + 1)  # (sessions, longest)
+    apart = []
+    for tensor in inputs:
+        rows = tensor.new_zeros(*shape, tensor.shape[2])  # (sessions, longest, dim)
+        rows[session, place] = tensor.flatten(0, 1)
+        apart.append(rows)
+    results = layer(*apart)
+    if isinstance(results, Tensor):
+        return results[session, place].view(*starts.shape, -1)
+    return tuple(result[session, place].view(*starts.shape, -1) for result in results)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """
+    The events of a batch step by step, with no padding between: the first of each sequence, then the second, and so on.
+
+    The longest sequence comes first in each step, so that those of a step are the first ones of the step before.
+
+    Attributes
+    ----------
+    place : int64 tensor of shape (events,)
+        Where each stands in the batch, ``row * time + column``.
+    counts : list of int
+        Events of each step.
+    """
+
+    place: Tensor
+    counts: list[int]
+
+    @classmethod
+    def of(cls, present: Tensor, starts: Tensor | None = None) -> "Steps":
+        """
+        Those of sequences that begin with each row and, if given, where `starts` is not zero.
+
+        Parameters
+        ----------
+        present : bool tensor of shape (batch, time)
+            Nothing is present behind a row's padding.
+        starts : int or bool tensor of shape (batch, time), optional
+        """
+        first = torch.zeros_like(present) if starts is None else starts != 0
+        first[:, :1] = True
+        place = present.flatten().nonzero()[:, 0]  # (events,)
+        begins = first.flatten()[place]  # (events,)
+        begin, sequence = begins.nonzero()[:, 0], begins.cumsum(0) - 1  # (sequences,), (events,)
+        step = torch.arange(len(place), device=place.device) - begin[sequence]  # (events,)
+        rank = sequence.bincount(minlength=len(begin)).argsort(descending=True, stable=True).argsort()  # (sequences,)
+        order = (step * len(begin) + rank[sequence]).argsort()  # (events,)
+        return cls(place[order], step.bincount().tolist())
+
+    @property
+    def share_of_padding(self) -> float:
+        """Of the steps that there would be, were all sequences as long as the longest."""
+        return 1.0 - len(self.place) / max(len(self.counts) * max(self.counts, default=0), 1)
+
+    def take(self, inputs: Tensor) -> Tensor:
+        """(batch, time, dim) to (events, dim)."""
+        return picked(inputs.flatten(0, 1), self.place)
+
+    def put(self, states: Tensor, batch: int, time: int) -> Tensor:
+        """(events, dim) to (batch, time, dim), zero where nothing is."""
+        whole = states.new_zeros(batch * time, states.shape[1])  # (batch * time, dim)
+        return whole.index_copy(0, self.place, states).view(batch, time, states.shape[1])
+
+
+def without_padding(events: Tensor) -> tuple[Tensor, Tensor]:
+    """
+    Move the events of each row to its front, in order, and cut off what is padding in every row.
+
+    Recurrent layers then start at the first event, so no state depends on how much padding stands before it.
+
+    Parameters
+    ----------
+    events : int tensor of shape (batch, length, channel)
+        Channel 0 holds items; 0 is padding, wherever in the row it stands.
+
+    Returns
+    -------
+    (events, seen) : tensors of shape (batch, time, channel) and (batch, length + 1)
+        `seen` counts the events before each position, and at its end all of them.
+    """
+    present = events[:, :, 0] != 0
+    if len(events) and present.all():
+        return events, torch.arange(events.shape[1] + 1, device=events.device).expand(len(events), -1)
+    seen = nn.functional.pad(present.long().cumsum(dim=1), (1, 0))  # (batch, length + 1)
+    time = int(seen[:, -1].max()) if seen.numel() else 0
+    row, column = present.nonzero(as_tuple=True)  # (events,)
+    front = events.new_zeros(events.shape[0], time, events.shape[2])  # (batch, time, channel)
+    front[row, seen[row, column]] = events[row, column]
+    return front, seen
+
+
+def at_positions(states: Tensor, seen: Tensor) -> Tensor:
+    """
+    Put states back to the positions of the row they came from.
+
+    Parameters
+    ----------
+    states : tensor of shape (batch, time + 1, dim)
+        After 0, 1, ... events.
+    seen : int tensor of shape (batch, length + 1)
+        As from :func:`without_padding`.
+
+    Returns
+    -------
+    tensor of shape (batch, length + 1, dim)
+    """
+    return states.gather(1, seen[:, :, None].expand(-1, -1, states.shape[2]))
+
+
+def picked(states: Tensor, places: Tensor) -> Tensor:
+    """
+    Some states out of all, each at most once, with a gradient that is not added up but put where it belongs.
+
+    Parameters
+    ----------
+    states : tensor of shape (states, dim)
+    places : int64 tensor of shape (targets,)
+        All different; -1 for zeros, as often as wanted.
+
+    Returns
+    -------
+    tensor of shape (targets, dim)
+    """
+    nothing = places < 0
+    if not nothing.any():
+        return _Picked.apply(states, places)
+    found = states.new_zeros(len(places), states.shape[1])  # (targets, dim)
+    return found.index_put((~nothing,), _Picked.apply(states, places[~nothing]))
+
+
+class _Picked(torch.autograd.Function):
+    """:func:`picked`, where there is something at each place."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, states: Tensor, places: Tensor) -> Tensor:
+        ctx.save_for_backward(places)
+        ctx.whole = states.shape
+        return states.index_select(0, places)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, slope: Tensor) -> tuple[Tensor, None]:
+        (places,) = ctx.saved_tensors
+        whole = slope.new_zeros(ctx.whole)
+        whole[places] = slope
+        return whole, None
