@@ -123,3 +123,24 @@ class HistoryStates:
         target = torch.repeat_interleave(torch.arange(len(self), device=begin.device), lengths)
         position = torch.arange(len(target), device=begin.device) - (lengths.cumsum(0) - lengths)[target]
         return target, self.items[begin[target] + position]
+
+
+def pairs_of_equals(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """
+    All pairs of places where two lists of numbers have the same one.
+
+    Parameters
+    ----------
+    first, second : int64 tensors of shape (n,) and (m,)
+
+    Returns
+    -------
+    two int64 tensors of shape (pairs,)
+        Places in `first` and in `second`.
+    """
+    known, order = second.sort()
+    begin = torch.searchsorted(known, first)  # (n,)
+    counts = torch.searchsorted(known, first, right=True) - begin  # (n,)
+    place = torch.repeat_interleave(torch.arange(len(first), device=first.device), counts)  # (pairs,)
+    offset = torch.arange(len(place), device=first.device) - (counts.cumsum(0) - counts)[place]  # (pairs,)
+    return place, order[begin[place] + offset]

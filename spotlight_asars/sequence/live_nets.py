@@ -134,7 +134,16 @@ _STEPS = {
 
 # Methods of a net that its steps have to agree with. A class that changes one of them and brings no steps of its own is
 # no longer the net whose steps it would inherit.
-_FORMULAS = {"user_representation", "states_before", "encode", "recur", "hidden_states", "mix", "attention_scores", "finish"}
+_FORMULAS = {
+    "user_representation",
+    "states_before",
+    "encode",
+    "recur",
+    "hidden_states",
+    "mix",
+    "attention_scores",
+    "finish",
+}
 _LIVE_NET = {"empty_memory", "step"}
 
 

@@ -17,7 +17,7 @@ from spotlight_asars.padding import Steps, at_positions, by_session, picked, wit
 from spotlight_asars.rows import DWELL, ITEM, NUM_CHANNELS, SESSION_START, TIME, UNKNOWN_TIME, USER
 from spotlight_asars.sequence.context import ContextEmbedding
 from spotlight_asars.sequence.dot_product import dot_product_scores, dot_product_scores_of_shared
-from spotlight_asars.sequence.history import PLACES, HistoryStates
+from spotlight_asars.sequence.history import PLACES, HistoryStates, pairs_of_equals
 from spotlight_asars.sequence.net_options import DWELL_RULES, RECURRENT_LAYERS, NetOptions
 
 # Of the steps of a batch; with less of it torch's own GRU, which computes it, is as fast as one without.
@@ -181,9 +181,8 @@ class SessionNet(nn.Module):
         states = torch.cat([begin, encoded], dim=1)  # (batch, short + 1, state)
         if users is not None:
             states = torch.cat([states, users[:, None].expand(-1, states.shape[1], -1)], dim=2)
-        states = self.hidden_dropout(states)
-        back = [self.pointer(states)] if self.options.pointer else []  # (batch, short + 1, places)
-        states = self.finish(self.projection(states), events, users)
+        states, back = self._projected(states)  # (batch, short + 1, embedding)
+        states = self.finish(states, events, users)
         states = torch.cat([states, *back], dim=2)  # (batch, short + 1, dim)
         states = at_positions(states, seen).permute(0, 2, 1)  # (batch, dim, time + 1)
         return states[:, :, :-1], states[:, :, -1]
@@ -196,14 +195,15 @@ class SessionNet(nn.Module):
         ----------
         item_sequences : int64 tensor of shape (batch, time, channel)
         row, column : int64 tensors of shape (targets,)
-            Where the events stand; none twice.
+            Where the events stand, none twice; `column` may be `time`, behind the last one.
 
         Returns
         -------
         tensor of shape (targets, dim)
         """
         if not self._finishes_each_alone:
-            return self.user_representation(item_sequences)[0].permute(0, 2, 1)[row, column]
+            before, final = self.user_representation(item_sequences)  # (batch, dim, time), (batch, dim)
+            return torch.cat([before, final[:, :, None]], dim=2).permute(0, 2, 1)[row, column]
         events, seen = without_padding(item_sequences)  # (batch, short, channel)
         users = self._users(item_sequences) if self.has_users else None  # (batch, user)
         encoded = self._encoded(events, users)  # (batch, short, state)
@@ -227,6 +227,12 @@ class SessionNet(nn.Module):
         if not items.shape[1]:
             return items.new_zeros(len(items), 0, self._state_dim)
         return self.encode(items, events, users)
+
+    def _projected(self, states: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """``[state ; user]`` in the item space, (..., embedding), and the pointer's weights where there is one."""
+        states = self.hidden_dropout(states)
+        back = [self.pointer(states)] if self.options.pointer else []  # (..., places)
+        return self.projection(states), back
 
     def _embedded(self, events: Tensor) -> Tensor:
         """Embedded items with their context: (batch, time, channel) to (batch, time, embedding)."""
@@ -307,11 +313,13 @@ class SessionNet(nn.Module):
         scores = dot_product_scores_of_shared(self, vectors, items)
         if not isinstance(states, HistoryStates):
             return scores
+        target, item, place = states.places(self.num_items)  # (found,) each
         if items is None:
-            target, item, place = states.places(self.num_items)  # (found,) each
-            return scores.index_put_((target, item - 1), back[target, place], accumulate=True)  # without the padding
-        places = states.places_of(items[:, None].expand(-1, len(states)), self.num_items).T  # (targets, items)
-        return scores + back.gather(1, places)
+            column = item - 1  # without the padding
+        else:
+            found, column = pairs_of_equals(item, items)  # (pairs,) each
+            target, place = target[found], place[found]
+        return scores.index_put_((target, column), back[target, place], accumulate=True)
 
     def _apart(self, states: Tensor | HistoryStates) -> tuple[Tensor, Tensor]:
         """State vectors (targets, embedding), and weights of the history's places and of no place, (targets, 4)."""

@@ -6,7 +6,7 @@ import torch
 
 from spotlight_asars import ASARSSequenceModel
 from spotlight_asars.rows import ITEM, NUM_CHANNELS, SESSION_START
-from spotlight_asars.sequence.history import HistoryStates
+from spotlight_asars.sequence.history import HistoryStates, pairs_of_equals
 from spotlight_asars.sequence.representations import AsarsTimeAttNet
 
 
@@ -59,7 +59,32 @@ class TestPlaces:
         assert torch.equal(places_of_all(joined[chosen]), places_of_all(states)[chosen])
 
 
+@pytest.mark.parametrize("sizes", [(0, 3), (3, 0), (1, 1), (9, 14)])
+def test_pairs_of_equals_are_those_of_two_loops(sizes):
+    draw = torch.Generator().manual_seed(0)
+    first, second = (torch.randint(1, 6, (size,), generator=draw) for size in sizes)
+    pairs = zip(*(places.tolist() for places in pairs_of_equals(first, second)), strict=True)
+    wanted = [(i, j) for i, one in enumerate(first) for j, other in enumerate(second) if one == other]
+    assert sorted(pairs) == wanted
+
+
 class TestPointer:
+    def test_shared_items_get_what_each_alone_gets_and_its_gradient(self):
+        """Items of the history among them, some twice."""
+        torch.manual_seed(0)
+        net = AsarsTimeAttNet(7, 4, pointer=True, hidden_dim=4).double()
+        back = torch.randn(4, 7, dtype=torch.float64, requires_grad=True)  # (targets, embedding + places)
+        places = history()
+        states = HistoryStates(back, places.items, places.row_begin, places.begin, places.end)
+        items = torch.tensor([3, 6, 1, 3, 4, 5])
+        shared = net.score_shared(states, items)  # (targets, items)
+        alone = torch.stack([net.score(states, item.expand(4)) for item in items], dim=1)  # (targets, items)
+        torch.testing.assert_close(shared, alone)
+        slope = torch.randn(4, 6, dtype=torch.float64)
+        for one in (back, net.item_embeddings.weight):
+            found, wanted = (torch.autograd.grad((s * slope).sum(), one, retain_graph=True)[0] for s in (shared, alone))
+            torch.testing.assert_close(found, wanted)
+
     def test_it_adds_its_weight_to_items_of_the_history(self, chain_rows):
         rows = chain_rows()
         model = ASARSSequenceModel(
