@@ -338,8 +338,7 @@ def show_gru4rec(found: dict) -> None:
             + next((f"after {point['seconds']:.1f} s" for point in curve if point[metric] >= least), "not reached")
             for metric, least in wanted.items()
         ]
-        at_best = f"best epoch {best['mrr@20']:.4f} / {best['recall@20']:.4f}"
-        print(f"{name:<30} {rate:>9,.0f} events/s, {at_best}; GRU4Rec's {', '.join(reached)}", flush=True)
+        print(f"{name:<30} {rate:>9,.0f} events/s, best {best['mrr@20']:.4f} / {best['recall@20']:.4f};", *reached)
 
 
 def show_profile(found: dict) -> None:
