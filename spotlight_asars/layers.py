@@ -31,6 +31,33 @@ class UnitEmbedding(nn.Embedding):
                 self.weight[self.padding_idx].zero_()
 
 
+class ScaledLinear(nn.Linear):
+    """
+    A linear layer that begins as torch's, but whose weights move `scale` times as far by each step of an optimizer.
+
+    Adam's and Adagrad's steps are as long as the learning rate, however small a gradient is: right for rare items'
+    embeddings, and noise in each of the many weights of a wide layer between them and the state. The parameters are the
+    weights divided by `scale`.
+    """
+
+    def __init__(self, in_features: int, out_features: int, scale: float) -> None:
+        self.scale = scale
+        super().__init__(in_features, out_features)
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew."""
+        super().reset_parameters()
+        with torch.no_grad():
+            for weight in (self.weight, self.bias):
+                weight.div_(self.scale)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(..., input) to (..., output)."""
+        if self.scale == 1.0:
+            return super().forward(inputs)
+        return nn.functional.linear(inputs, self.weight * self.scale, self.bias * self.scale)
+
+
 class Dropout(nn.Dropout):
     """
     Dropout as torch has it, with one draw of the random generator for four elements on a CPU.

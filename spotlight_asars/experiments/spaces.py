@@ -154,6 +154,8 @@ _OPTIONS = {
         _option("dwell_input", "dwell beside the item as an input", False, True),
         _option("context", "kinds of time besides dwell", (), ("session_gap",), ("session_duration",),
                 ("hour", "weekday"), ("session_gap", "session_duration", "hour", "weekday")),
+        _option("projection_scale", "how far the last layer's weights move; BPR-max needs short steps there",
+                1.0, 0.1),
         _option("layers", "depth of the tower", low=1, high=3),
         _option("window", "how many events the mean is over", None, 3, 10, 30),
         _option("depth", "reach of the convolutions: 2 ** depth events", low=2, high=7),
@@ -162,7 +164,7 @@ _OPTIONS = {
     )
 }  # fmt: skip
 
-_ATTENTION = "dropout hidden_dropout hidden_scope scope residual recency"
+_ATTENTION = "dropout hidden_dropout hidden_scope scope residual recency projection_scale"
 _TIME = f"{_ATTENTION} dwell_dim dwell_weight dwell_input context"
 _USERS = "user_dropout user_dim"
 
@@ -175,9 +177,9 @@ _NET_OPTIONS = {
     "wavenet_cnn": "dropout hidden_dropout depth kernel",
     "gru4rec": "dropout hidden_dropout hidden_scope",
     "asars_user_att": f"{_ATTENTION} {_USERS}",
-    "asars_user_cat": f"dropout hidden_dropout hidden_scope {_USERS}",
+    "asars_user_cat": f"dropout hidden_dropout hidden_scope projection_scale {_USERS}",
     "asars_time_att": _TIME,
-    "asars_time_cat": "dropout hidden_dropout hidden_scope dwell_dim context",
+    "asars_time_cat": "dropout hidden_dropout hidden_scope projection_scale dwell_dim context",
     "asars_time_user": f"{_TIME} {_USERS}",
     "asars_dynamics": "dropout hidden_dropout hidden_scope user_dropout context",
 }

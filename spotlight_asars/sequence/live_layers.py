@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from spotlight_asars.errors import InputError
-from spotlight_asars.layers import EventGRU, EventLSTM
+from spotlight_asars.layers import EventGRU, EventLSTM, ScaledLinear
 
 Layer = Callable[[np.ndarray], np.ndarray]
 
@@ -60,6 +60,9 @@ def layer_of(module: nn.Module) -> Layer:
         return _unchanged
     if type(module) is nn.Linear:
         return Linear(module.weight, module.bias)
+    if type(module) is ScaledLinear:
+        with torch.no_grad():
+            return Linear(module.weight * module.scale, module.bias * module.scale)
     if type(module) is nn.ReLU:
         return relu
     if type(module) is nn.Sequential:

@@ -49,6 +49,9 @@ class NetOptions:
         Add to an event's attention score a weight learned for its dwell bin alone.
     recency : bool
         Add to attention scores a learned slope over the row, so that old events fade.
+    projection_scale : float
+        How far the weights of the last linear layer move by a step, as a share of the learning rate: below 1 for losses
+        whose gradients are small beside their noise, such as BPR-max with thousands of negatives.
     """
 
     hidden_dim: int = 100
@@ -67,6 +70,7 @@ class NetOptions:
     dwell_input: bool = False
     dwell_weight: bool = False
     recency: bool = False
+    projection_scale: float = 1.0
 
     def __post_init__(self) -> None:
         choices = {
@@ -85,6 +89,8 @@ class NetOptions:
         for name in ("dropout", "hidden_dropout", "user_dropout"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"{name} is {getattr(self, name)}: give at least 0 and less than 1")
+        if not 0.0 < self.projection_scale <= 1.0:
+            raise ValueError(f"projection_scale is {self.projection_scale}: give more than 0 and at most 1")
         for name in ("hidden_dim", "user_dim", "dwell_dim"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: give at least 1")

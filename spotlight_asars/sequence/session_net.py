@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from spotlight_asars.binning import UNKNOWN_BIN
 from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
 from spotlight_asars.host import ZeroEmbedding
-from spotlight_asars.layers import Dropout, EventGRU, UnitEmbedding, UserDropout
+from spotlight_asars.layers import Dropout, EventGRU, ScaledLinear, UnitEmbedding, UserDropout
 from spotlight_asars.padding import Steps, at_positions, by_session, picked, without_padding
 from spotlight_asars.rows import DWELL, ITEM, NUM_CHANNELS, SESSION_START, TIME, UNKNOWN_TIME, USER
 from spotlight_asars.sequence.context import ContextEmbedding
@@ -85,7 +85,7 @@ class SessionNet(nn.Module):
             self.user_embeddings = UnitEmbedding(num_users, self.options.user_dim, padding_idx=0, sparse=sparse)
         self._state_dim = self._build(num_users, num_dwell_bins, sparse)
         joined_dim = self._state_dim + (self.options.user_dim if self.has_users else 0)
-        self.projection = nn.Linear(joined_dim, embedding_dim)
+        self.projection = ScaledLinear(joined_dim, embedding_dim, self.options.projection_scale)
         if self.options.pointer:
             self.pointer = nn.Linear(joined_dim, len(PLACES))
             nn.init.zeros_(self.pointer.weight)
@@ -114,7 +114,7 @@ class SessionNet(nn.Module):
         with torch.no_grad():
             self.projection.bias.zero_()
             self.projection.weight.zero_()
-            self.projection.weight[:, state_dim - hidden_dim : state_dim].fill_diagonal_(1.0)
+            self.projection.weight[:, state_dim - hidden_dim : state_dim].fill_diagonal_(1.0 / self.projection.scale)
 
     @property
     def _ends_with_hidden(self) -> bool:
