@@ -19,6 +19,7 @@ OPTIONS = {
 }
 SHAPES = {
     "mean of a window": ("youtube_dnn", {"window": 3, "layers": 1}),
+    "short steps": ("asars_time_user", {"projection_scale": 0.1}),
     "no residual": ("asars_time_att", {"residual": False, "recurrent": "gru"}),
     "dwell as input": ("asars_time_user", {"dwell_input": True, "dwell_weight": True, "hidden_scope": "session"}),
     "dwell as input, with context": ("asars_time_cat", {"context": ("hour",), "hidden_scope": "session"}),

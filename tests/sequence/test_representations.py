@@ -185,6 +185,7 @@ class TestOptions:
             ({"dropout": 1.0}, "dropout is 1.0"),
             ({"hidden_dropout": -0.1}, "hidden_dropout is -0.1"),
             ({"hidden_dim": 0}, "hidden_dim is 0"),
+            ({"projection_scale": 0.0}, "projection_scale is 0.0: give more than 0"),
             ({"hiden_dim": 3}, "hidden_dim, user_dim"),
             ({"hidden_scope": "day"}, "hidden_scope is 'day': choose one of sequence, session"),
             ({"context": ("hour", "month")}, "context names 'month': choose of session_gap, session_duration, hour"),
