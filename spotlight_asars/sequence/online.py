@@ -323,8 +323,8 @@ class LiveSessions:
                 "the live sessions are of a model with other weights: give the one they began with, as it was then"
             )
         for name in _KEPT:
-            setattr(sessions, f"_{name}", state.arrays[name])
-        sessions._memory = dict(state.arrays["memory"])
+            setattr(sessions, f"_{name}", state.arrays[name].copy())
+        sessions._memory = {name: array.copy() for name, array in state.arrays["memory"].items()}
         sessions._seen = SeenItems.from_arrays(state.arrays["seen"])
         return sessions
 

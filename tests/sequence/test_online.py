@@ -144,6 +144,18 @@ def test_a_session_goes_on_from_its_state(rows):
         assert torch.equal(live.scores(), again.scores())
 
 
+def test_sessions_of_one_state_do_not_disturb_each_other(rows):
+    """Regression: the second went on from the arrays that the first had changed."""
+    model = fitted(rows)
+    live = LiveSessions(model, [None, 104])
+    live.observe(["item 1", "item 2"], [1.7e9, 1.7e9])
+    state = live.state()
+    state.settings["model"] = model
+    first = LiveSessions.from_state(state)
+    first.observe(["item 5"], [1.7e9 + 60], sessions=[0])
+    assert torch.equal(LiveSessions.from_state(state).scores(), live.scores())
+
+
 def test_a_state_is_of_one_model_alone(rows, refuses):
     state = fitted(rows).session().state()
     state.settings["model"] = fitted(rows, recency=True)
