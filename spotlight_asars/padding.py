@@ -41,6 +41,23 @@ def by_session(layer: Callable, starts: Tensor, *inputs: Tensor) -> Tensor | tup
     return tuple(result[session, place].view(*starts.shape, -1) for result in results)
 
 
+def entries_of(lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """
+    The entries of lists of several lengths, one list after the other.
+
+    Parameters
+    ----------
+    lengths : int64 tensor of shape (lists,)
+
+    Returns
+    -------
+    (owner, place) : int64 tensors of shape (entries,)
+        Which list each is of, and where it stands in that.
+    """
+    owner = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
+    return owner, torch.arange(len(owner), device=lengths.device) - (lengths.cumsum(0) - lengths)[owner]
+
+
 @dataclass(frozen=True)
 class Steps:
     """

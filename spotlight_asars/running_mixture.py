@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-_SHARE_OF_RANGE = (
-    0.45  # of the logarithm of the largest number, 40 in single precision: sums and quotients need the rest
-)
+# Of the logarithm of the largest number, 40 in single precision: sums and quotients need the rest.
+_SHARE_OF_RANGE = 0.45
 
 
 def are_small(*scores: Tensor) -> bool:

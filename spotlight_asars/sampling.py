@@ -11,6 +11,7 @@ from torch import Tensor
 
 from spotlight_asars.errors import InputError
 from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
+from spotlight_asars.padding import entries_of
 
 
 class SeenItems:
@@ -54,8 +55,7 @@ class SeenItems:
         """
         begin = self.offsets[user_ids]
         lengths = self.offsets[user_ids + 1] - begin  # (batch,)
-        rows = torch.repeat_interleave(torch.arange(len(user_ids), device=lengths.device), lengths)
-        position = torch.arange(len(rows), device=rows.device) - (lengths.cumsum(0) - lengths)[rows]
+        rows, position = entries_of(lengths)
         return rows, self.items[begin[rows] + position]
 
 

@@ -80,13 +80,9 @@ class Vocabulary:
     def _number_of(self) -> dict[Hashable, int]:
         return dict(zip(self._as_objects, range(1, len(self) + 1), strict=True))
 
-    @property
+    @cached_property
     def raw_ids(self) -> np.ndarray:
         """The raw ids, shape (n,): the one at position k has number k + 1."""
-        return self._raw_ids
-
-    @cached_property
-    def _raw_ids(self) -> np.ndarray:
         kind = self._index.dtype
         # numpy makes whole numbers of its own nanoseconds, and these are no ids; text is made anew at every asking
         as_objects = kind.kind in "mM" or isinstance(kind, pd.StringDtype)
@@ -118,7 +114,7 @@ class Vocabulary:
             raise InputError(f"the numbers are of type {numbers.dtype}: give integers, as transform does")
         elif numbers.min() < 1 or numbers.max() > len(self):
             raise InputError(f"a number lies outside 1..{len(self)} and has no raw id")
-        return self._raw_ids[numbers - 1]
+        return self.raw_ids[numbers - 1]
 
     def keep(self, kept: np.ndarray) -> tuple["Vocabulary", np.ndarray]:
         """

@@ -1,11 +1,12 @@
 """Padding taken out of a batch and put back, and states picked from it."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spotlight_asars.padding import at_positions, picked, without_padding
+from spotlight_asars.padding import at_positions, entries_of, picked, without_padding
 
 moderate = settings(max_examples=50, deadline=None)
 
@@ -61,3 +62,10 @@ def test_picked_states_and_their_gradients_are_those_of_an_index():
         slope = torch.randn_like(found)
         gradients = (torch.autograd.grad((one * slope).sum(), states)[0] for one in (found, expected))
         torch.testing.assert_close(*gradients, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("lengths", [[], [0], [2, 0, 3], [1, 1]])
+def test_entries_of_lists_are_those_of_two_loops(lengths):
+    owner, place = entries_of(torch.tensor(lengths, dtype=torch.long))
+    wanted = [(number, k) for number, length in enumerate(lengths) for k in range(length)]
+    assert list(zip(owner.tolist(), place.tolist(), strict=True)) == wanted

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
+from spotlight_asars.padding import entries_of
 from spotlight_asars.rows import ITEM, SESSION_START
 
 # What an item of the history can be, from the most to the least recent; one that is several is the first of them.
@@ -119,9 +120,7 @@ class HistoryStates:
         ]
 
     def _between(self, begin: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
-        lengths = (end - begin).clamp(min=0)
-        target = torch.repeat_interleave(torch.arange(len(self), device=begin.device), lengths)
-        position = torch.arange(len(target), device=begin.device) - (lengths.cumsum(0) - lengths)[target]
+        target, position = entries_of((end - begin).clamp(min=0))
         return target, self.items[begin[target] + position]
 
 
@@ -141,6 +140,5 @@ def pairs_of_equals(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     known, order = second.sort()
     begin = torch.searchsorted(known, first)  # (n,)
     counts = torch.searchsorted(known, first, right=True) - begin  # (n,)
-    place = torch.repeat_interleave(torch.arange(len(first), device=first.device), counts)  # (pairs,)
-    offset = torch.arange(len(place), device=first.device) - (counts.cumsum(0) - counts)[place]  # (pairs,)
+    place, offset = entries_of(counts)  # (pairs,) each
     return place, order[begin[place] + offset]

@@ -10,9 +10,7 @@ from torch import nn
 
 from spotlight_asars.rows import ITEM
 from spotlight_asars.sequence.live_events import NEWEST
-from spotlight_asars.sequence.live_layers import Convolution, LSTMCell, as_array, table_of
-
-Memory = dict[str, np.ndarray]
+from spotlight_asars.sequence.live_layers import Convolution, LSTMCell, Memory, as_array, table_of
 
 
 class _HostSteps:

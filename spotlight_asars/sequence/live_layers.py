@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from spotlight_asars.errors import InputError
 from spotlight_asars.layers import EventGRU, EventLSTM, ScaledLinear
 
+Memory = dict[str, np.ndarray]  # what steps keep of sessions, arrays of shape (sessions, ...)
 Layer = Callable[[np.ndarray], np.ndarray]
 
 _A_BLOCK = 512  # sessions that a step is taken for at a time, so that what it works on stays in the cache

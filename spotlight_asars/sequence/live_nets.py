@@ -12,7 +12,7 @@ from spotlight_asars.sequence.baselines import WaveNetNet, YouTubeDNNNet
 from spotlight_asars.sequence.dynamics import AsarsDynamicsNet
 from spotlight_asars.sequence.factorization import BPRMFNet, FPMCNet, TimeSVDNet
 from spotlight_asars.sequence.live_host_nets import CNNSteps, LSTMSteps, PoolSteps
-from spotlight_asars.sequence.live_layers import as_array
+from spotlight_asars.sequence.live_layers import Memory, as_array
 from spotlight_asars.sequence.live_session_nets import (
     ChainSteps,
     DynamicsSteps,
@@ -28,8 +28,6 @@ from spotlight_asars.sequence.live_session_nets import (
 from spotlight_asars.sequence.registry import representation_factory, representation_names
 from spotlight_asars.sequence.representations import AsarsTimeAttNet, AsarsTimeCatNet, AsarsUserAttNet
 from spotlight_asars.sequence.session_net import SessionNet
-
-Memory = dict[str, np.ndarray]
 
 
 class Steps(Protocol):
@@ -161,8 +159,8 @@ def live_net(net: nn.Module) -> Steps:
         names = representation_names()
         able = [name for name in names if _steps_of(representation_factory(name)) is not None]
         raise InputError(
-            f"{type(net).__name__} cannot take one event after the other: choose a net with empty_memory and step "
-            f"({', '.join(able)}, pooling, lstm, cnn), or give whole sessions to recommend"
+            f"{type(net).__name__} cannot take one event after the other: choose one of {', '.join(able)}, "
+            "pooling, lstm, cnn, or a net with empty_memory and step; or give whole sessions to recommend"
         )
     return steps(net)
 

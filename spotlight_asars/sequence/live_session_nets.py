@@ -15,6 +15,7 @@ from spotlight_asars.sequence.live_layers import (
     Convolution,
     GRUCell,
     Linear,
+    Memory,
     as_array,
     attention_memory,
     attention_step,
@@ -26,8 +27,6 @@ from spotlight_asars.sequence.live_layers import (
 )
 from spotlight_asars.sequence.representations import AsarsTimeAttNet, AsarsUserAttNet, AttentionNet
 from spotlight_asars.sequence.session_net import SessionNet
-
-Memory = dict[str, np.ndarray]
 
 
 class SessionSteps:

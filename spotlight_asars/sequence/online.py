@@ -12,7 +12,8 @@ from spotlight_asars.binning import PADDING_BIN, UNKNOWN_BIN
 from spotlight_asars.errors import InputError
 from spotlight_asars.rows import DWELL, ITEM, NUM_CHANNELS, SESSION_GAP_BIN, SESSION_START, TIME, USER, whole_seconds
 from spotlight_asars.sequence.live_events import NEWEST, has_event, missing_events, move_on
-from spotlight_asars.sequence.live_nets import Memory, live_net
+from spotlight_asars.sequence.live_layers import Memory
+from spotlight_asars.sequence.live_nets import live_net
 from spotlight_asars.sequence.live_scores import LiveScores
 from spotlight_asars.sequence.recommending import best_items, check_k
 from spotlight_asars.sequence.seen_items import SeenItems
@@ -31,8 +32,8 @@ class LiveSessions:
     Many live sessions, stepped as one batch; ``model.session()`` gives one alone, see :class:`LiveSession`.
 
     What is kept of a session has the same size however long it is, but for the different items it has seen. At every
-    step scores are those of ``model.recommend`` for the whole history, up to rounding. The newest event waits outside
-    the net's memory until the next one says how long it was dwelt on.
+    step scores are those of ``model.recommend`` for the whole history, up to rounding. What the newest
+    event's dwell changes waits until the next one says how long it was.
 
     Parameters
     ----------

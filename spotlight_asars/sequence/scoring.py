@@ -67,12 +67,17 @@ def states_at_targets(net: nn.Module, events: Tensor) -> tuple[Tensor, Tensor]:
     """
     wanted = (events[:, :, TARGET] != 0).nonzero(as_tuple=True)  # (targets,) twice: rows and columns
     # No target comes after the last event, which would be a quarter of the steps on short sessions.
-    past = events[:, :-1]  # (batch, time - 1, channel)
-    ours = isinstance(net, SessionNet)
-    states = net.states_before(past, *wanted) if ours else states_after(net, past)[wanted]  # (targets, *state)
+    states = _states_before(net, events[:, :-1], *wanted)  # (targets, *state)
     if points_back(net):
         states = HistoryStates.before(states, events, *wanted)
     return states, events[:, :, ITEM][wanted]
+
+
+def _states_before(net: nn.Module, events: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    """Those of :func:`states_after` in some rows, after `column` positions: (targets, *state)."""
+    if isinstance(net, SessionNet):
+        return net.states_before(events, row, column)
+    return states_after(net, events)[row, column]
 
 
 def points_back(net: nn.Module) -> bool:
@@ -82,11 +87,10 @@ def points_back(net: nn.Module) -> bool:
 
 def final_states(net: nn.Module, events: Tensor) -> Tensor | HistoryStates:
     """The states after the last event of each row, (batch, *state)."""
-    states = states_after(net, events)[:, -1]
-    if not points_back(net):
-        return states
     row = torch.arange(len(events), device=events.device)
-    return HistoryStates.before(states, events, row, torch.full_like(row, events.shape[1]))
+    end = torch.full_like(row, events.shape[1])
+    states = _states_before(net, events, row, end)
+    return HistoryStates.before(states, events, row, end) if points_back(net) else states
 
 
 def target_states(net: nn.Module, sequences: SessionSequences, batch_size: int) -> Tensor:
