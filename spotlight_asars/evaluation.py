@@ -13,9 +13,10 @@ from spotlight_asars.progress import progress
 from spotlight_asars.rows import ITEM, TARGET
 
 CUTOFFS = (10, 20, 30, 40, None)
-# Scores are ranked while they lie in a cache; but few targets at a time would make a system read all items often.
-CACHE_BYTES = 2 * 2**20
+# Few targets at a time would make a system read all items often, and torch be called often; many would leave the cache.
+SCORE_BYTES = 4 * 2**20
 SHARING_TARGETS = 64
+RANKED_BYTES = 2**19  # of scores, compared with their target's in the part of a cache that is a core's own
 
 
 class System(Protocol):
@@ -93,42 +94,43 @@ def rank_targets(
     states = system.target_states(sequences)
     if len(states) != len(items):
         raise ValueError(f"the system gives states for {len(states)} targets: there are {len(items)}")
+    places = torch.from_numpy(items - 1)[:, None]  # (targets, 1)
     block = _block_of(sequences.num_items, memory_mib)
     bar = progress(range(0, len(items), block), verbose, f"blocks of {min(block, len(items))} targets")
-    ranks = [
-        _ranks_of(system.item_scores(states[begin : begin + block]), items[begin : begin + block]) for begin in bar
-    ]
+    surpluses = np.empty(len(items))  # all at once: small arrays kept between blocks would break up free memory
+    for begin in bar:
+        targets = slice(begin, begin + block)
+        surpluses[targets] = _surpluses(system.item_scores(states[targets]), places[targets])
     bar.close()
-    return Ranks(np.concatenate(ranks), sequences.session_ids[is_target])
+    # Higher scores less lower ones: with the equal ones they are all, so the rank is higher + (equal + 1) / 2.
+    return Ranks((surpluses + sequences.num_items) / 2.0, sequences.session_ids[is_target])
 
 
 def _block_of(num_items: int, memory_mib: float) -> int:
     """How many targets are scored at a time."""
     bytes_a_target = 4 * num_items
     allowed = int(memory_mib * 2**20 / (3 * bytes_a_target))  # scores, and as much twice for what leads to them
-    return max(1, min(allowed, max(SHARING_TARGETS, CACHE_BYTES // bytes_a_target)))
+    return max(1, min(allowed, max(SHARING_TARGETS, SCORE_BYTES // bytes_a_target)))
 
 
-def _ranks_of(scores: Tensor, items: np.ndarray) -> np.ndarray:
-    """Ranks of items (targets,) in scores (targets, items)."""
+def _surpluses(scores: Tensor, places: Tensor) -> np.ndarray:
+    """How many more items are above a target than below it: scores (targets, items), its place (targets, 1)."""
     scores = torch.as_tensor(scores)
-    if len(scores) != len(items):
-        raise ValueError(f"the system gives scores for {len(scores)} targets: it was asked for {len(items)}")
-    places = torch.from_numpy(items - 1).to(scores.device)[:, None]  # (targets, 1)
-    rows = max(1, CACHE_BYTES // (4 * scores.shape[1]))
+    if len(scores) != len(places):
+        raise ValueError(f"the system gives scores for {len(scores)} targets: it was asked for {len(places)}")
+    # The sum is looked at first, the quicker one; of finite scores it may overflow, of others it is never finite.
+    if not torch.isfinite(scores.sum()) and not torch.isfinite(scores).all():
+        raise InputError("a score is not finite, the model has diverged: lower learning_rate and fit it anew")
+    own = scores.gather(1, places.to(scores.device))  # (targets, 1)
+    rows = max(1, RANKED_BYTES // (4 * scores.shape[1]))
     # float32 counts to 2 ** 24, and has no room for the smallest differences of float64
     kind = torch.float64 if scores.shape[1] >= 2**24 or scores.dtype == torch.float64 else torch.float32
-    buffer = torch.empty(min(rows, len(scores)), scores.shape[1], dtype=kind, device=scores.device)
-    ranks = []
-    for part, place in zip(scores.split(rows), places.split(rows), strict=True):
-        # The sum is looked at first, the quicker one; of finite scores it may overflow, of others it is never finite.
-        if not torch.isfinite(part.sum()) and not torch.isfinite(part).all():
-            raise InputError("a score is not finite, the model has diverged: lower learning_rate and fit it anew")
-        above = torch.sub(part, part.gather(1, place), out=buffer[: len(part)])  # (targets, items)
-        # Higher scores less lower ones: with the equal ones they are all, so the rank is higher + (equal + 1) / 2.
-        surplus = above.sign_().sum(dim=1)  # (targets,)
-        ranks.append((surplus.double() + scores.shape[1] + 1.0) / 2.0)
-    return torch.cat(ranks).cpu().numpy()
+    buffer = scores.new_empty(min(rows, len(scores)), scores.shape[1], dtype=kind)
+    surpluses = scores.new_empty(len(scores), dtype=kind)
+    for surplus, part, target in zip(surpluses.split(rows), scores.split(rows), own.split(rows), strict=True):
+        above = torch.sub(part, target, out=buffer[: len(part)]).sign_()  # (rows, items)
+        torch.sum(above, dim=1, out=surplus)
+    return surpluses.cpu().numpy()
 
 
 def metrics(ranks: Ranks, cutoffs: tuple[int | None, ...] = CUTOFFS) -> dict[str, float]:

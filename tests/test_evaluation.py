@@ -161,7 +161,7 @@ def test_blocks_are_no_larger_than_a_cache_holds_but_share_the_items():
     few, many = Vectors(1_001), Vectors(100_001)
     rank_targets(few, one_session([1, 2] * 1000, 1_001))
     rank_targets(many, one_session([1, 2] * 50, 100_001))
-    assert max(few.blocks) <= 2 * 2**20 and len(few.blocks) == 4
+    assert max(few.blocks) <= 4 * 2**20 and len(few.blocks) == 2
     assert many.asked == [64, 36]
 
 

@@ -26,34 +26,32 @@ def scores_by_dot_product(net: nn.Module) -> bool:
     return isinstance(net, DOT_PRODUCT_NETS)
 
 
-def states_after(net: nn.Module, events: Tensor) -> Tensor:
+def states_before(net: nn.Module, events: Tensor, row: Tensor, column: Tensor) -> Tensor:
     """
-    States after 0, 1, ... events of each row.
+    States before some events, or behind the last one of a row.
 
     Parameters
     ----------
     net : module
     events : int64 tensor of shape (batch, time, channel)
+    row, column : int64 tensors of shape (targets,)
+        Where those events stand, none twice; `column` may be `time`, behind the last one.
 
     Returns
     -------
-    tensor of shape (batch, time + 1, *state)
+    tensor of shape (targets, *state)
         None depends on padding: a net that does not look after that itself gets rows that begin at their first event.
     """
     if isinstance(net, SessionNet):
-        return _joined(*net.user_representation(events))
+        return net.states_before(events, row, column)
     front, seen = without_padding(events)  # (batch, short, channel), (batch, time + 1)
     if not front.shape[1]:
         front = events.new_zeros(len(events), 1, events.shape[2])  # (batch, 1, channel)
-    states = _joined(*net.user_representation(front[:, :, ITEM]))  # (batch, short + 1, *state)
-    rows = torch.arange(len(events), device=events.device)[:, None]  # (batch, 1)
-    return states[rows, seen]  # (batch, time + 1, *state)
-
-
-def _joined(before: Tensor, final: Tensor) -> Tensor:
-    """The host's (batch, *state, time) and its final state as (batch, time + 1, *state)."""
-    final = final.reshape(*before.shape[:-1], 1)
-    return torch.cat([before, final], dim=-1).movedim(-1, 1)
+    before, final = net.user_representation(front[:, :, ITEM])  # (batch, *state, short), (batch, *state)
+    taken = seen[row, column]  # (targets,): events that each state has seen
+    states = before.movedim(-1, 1)[row, taken.clamp(max=front.shape[1] - 1)]  # (targets, *state)
+    behind = (taken == front.shape[1]).nonzero()[:, 0]  # (ends,)
+    return states.index_copy(0, behind, final[row[behind]].reshape(-1, *states.shape[1:]))
 
 
 def states_at_targets(net: nn.Module, events: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,17 +65,10 @@ def states_at_targets(net: nn.Module, events: Tensor) -> tuple[Tensor, Tensor]:
     """
     wanted = (events[:, :, TARGET] != 0).nonzero(as_tuple=True)  # (targets,) twice: rows and columns
     # No target comes after the last event, which would be a quarter of the steps on short sessions.
-    states = _states_before(net, events[:, :-1], *wanted)  # (targets, *state)
+    states = states_before(net, events[:, :-1], *wanted)  # (targets, *state)
     if points_back(net):
         states = HistoryStates.before(states, events, *wanted)
     return states, events[:, :, ITEM][wanted]
-
-
-def _states_before(net: nn.Module, events: Tensor, row: Tensor, column: Tensor) -> Tensor:
-    """Those of :func:`states_after` in some rows, after `column` positions: (targets, *state)."""
-    if isinstance(net, SessionNet):
-        return net.states_before(events, row, column)
-    return states_after(net, events)[row, column]
 
 
 def points_back(net: nn.Module) -> bool:
@@ -89,7 +80,7 @@ def final_states(net: nn.Module, events: Tensor) -> Tensor | HistoryStates:
     """The states after the last event of each row, (batch, *state)."""
     row = torch.arange(len(events), device=events.device)
     end = torch.full_like(row, events.shape[1])
-    states = _states_before(net, events, row, end)
+    states = states_before(net, events, row, end)
     return HistoryStates.before(states, events, row, end) if points_back(net) else states
 
 

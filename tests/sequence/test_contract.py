@@ -8,7 +8,7 @@ from spotlight_asars import ASARSSequenceModel, host
 from spotlight_asars.rows import DWELL, ITEM, NUM_CHANNELS, SESSION_START, USER
 from spotlight_asars.sequence.dynamics import DriftingUserNet
 from spotlight_asars.sequence.registry import representation_factory, representation_names
-from spotlight_asars.sequence.scoring import states_after
+from spotlight_asars.sequence.scoring import states_before
 
 HOST_NETS = ["pooling", "cnn", "lstm"] + (["mixture"] if host.NAME == "spotlight" else [])
 ALL = [*representation_names(), *HOST_NETS]
@@ -36,9 +36,12 @@ def some_events(model, batch=4, time=7, seed=0):
 
 
 def states_of(model, events):
+    """After 0, 1, ... events of each row: (batch, time + 1, *state)."""
     model._net.eval()
+    batch, after = len(events), events.shape[1] + 1
+    row, column = torch.arange(batch).repeat_interleave(after), torch.arange(after).repeat(batch)
     with torch.no_grad():
-        return states_after(model._net, events)
+        return states_before(model._net, events, row, column).unflatten(0, (batch, after))
 
 
 @pytest.mark.parametrize("representation", ALL)
