@@ -15,6 +15,12 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from spotlight_asars.host import losses as host_losses
 
+_CELLS_AT_ONCE = 2**16  # scores worked on together, of which there are half a dozen versions at a time
+_LOWEST = -1e15  # whose square is still a number
+_RAISED = 64.0  # see _bpr_max_and_slopes
+
+_elu_backward = torch.ops.aten.elu_backward
+
 
 def bpr_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
     """Bayesian personalised ranking, ``-log sigmoid(r+ - r-)``, the mean over negatives (paper Eq. 21)."""
@@ -44,11 +50,27 @@ def cross_entropy_loss(positive: Tensor, negative: Tensor, mask: Tensor | None =
 
     ``-r+ + log(exp(r+) + sum exp(r-))``. It is the full softmax where the negatives are all other items.
     """
-    positive, negative, there = _prepared(positive, negative, mask)
-    if there is not None:
-        negative = negative.masked_fill(~there, -torch.inf)
-    everything = torch.cat([positive[None], negative])  # (1 + negatives, ...)
-    return _mean(log_sum_exp(everything, dim=0) - positive, mask)
+    return _mean(_CrossEntropy.apply(*_aligned(positive, negative, mask)), mask)
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """:func:`cross_entropy_loss` of each positive; a negative of -inf has no exponential, and so neither a gradient."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, positive: Tensor, negative: Tensor) -> Tensor:
+        top = torch.maximum(negative.amax(dim=0), positive)
+        exponential = (negative - top).exp_()  # (negatives, ...)
+        own = (positive - top).exp_()
+        total = exponential.sum(dim=0).add_(own)
+        ctx.save_for_backward(exponential, own, total)
+        return total.log() + (top - positive)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, slope: Tensor) -> tuple[Tensor, Tensor]:
+        exponential, own, total = ctx.saved_tensors
+        factor = slope / total
+        return own * factor - slope, exponential * factor
 
 
 def log_sum_exp(scores: Tensor, dim: int) -> Tensor:
@@ -122,58 +144,81 @@ def bpr_max_loss(
         penalty then leaves negatives alone once they are low. It keeps the order, so rankings are those of the
         predictions themselves.
     """
-    positive, negative, there = _prepared(positive, negative, mask)
-    if elu is not None:
-        positive, negative = F.elu(positive, elu), F.elu(negative, elu)
-    return _mean(_BPRMax.apply(positive, negative, there, regularization), mask)
+    positive, negative = _aligned(positive, negative, mask)
+    losses = _BPRMax.apply(positive.flatten(), negative.flatten(1), regularization, elu)
+    return _mean(losses.view(positive.shape), mask)
 
 
 class _BPRMax(torch.autograd.Function):
     """
-    :func:`bpr_max_loss` of each positive, with its gradient in closed form: thousands of negatives are many sums.
+    :func:`bpr_max_loss` of each positive (targets,) and its negatives (negatives, targets), with closed-form gradients.
 
-    One exponential a negative serves both: with ``e_j = exp(r_j - top)`` the share is ``e_j / sum e``, and the sigmoid
-    ``won / (won + lost * e_j)``, where ``won = exp(r+ - high)``, ``lost = exp(top - high)`` and `high` is the larger of
-    ``r+`` and the largest negative, `top`. So nothing overflows, and `won` cancels but for its logarithm. All of them
-    are raised by a factor that cancels too, so that in single precision nothing is lost down to 150 below the largest.
+    Thousands of negatives are many sums, so losses and gradients are made together, of so few targets at a time that
+    all of it stays in the cache.
     """
-
-    _RAISED = 64.0  # the logarithm of that factor
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx, positive: Tensor, negative: Tensor, there: Tensor | None, regularization: float
+        ctx: FunctionCtx, positive: Tensor, negative: Tensor, regularization: float, elu: float | None
     ) -> Tensor:
-        tiny = torch.finfo(negative.dtype).tiny
-        nothing = None if there is None else ~there
-        top = (negative if nothing is None else negative.masked_fill(nothing, -1 / tiny)).amax(dim=0)
-        exponential = (negative - (top - _BPRMax._RAISED)).exp_()  # (negatives, ...)
-        if nothing is not None:
-            exponential.masked_fill_(nothing, 0.0)
-        total = exponential.sum(dim=0)
-        high = torch.maximum(positive, top)
-        # At least tiny: where r+ and some negatives lie farther below the others, it would be 0 / 0 for those.
-        won = (positive - high + _BPRMax._RAISED).exp().clamp(min=tiny)
-        divisor = (exponential * (top - high).exp()).add_(won)  # (negatives, ...)
-        joint = exponential / divisor  # (negatives, ...), in proportion to share * sigmoid
-        joint_total = joint.sum(dim=0)
-        share = exponential.div_(total.clamp(min=tiny))
-        penalty = (share * negative).mul_(negative).sum(dim=0)
-        ctx.regularization = regularization
-        joint.div_(joint_total.clamp(min=tiny))
-        ctx.save_for_backward(negative, share, divisor.reciprocal_().mul_(won), joint, penalty)
-        loss = regularization * penalty + (high - positive) + (total.log() - _BPRMax._RAISED) - joint_total.log()
-        return loss if there is None else torch.where(total > 0, loss, 0.0)
+        losses, to_positive, to_negative = (torch.empty_like(one) for one in (positive, positive, negative))
+        targets = max(1, _CELLS_AT_ONCE // len(negative))
+        for begin in range(0, len(positive), targets):
+            part = slice(begin, begin + targets)
+            found = _bpr_max_and_slopes(positive[part], negative[:, part], regularization, elu)
+            losses[part], to_positive[part], to_negative[:, part] = found
+        ctx.save_for_backward(to_positive, to_negative)
+        return losses
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, slope: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        negative, share, wins, joint, penalty = ctx.saved_tensors
-        won = joint * wins  # (negatives, ...)
-        # The share's own gradient brings the 1 and the penalty's mean.
-        to_share = (negative + 2.0).mul_(negative).sub_(penalty).mul_(ctx.regularization).add_(1.0)
-        to_negative = to_share.mul_(share).sub_(won).mul_(slope)
-        return (won.sum(dim=0) - joint.sum(dim=0)) * slope, to_negative, None, None
+        to_positive, to_negative = ctx.saved_tensors
+        return to_positive * slope, to_negative * slope, None, None
+
+
+def _bpr_max_and_slopes(
+    positive: Tensor, negative: Tensor, regularization: float, elu: float | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """
+    Losses (targets,) and their derivatives by the positives (targets,) and by the negatives (negatives, targets).
+
+    One exponential a negative serves all: with ``e_j = exp(r_j - top)`` the share is ``e_j / sum e``, and the sigmoid
+    ``won / (won + lost * e_j)``, where ``won = exp(r+ - high)``, ``lost = exp(top - high)`` and `high` is the larger of
+    ``r+`` and the largest negative, `top`. So nothing overflows, and `won` cancels but for its logarithm. All of them
+    are raised by a factor that cancels too, so that in single precision nothing is lost down to 150 below the largest.
+    """
+    tiny = torch.finfo(negative.dtype).tiny
+    scores, own = (negative, positive) if elu is None else (F.elu(negative, elu), F.elu(positive, elu))
+    if elu is not None:  # which makes finite what is none: 0 is added to all others
+        scores.add_(negative.clamp(max=_LOWEST).sub_(_LOWEST))
+    top = scores.amax(dim=0).clamp_(min=_LOWEST)
+    exponential = (scores - (top - _RAISED)).exp_()  # (negatives, targets)
+    scores = scores.clamp(min=_LOWEST)
+    total = exponential.sum(dim=0)
+    high = torch.maximum(own, top)
+    # At least tiny: where r+ and some negatives lie farther below the others, it would be 0 / 0 for those.
+    won = (own - high + _RAISED).exp_().clamp_(min=tiny)
+    wins = torch.addcmul(won, exponential, (top - high).exp_()).reciprocal_()  # (negatives, targets)
+    joint = exponential * wins  # (negatives, targets), in proportion to share * sigmoid
+    joint_total = joint.sum(dim=0)
+    share = exponential.div_(total.clamp(min=tiny))
+    penalty = (share * scores).mul_(scores).sum(dim=0)
+    losses = regularization * penalty + (high - own) + (total.log() - _RAISED) - joint_total.log()
+
+    # The share's own gradient brings the 1 and the penalty's mean: regularization * ((r_j + 2) * r_j - penalty) + 1.
+    constant = 1.0 - regularization * (1.0 + penalty)
+    to_negative = torch.add(constant, (scores + 1.0).square_(), alpha=regularization).mul_(share)
+    divisor = joint_total.clamp(min=tiny)
+    joint.mul_(wins.mul_(won))
+    to_negative.addcmul_(joint, -1.0 / divisor)
+    to_positive = (joint.sum(dim=0) - joint_total) / divisor
+    if elu is not None:
+        to_negative, to_positive = (
+            _elu_backward(slope, elu, 1.0, 1.0, True, result)
+            for slope, result in ((to_negative, scores), (to_positive, own))
+        )
+    return torch.where(total == 0.0, 0.0, losses), to_positive, to_negative
 
 
 def top1_max_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -203,10 +248,17 @@ LOSSES = {
 
 def _prepared(positive: Tensor, negative: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """
-    Both with zero where masked out, the negatives with their axis in front, and where there are negatives.
-
-    The last is None where all are there; else the others, given as -inf, are zero.
+    As :func:`_aligned`, and where there are negatives: None where all are there, else the others are set to zero.
     """
+    positive, negative = _aligned(positive, negative, mask)
+    nothing = negative.isneginf()
+    if not nothing.count_nonzero():  # which is several times as fast as any()
+        return positive, negative, None
+    return positive, negative.masked_fill(nothing, 0.0), ~nothing
+
+
+def _aligned(positive: Tensor, negative: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Both with zero where masked out, the negatives with their axis in front."""
     if negative.dim() == positive.dim():
         negative = negative[None]
     if negative.shape[1:] != positive.shape:
@@ -216,18 +268,13 @@ def _prepared(positive: Tensor, negative: Tensor, mask: Tensor | None) -> tuple[
         )
     if not len(negative):
         raise ValueError("there are no negative predictions: draw at least one for each positive")
-    there = None
-    nothing = negative.isneginf()
-    if nothing.count_nonzero():  # which is several times as fast as any()
-        there = ~nothing
-        negative = negative.masked_fill(nothing, 0.0)
     if mask is None:
-        return positive, negative, there
+        return positive, negative
     if mask.shape != positive.shape:
         raise ValueError(f"the mask has shape {tuple(mask.shape)} and positive predictions {tuple(positive.shape)}")
     # Here and not only in the loss: there, an infinite score at a masked entry would still make its gradient NaN.
     kept = mask.bool()
-    return torch.where(kept, positive, 0.0), torch.where(kept, negative, 0.0), there
+    return torch.where(kept, positive, 0.0), torch.where(kept, negative, 0.0)
 
 
 def _mean_of_negatives(values: Tensor, there: Tensor | None) -> Tensor:

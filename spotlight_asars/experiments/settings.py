@@ -13,6 +13,7 @@ from spotlight_asars.errors import InputError
 from spotlight_asars.evaluation import System
 from spotlight_asars.files import write_whole
 from spotlight_asars.interactions import SessionSequences
+from spotlight_asars.sequence.fitting import ALL_ITEMS_LOSS
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
 from spotlight_asars.sequence.memory import SessionMemory
 from spotlight_asars.sequence.neighbours import STAN, VSKNN, VSTAN
@@ -20,6 +21,7 @@ from spotlight_asars.sequence.registry import HOST_REPRESENTATIONS, representati
 from spotlight_asars.sequence.rules import Popularity, SequentialRules
 from spotlight_asars.sequence.two_stage import Member, TwoStageRanker
 
+LARGE_CATALOGUE = 10_000  # items, from where sparse steps are faster
 OPTIMIZERS = {"adagrad": torch.optim.Adagrad, "adam": torch.optim.Adam}
 COUNTING_SYSTEMS = {
     "popularity": Popularity,
@@ -107,6 +109,10 @@ class NetSettings:
         """Rows of a mini-batch, where a row has `mean_length` events."""
         return max(self.batch_size, round(self.batch_events / mean_length))
 
+    def _takes_sparse_steps(self, num_items: int) -> bool:
+        """Whether only embeddings of a mini-batch's items are moved: the same steps, faster where others are many."""
+        return num_items > LARGE_CATALOGUE and self.optimizer == "adagrad" and self.loss != ALL_ITEMS_LOSS
+
     @property
     def optimizer_func(self) -> Callable[[Iterable], torch.optim.Optimizer]:
         """What makes the optimizer from the net's parameters."""
@@ -114,15 +120,17 @@ class NetSettings:
 
     def new_system(self, rows: SessionSequences, training: Training) -> ASARSSequenceModel:
         """A model for these rows, not yet fitted."""
+        sparse = self._takes_sparse_steps(rows.num_items)
         return ASARSSequenceModel(
             loss=self.loss,
             representation=self.representation,
             embedding_dim=self.embedding_dim,
             n_iter=training.epochs,
             batch_size=self.rows_a_batch(float(rows.lengths.mean())),
-            # Each weight's step as one operation; on a GPU torch chooses by its version.
-            optimizer_func=partial(self.optimizer_func, **({} if training.use_cuda else {"fused": True})),
+            # Each weight's step as one operation; on a GPU torch chooses by its version, and sparse ones it cannot.
+            optimizer_func=partial(self.optimizer_func, **({} if training.use_cuda or sparse else {"fused": True})),
             use_cuda=training.use_cuda,
+            sparse=sparse,
             random_state=training.seed,
             num_negative_samples=self.num_negative_samples,
             dwell=training.dwell,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from spotlight_asars.rows import ITEM
 from spotlight_asars.sampling import PopularitySampler, SeenItems, log_popularity, sample_local_items
+from spotlight_asars.sequence.history import pairs_of_equals
 from spotlight_asars.sequence.host_step import TargetStates
 from spotlight_asars.sequence.scoring import score_items, score_shared_items
 
@@ -104,15 +105,17 @@ class SharedNegatives:
         """See :meth:`Negatives.score`."""
         own, everyones = targets.items, self._shared(targets.all_items)  # (targets,), (shared,)
         negatives = torch.cat([everyones, self._drawn.draw(self._num_negative_samples)])  # (negatives,)
-        scores = score_shared_items(net, targets.states, negatives).T  # (negatives, targets)
+        scores = score_shared_items(net, targets.states, negatives)  # (targets, negatives)
         if corrected:
             log_count = self._expected(negatives, len(everyones)).log().to(scores.dtype)  # (negatives,)
             # The target stands in the loss once, however often it is expected: what counts is whether it is at all.
             # With its expected number it would fade from the loss as the samples grow, and the loss not become
             # the full softmax.
             log_chance = (-torch.expm1(-self._expected(own, len(everyones)))).log().to(scores.dtype)  # (targets,)
-            scores = scores - log_count[:, None] + log_chance
-        return scores.masked_fill(negatives[:, None] == own, -torch.inf)
+            scores = scores.sub_(log_count).add_(log_chance[:, None])
+        # Nothing behind looks at these few, so there is no gradient to be held back from them.
+        scores.detach()[pairs_of_equals(own, negatives)] = -torch.inf
+        return scores.T  # (negatives, targets)
 
     def _shared(self, items: Tensor) -> Tensor:
         """Those of the mini-batch's targets, (targets,), that all of them get as negatives."""
