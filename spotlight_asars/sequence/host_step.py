@@ -39,6 +39,11 @@ class TargetStates:
         return self.events[:, :, TARGET] != 0
 
     @property
+    def rows(self) -> Tensor:
+        """The row of each target of the mini-batch, (targets,)."""
+        return self.is_target.nonzero()[:, 0]
+
+    @property
     def all_items(self) -> Tensor:
         """Those of all targets of the mini-batch, (targets,)."""
         return self.events[:, :, ITEM][self.is_target]

@@ -80,7 +80,7 @@ class SharedNegatives:
 
     As GRU4Rec draws them (Hidasi and Karatzoglou 2018, section 3.1). All scores are one matrix product, so thousands
     of negatives cost little. Of a mini-batch with many targets only some are shared, drawn anew each time: all by all
-    would take the square of their number.
+    would take the square of their number. Corrected for how often each is drawn, only targets of other rows are shared.
 
     Parameters
     ----------
@@ -103,26 +103,38 @@ class SharedNegatives:
 
     def score(self, net: nn.Module, targets: TargetStates, corrected: bool) -> Tensor:
         """See :meth:`Negatives.score`."""
-        own, everyones = targets.items, self._shared(targets.all_items)  # (targets,), (shared,)
+        shared = self._shared(targets.all_items)  # (shared,), places
+        own, everyones = targets.items, targets.all_items[shared]  # (targets,), (shared,)
         negatives = torch.cat([everyones, self._drawn.draw(self._num_negative_samples)])  # (negatives,)
         scores = score_shared_items(net, targets.states, negatives)  # (targets, negatives)
+        none = [pairs_of_equals(own, negatives)]
         if corrected:
-            log_count = self._expected(negatives, len(everyones)).log().to(scores.dtype)  # (negatives,)
+            # What stands in a target's own row stands there for certain, however seldom it is expected.
+            none.append(pairs_of_equals(targets.rows[targets.own], targets.rows[shared]))
+            from_others = _targets_of_other_rows(targets.rows, shared)
+            log_count = self._expected(negatives, from_others).log().to(scores.dtype)  # (negatives,)
             # The target stands in the loss once, however often it is expected: what counts is whether it is at all.
             # With its expected number it would fade from the loss as the samples grow, and the loss not become
             # the full softmax.
-            log_chance = (-torch.expm1(-self._expected(own, len(everyones)))).log().to(scores.dtype)  # (targets,)
+            log_chance = (-torch.expm1(-self._expected(own, from_others))).log().to(scores.dtype)  # (targets,)
             scores = scores.sub_(log_count).add_(log_chance[:, None])
         # Nothing behind looks at these few, so there is no gradient to be held back from them.
-        scores.detach()[pairs_of_equals(own, negatives)] = -torch.inf
+        for pairs in none:
+            scores.detach()[pairs] = -torch.inf
         return scores.T  # (negatives, targets)
 
-    def _shared(self, items: Tensor) -> Tensor:
-        """Those of the mini-batch's targets, (targets,), that all of them get as negatives."""
+    def _shared(self, items: Tensor) -> Tensor | slice:
+        """Which of the mini-batch's targets, (targets,), all of them get as negatives."""
         if len(items) <= self._most_targets:
-            return items
-        return items[torch.randperm(len(items))[: self._most_targets].to(items.device)]
+            return slice(None)
+        return torch.randperm(len(items))[: self._most_targets].to(items.device)
 
-    def _expected(self, items: Tensor, targets: int) -> Tensor:
+    def _expected(self, items: Tensor, targets: Tensor) -> Tensor:
         """How often an item is expected among the negatives: in the draws, and as a shared target."""
         return self._num_negative_samples * self._drawn.log_share(items).double().exp() + targets * self._share[items]
+
+
+def _targets_of_other_rows(rows: Tensor, shared: Tensor | slice) -> Tensor:
+    """How many of the shared targets stand in another row than a target does, on average; at least one."""
+    in_row, shared_in_row = rows.bincount(), rows[shared].bincount(minlength=int(rows.max()) + 1)  # (batch,) each
+    return (shared_in_row.sum() - (in_row * shared_in_row).sum() / len(rows)).clamp(min=1.0)

@@ -26,16 +26,22 @@ class Table(torch.nn.Module):
         return (self.item_embeddings(items[:, 0]) * states).sum(dim=1) + self.item_biases(items[:, 0])[:, 0]
 
 
-def one_row(items):
-    """Events of which each is a target."""
-    events = torch.ones(1, len(items), NUM_CHANNELS, dtype=torch.long)  # (batch, time, channel)
-    events[0, :, ITEM] = torch.tensor(items)
+def rows_of(*rows):
+    """Rows of equal length, of whose events each is a target."""
+    events = torch.ones(len(rows), len(rows[0]), NUM_CHANNELS, dtype=torch.long)  # (batch, time, channel)
+    events[:, :, ITEM] = torch.tensor(rows)
     return events
+
+
+def rows_of_one(items):
+    """Each target in a row of its own."""
+    return rows_of(*([item] for item in items))
 
 
 def targets_of(items, dim=3, events=None):
     torch.manual_seed(1)
-    return TargetStates(one_row(items) if events is None else events, torch.randn(len(items), dim), torch.tensor(items))
+    events = rows_of(items) if events is None else events
+    return TargetStates(events, torch.randn(len(items), dim), torch.tensor(items))
 
 
 def draws(monkeypatch, *items):
@@ -107,17 +113,35 @@ class TestShared:
     def test_the_correction_by_hand(self, monkeypatch):
         """Less the log of the expected number among the negatives; the target's own chance to be among them on top."""
         draws(monkeypatch, 5, 4)
-        net, targets = Table(6), targets_of([1, 2, 1])
+        net, targets = Table(6), targets_of([1, 2, 5, 1], events=rows_of([1, 2], [5, 1]))
         negatives = SharedNegatives(POPULARITY, 2, 0.5)
         plain, corrected = (negatives.score(net, targets, corrected=value) for value in (False, True))
         popularity = POPULARITY.numpy().astype(np.float64)
         drawn = np.sqrt(popularity) / np.sqrt(popularity).sum()
-        expected = 2 * drawn + 3 * popularity / 16  # two draws, and three targets of the mini-batch
-        for row, item in enumerate([1, 2, 1, 5, 4]):
-            for target, own in enumerate([1, 2, 1]):
+        expected = 2 * drawn + 2 * popularity / 16  # two draws, and two targets of the other row
+        in_row = [0, 0, 1, 1]
+        for place, item in enumerate([1, 2, 5, 1, 5, 4]):
+            for target, own in enumerate([1, 2, 5, 1]):
                 chance = 1 - np.exp(-expected[own])
-                by_hand = plain[row, target].item() - np.log(expected[item]) + np.log(chance)
-                assert corrected[row, target].item() == pytest.approx(by_hand, abs=1e-5)
+                by_hand = plain[place, target].item() - np.log(expected[item]) + np.log(chance)
+                if place < 4 and in_row[place] == in_row[target]:
+                    by_hand = -np.inf
+                assert corrected[place, target].item() == pytest.approx(by_hand, abs=1e-5)
+
+    def test_the_part_of_a_process_is_corrected_as_in_the_whole(self, monkeypatch):
+        draws(monkeypatch, 5, 4)
+        net, whole = Table(6), targets_of([1, 2, 5, 1, 4, 2], events=rows_of([1, 2], [5, 1], [4, 2]))
+        negatives, own = SharedNegatives(POPULARITY, 2, 0.5), slice(2, 6)
+        part = TargetStates(whole.events, whole.states[own], whole.items[own], own)
+        found = negatives.score(net, part, corrected=True)
+        torch.testing.assert_close(found, negatives.score(net, whole, corrected=True)[:, own])
+
+    def test_one_row_alone_has_only_what_is_drawn(self, monkeypatch):
+        draws(monkeypatch, 5, 1)
+        scores = SharedNegatives(POPULARITY, 2, 0.5).score(Table(6), targets_of([1, 2, 1]), corrected=True)
+        assert torch.isneginf(scores[:3]).all()
+        assert torch.isneginf(scores[3:]).tolist() == [[False] * 3, [True, False, True]]
+        assert torch.isfinite(cross_entropy_loss(torch.zeros(3), scores))
 
     def test_many_negatives_make_it_the_full_softmax(self):
         """
@@ -127,7 +151,8 @@ class TestShared:
         """
         net = Table(6)
         torch.manual_seed(2)
-        targets = targets_of([1, 2, 1, 5, 4, 2, 5, 5])
+        items = [1, 2, 1, 5, 4, 2, 5, 5]
+        targets = targets_of(items, events=rows_of_one(items))
         scores = net.item_biases(targets.items)[:, 0] + (net.item_embeddings(targets.items) * targets.states).sum(dim=1)
         negative = SharedNegatives(POPULARITY, 60_000, 0.5).score(net, targets, corrected=True)
         sampled = cross_entropy_loss(scores, negative)
@@ -151,7 +176,7 @@ class TestShared:
         learnt, steps = torch.zeros(4), 600
         for step in range(steps):
             items = torch.multinomial(probability, batch, replacement=True)
-            targets = TargetStates(one_row(items.tolist()), torch.zeros(batch, 3), items)
+            targets = TargetStates(rows_of_one(items.tolist()), torch.zeros(batch, 3), items)
             loss = cross_entropy_loss(net.item_biases(items)[:, 0], negatives.score(net, targets, corrected=True))
             optimizer.zero_grad()
             loss.backward()
@@ -162,7 +187,7 @@ class TestShared:
 
     def test_a_target_that_never_was_one_before_is_finite(self):
         """Regression: validation rows hold such items, and log 0 made their loss infinite."""
-        net, targets = Table(6), targets_of([3, 1])
+        net, targets = Table(6), targets_of([3, 1], events=rows_of_one([3, 1]))
         scores = SharedNegatives(POPULARITY, 4, 0.5).score(net, targets, corrected=True)
         negatives_of_the_other = scores[0, 1]
         assert torch.isfinite(negatives_of_the_other)
