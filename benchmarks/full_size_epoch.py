@@ -44,12 +44,10 @@ def simulated(events: int, num_items: int) -> SessionInteractions:
 
 
 def systems(negatives: int, rows: int) -> dict[str, NetSettings]:
-    """As `compare` has them, with a loss whose cost does not grow with the catalogue."""
-    shared = {"sampling": "shared", "num_negative_samples": negatives, "batch_size": rows, "batch_events": 0}
-    return {
-        "asars_time_user": replace(settings_of("asars_time_user"), loss="sampled_cross_entropy", **shared),
-        "gru4rec_bpr_max": replace(settings_of("gru4rec_bpr_max"), **shared),
-    }
+    """As `compare` has them on a catalogue of this size."""
+    sizes = {"num_negative_samples": negatives, "batch_size": rows, "batch_events": 0}
+    names = ("asars_time_user", "gru4rec_bpr_max")
+    return {name: replace(settings_of(name).for_catalogue(ITEMS), **sizes) for name in names}
 
 
 def epoch_of(settings: NetSettings, options: argparse.Namespace) -> dict:

@@ -25,7 +25,7 @@ from spotlight_asars.experiments.compare import Protocol, compare
 from spotlight_asars.experiments.figures import HOW_TO_GET_FIGURES, write_figures
 from spotlight_asars.experiments.logs import prepare_log
 from spotlight_asars.experiments.runs import RunFolder
-from spotlight_asars.experiments.systems import settings_in
+from spotlight_asars.experiments.systems import for_catalogue, settings_in
 from spotlight_asars.experiments.table import curves_csv, format_table, table_csv
 from spotlight_asars.files import output_folder, write_whole
 
@@ -97,7 +97,10 @@ def run_compare(options: argparse.Namespace) -> int:
     with output_folder(options.out) as folder:
         runs = RunFolder(folder / "runs")
         try:
-            results = compare(prepare_log(choice), systems | own, protocol, report, runs)
+            log = prepare_log(choice)
+            built_in = {name: settings for name, settings in systems.items() if name not in own}
+            built_in = for_catalogue(built_in, log.split.train.num_items, report)
+            results = compare(log, systems | own | built_in, protocol, report, runs)
             for name, model in results["models"].items():
                 model["settings_from"] = str(options.parameters / f"{name}.json") if name in own else "built in"
             written = _write(results, folder, report)

@@ -25,7 +25,7 @@ from spotlight_asars.errors import InputError
 from spotlight_asars.experiments.logs import TrainingLog, training_log
 from spotlight_asars.experiments.one_system import Plan, Trained, train_one
 from spotlight_asars.experiments.settings import Settings, Training
-from spotlight_asars.experiments.systems import settings_at, system_names
+from spotlight_asars.experiments.systems import for_catalogue, settings_at, system_names
 from spotlight_asars.files import output_folder
 from spotlight_asars.interrupts import HeldInterrupt
 from spotlight_asars.sequence.checkpoints import Checkpoint
@@ -117,6 +117,9 @@ def _run(options: argparse.Namespace, team: Team) -> int:
     with output_folder(options.out.parent) if team.is_first else nullcontext():
         log = training_log(choice, whole=options.test_share is None)
         report(_about(log, options.model))
+        if options.parameters is None:
+            fitting = for_catalogue({options.model: settings}, log.events.num_items, report)
+            plan = replace(plan, settings=fitting[options.model])
         try:
             trained = _train(log, plan, report)
         except KeyboardInterrupt:

@@ -14,6 +14,7 @@ import pytest
 import spotlight_asars
 from spotlight_asars import cli, cli_compare, cli_options
 from spotlight_asars.experiments import compare as comparison
+from spotlight_asars.experiments import settings as settings_module
 from spotlight_asars.experiments.settings import NetSettings, describe, write_settings
 from spotlight_asars.experiments.systems import system_names
 
@@ -332,6 +333,18 @@ class TestWrongInput:
         parts = ["--train", log, "--test", log]
         code, out, _ = run(capsys, "compare", *parts, *COLUMNS, *QUICK, "--out", tmp_path)
         assert code == 0 and "100.0% of the test events lie before the last training event" in out
+
+    def test_on_a_large_catalogue_the_loss_samples_unless_a_parameter_file_says_otherwise(
+        self, log, tmp_path, capsys, monkeypatch
+    ):
+        monkeypatch.setattr(settings_module, "LARGE_CATALOGUE", 5)
+        write_settings(tmp_path / "gru4rec.json", NetSettings("gru4rec", embedding_dim=8))
+        models = ["--models", "gru4rec,asars_user_cat", "--epochs", "1", "--parameters", tmp_path]
+        code, _, err = run(capsys, "compare", "--data", log, *COLUMNS, *models, "--out", tmp_path / "out")
+        assert code == 0 and "the loss of asars_user_cat is sampled_cross_entropy" in err
+        found = json.loads((tmp_path / "out" / "results.json").read_text())["models"]
+        losses = {name: model["settings"]["loss"] for name, model in found.items()}
+        assert losses == {"gru4rec": "cross_entropy", "asars_user_cat": "sampled_cross_entropy"}
 
     def test_a_run_that_diverges_is_one_line(self, log, tmp_path, capsys, monkeypatch):
         wild = NetSettings("asars_time_user", optimizer="adam", learning_rate=1e30)

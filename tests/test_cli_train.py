@@ -18,6 +18,7 @@ from spotlight_asars import SessionInteractions, cli
 from spotlight_asars.cross_validation import time_based_split
 from spotlight_asars.errors import InputError
 from spotlight_asars.evaluation import metrics, rank_targets
+from spotlight_asars.experiments import settings as settings_module
 from spotlight_asars.experiments.settings import NetSettings, Training, write_settings
 from spotlight_asars.experiments.training import rows_of
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
@@ -70,6 +71,19 @@ def weights(path):
 def same_weights(one, other):
     first, second = weights(one), weights(other)
     return set(first) == set(second) and all(first[name].tobytes() == second[name].tobytes() for name in first)
+
+
+def test_on_a_large_catalogue_the_loss_samples_unless_a_parameter_file_says_otherwise(
+    log, small, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(settings_module, "LARGE_CATALOGUE", 20)
+    arguments = ["--data", log, *COLUMNS, "--filters", "1,2,1", "--epochs", "1", "--out", tmp_path / "model.h5"]
+    code, _, err = run(capsys, "train", *arguments, "--model", "asars_user_cat")
+    assert code == 0 and "25 items are too many" in err
+    assert load_model(tmp_path / "model.h5")._loss == "sampled_cross_entropy"
+    code, _, err = run(capsys, "train", *arguments, *small)
+    assert code == 0 and "too many" not in err
+    assert load_model(tmp_path / "model.h5")._loss == "cross_entropy"
 
 
 def test_the_whole_log_is_the_default(log, small, tmp_path, capsys):

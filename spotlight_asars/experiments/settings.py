@@ -13,7 +13,7 @@ from spotlight_asars.errors import InputError
 from spotlight_asars.evaluation import System
 from spotlight_asars.files import write_whole
 from spotlight_asars.interactions import SessionSequences
-from spotlight_asars.sequence.fitting import ALL_ITEMS_LOSS
+from spotlight_asars.sequence.fitting import ALL_ITEMS_LOSS, SAMPLED_LOSS
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
 from spotlight_asars.sequence.memory import SessionMemory
 from spotlight_asars.sequence.neighbours import STAN, VSKNN, VSTAN
@@ -21,7 +21,13 @@ from spotlight_asars.sequence.registry import HOST_REPRESENTATIONS, representati
 from spotlight_asars.sequence.rules import Popularity, SequentialRules
 from spotlight_asars.sequence.two_stage import Member, TwoStageRanker
 
-LARGE_CATALOGUE = 10_000  # items, from where sparse steps are faster
+LARGE_CATALOGUE = 10_000  # items, from where on sparse steps are faster, and all scores at each step too slow
+_SAMPLED = {
+    "loss": SAMPLED_LOSS,
+    "sampling": "shared",
+    "sampling_options": {"alpha": 0.5},
+    "num_negative_samples": 2048,
+}
 OPTIMIZERS = {"adagrad": torch.optim.Adagrad, "adam": torch.optim.Adam}
 COUNTING_SYSTEMS = {
     "popularity": Popularity,
@@ -109,6 +115,12 @@ class NetSettings:
         """Rows of a mini-batch, where a row has `mean_length` events."""
         return max(self.batch_size, round(self.batch_events / mean_length))
 
+    def for_catalogue(self, num_items: int) -> "NetSettings":
+        """Themselves; on a large catalogue, with a sampled softmax instead of one over all items at each step."""
+        if num_items <= LARGE_CATALOGUE or self.loss != ALL_ITEMS_LOSS:
+            return self
+        return replace(self, **_SAMPLED)
+
     def _takes_sparse_steps(self, num_items: int) -> bool:
         """Whether only embeddings of a mini-batch's items are moved: the same steps, faster where others are many."""
         return num_items > LARGE_CATALOGUE and self.optimizer == "adagrad" and self.loss != ALL_ITEMS_LOSS
@@ -169,6 +181,10 @@ class CountingSettings:
         """Whether the system looks at dwell bins."""
         return COUNTING_SYSTEMS[self.system].reads_dwell
 
+    def for_catalogue(self, num_items: int) -> "CountingSettings":
+        """Themselves: what counts does so on any catalogue."""
+        return self
+
     def new_system(self, rows: SessionSequences, training: Training) -> System:
         """A system for these rows, not yet fitted."""
         dwell = {"dwell": training.dwell} if self.reads_dwell else {}
@@ -203,6 +219,10 @@ class TwoStageSettings:
     def reads_dwell(self) -> bool:
         """Whether a member looks at dwell bins."""
         return any(member.reads_dwell for member in self.members)
+
+    def for_catalogue(self, num_items: int) -> "TwoStageSettings":
+        """With each member's, see ``NetSettings``."""
+        return replace(self, members=tuple(member.for_catalogue(num_items) for member in self.members))
 
     def new_system(self, rows: SessionSequences, training: Training) -> TwoStageRanker:
         """A system for these rows, not yet fitted."""

@@ -17,6 +17,7 @@ from spotlight_asars.experiments.settings import (
     Settings,
     TwoStageSettings,
 )
+from spotlight_asars.sequence.fitting import SAMPLED_LOSS
 from spotlight_asars.sequence.net_options import SCOPES, NetOptions
 from spotlight_asars.sequence.registry import representation_factory
 from spotlight_asars.sequence.rules import STEP_WEIGHTS
@@ -252,6 +253,8 @@ def space_of(base: Settings) -> Space:
     held = []
     for parameter in space:
         value = parameter.value_in(base)
+        if value == SAMPLED_LOSS:  # which stands for the loss over all items, where these are too many
+            parameter = replace(parameter, choices=(value, _SAMPLED))
         if not parameter.is_searched(values):
             held.append(parameter)
         elif parameter.choices or value is not None:  # a number left out on purpose, as decays are, stays out

@@ -1,7 +1,7 @@
 """The systems that `compare` knows by name, and the settings it trains them with."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,6 +111,20 @@ def settings_of(name: str) -> Settings:
     return NetSettings(
         name, initial_embeddings="cooccurrence" if ours else "random", representation_options=_ASARS_OPTIONS
     )
+
+
+def for_catalogue(
+    settings: dict[str, Settings], num_items: int, report: Callable[[str], None] = lambda line: None
+) -> dict[str, Settings]:
+    """Settings by name, for so many items, see ``NetSettings``; `report` gets a line where that changes any."""
+    found = {name: own.for_catalogue(num_items) for name, own in settings.items()}
+    changed = [name for name in found if found[name] != settings[name]]
+    if changed:
+        report(
+            f"{num_items - 1:,} items are too many to score at every step: the loss of {', '.join(changed)} is "
+            "sampled_cross_entropy; --parameters can say otherwise"
+        )
+    return found
 
 
 def settings_in(folder: Path, names: Iterable[str]) -> dict[str, Settings]:

@@ -140,7 +140,7 @@ def tune(
         If optuna is missing, the folder holds trials of another search, or no trial came to an end without
         diverging.
     """
-    base = settings_of(name) if base is None else base
+    base = settings_of(name).for_catalogue(log.fitting.num_items) if base is None else base
     space = space_of(base) if space is None else space
     require_optuna()
     storage = _open_storage(out)
