@@ -127,19 +127,25 @@ class ScottBinning:
         int32 array of the same shape, between 1 (unknown) and ``num_bins - 1``.
         """
         values = np.asarray(values, dtype=np.float64)
-        known = ~np.isnan(values)
-        return np.asarray(self.bins_where(known, np.where(known, values, 0.0)))
+        known = ~np.isnan(values.ravel())
+        return self.bins_where(known, np.where(known, values.ravel(), 0.0)).reshape(values.shape)
 
     def bins_where(self, known: np.ndarray, values: np.ndarray) -> np.ndarray:
         """
-        Bin ids of values where they are known, elsewhere the unknown bin; int32, of their shape.
+        Bin ids of values where they are known, elsewhere the unknown bin; int32, of shape (n,), as both are.
 
         Of the others it only matters that they are finite. They are multiplied away: to choose by a mask takes a
         branch for each value, and ten times as long.
         """
-        place = self._on_scale(values * known) - self.low
-        place = place / self.width if self.width > 0.0 else place * 0.0
-        bins = np.minimum(np.maximum(place, 0), self.num_known_bins - 1).astype(np.int32)  # which cuts fractions off
+        place = self._on_scale(values * known)
+        place -= self.low
+        if self.width > 0.0:
+            place /= self.width
+        else:
+            place *= 0.0
+        np.maximum(place, 0.0, out=place)
+        np.minimum(place, self.num_known_bins - 1.0, out=place)
+        bins = place.astype(np.int32)  # which cuts fractions off
         bins += FIRST_BIN - UNKNOWN_BIN
         bins *= known
         bins += UNKNOWN_BIN
