@@ -1,9 +1,10 @@
 """Scott's bins for dwell times and session gaps (paper section 2.2, Eq. 8)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from spotlight_asars.blocks import blocks
 from spotlight_asars.errors import InputError
 from spotlight_asars.state import SystemState
 
@@ -84,18 +85,26 @@ class ScottBinning:
         """
         return self.fit_blocks([values])
 
-    def fit_blocks(self, blocks: Iterable[np.ndarray]) -> "ScottBinning":
+    def fit_blocks(self, arrays: Iterable[np.ndarray]) -> "ScottBinning":
         """As :meth:`fit`, from values in several arrays, of which only one need be in memory."""
+        return self._fit(self._known_on_scale(_pieces(values), np.size(values)) for values in arrays)
+
+    def fit_pieces(self, pieces: Iterable[np.ndarray], most: int) -> "ScottBinning":
+        """As :meth:`fit`, to the bit, from an array that comes in pieces, `most` values in all or fewer."""
+        return self._fit([self._known_on_scale(pieces, most)])
+
+    def _fit(self, arrays: Iterable[np.ndarray]) -> "ScottBinning":
+        """From known values on the scale, in arrays that may be overwritten."""
         number, mean, variance, low, high = 0, 0.0, 0.0, np.inf, -np.inf
-        for values in blocks:
-            values = np.asarray(values, dtype=np.float64)
-            values = self._on_scale(values[~np.isnan(values)])
+        for values in arrays:
             if len(values):
                 number += len(values)
-                share, apart = len(values) / number, values.mean() - mean
-                mean += share * apart
-                variance = (1.0 - share) * variance + share * values.var() + share * (1.0 - share) * apart**2
+                share, own_mean = len(values) / number, values.mean()
+                apart = own_mean - mean
                 low, high = min(low, float(values.min())), max(high, float(values.max()))
+                mean += share * apart
+                own_variance = _overwriting_variance(values, own_mean)
+                variance = (1.0 - share) * variance + share * own_variance + share * (1.0 - share) * apart**2
         self.low, self.width, self.num_known_bins = low if number else 0.0, 0.0, 1
         self.fitted = True
         if high > low:  # of equal values, the rounded deviation need not be 0
@@ -118,10 +127,29 @@ class ScottBinning:
         int32 array of the same shape, between 1 (unknown) and ``num_bins - 1``.
         """
         values = np.asarray(values, dtype=np.float64)
-        offset = self._on_scale(values) - self.low  # here and in what follows NaN stays NaN
-        place = np.floor(offset / self.width) if self.width > 0.0 else offset * 0.0
-        bins = FIRST_BIN + np.minimum(np.maximum(place, 0), self.num_known_bins - 1)
-        return np.where(np.isnan(values), UNKNOWN_BIN, bins).astype(np.int32)
+        known = ~np.isnan(values.ravel())
+        return self.bins_where(known, np.where(known, values.ravel(), 0.0)).reshape(values.shape)
+
+    def bins_where(self, known: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """
+        Bin ids of values where they are known, elsewhere the unknown bin; int32, of shape (n,), as both are.
+
+        Of the others it only matters that they are finite. They are multiplied away: to choose by a mask takes a
+        branch for each value, and ten times as long.
+        """
+        place = self._on_scale(values * known)
+        place -= self.low
+        if self.width > 0.0:
+            place /= self.width
+        else:
+            place *= 0.0
+        np.maximum(place, 0.0, out=place)
+        np.minimum(place, self.num_known_bins - 1.0, out=place)
+        bins = place.astype(np.int32)  # which cuts fractions off
+        bins += FIRST_BIN - UNKNOWN_BIN
+        bins *= known
+        bins += UNKNOWN_BIN
+        return bins
 
     def state(self) -> SystemState:
         """The binning as data, see ``SystemState``."""
@@ -143,3 +171,27 @@ class ScottBinning:
         if values.size and np.fmax.reduce(values, axis=None) == np.inf:
             raise InputError("a time to be binned is infinite: give NaN where it is unknown")
         return np.log1p(values) if self.scale == "log" else values
+
+    def _known_on_scale(self, pieces: Iterable[np.ndarray], most: int) -> np.ndarray:
+        """The values of all pieces that are not NaN, on the scale, in one new array."""
+        known, end = np.empty(most), 0
+        for piece in pieces:
+            is_unknown = np.isnan(piece)
+            if is_unknown.any():
+                piece = piece.compress(~is_unknown)
+            begin, end = end, end + len(piece)
+            known[begin:end] = self._on_scale(piece)
+        return known[:end]
+
+
+def _pieces(values: np.ndarray) -> Iterator[np.ndarray]:
+    values = np.asarray(values, dtype=np.float64).ravel()
+    return (values[block] for block in blocks(len(values)))
+
+
+def _overwriting_variance(values: np.ndarray, mean: float) -> float:
+    """``values.var()``, without an array of its own for what it squares."""
+    for block in blocks(len(values)):
+        values[block] -= mean
+        values[block] *= values[block]
+    return values.mean()

@@ -1,5 +1,6 @@
 """Session-aware sequences: user-grouped, dwell-binned rows that models train on, made from Interactions."""
 
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
@@ -18,9 +19,11 @@ from spotlight_asars.rows import (
     TIME_ORIGIN,
     UNKNOWN_TIME,
     USER,
+    check_same_numbering,
     check_windows,
     event_channels,
     flat_positions,
+    lie_in_rows,
     row_windows,
     whole_seconds,
     with_history,
@@ -34,6 +37,7 @@ from spotlight_asars.sessions import (
     integers,
 )
 from spotlight_asars.vocabulary import Vocabulary
+from spotlight_asars.waits import known_dwell, known_session_gaps
 
 
 class SessionSequences(SequenceInteractions):
@@ -112,7 +116,7 @@ class SessionSequences(SequenceInteractions):
         self.offsets = np.concatenate([[0], np.cumsum(present.sum(axis=1))])
         self.session_ids = np.cumsum(starts[present]) - 1
         rows = len(sequences)
-        self.user_ids = np.zeros(rows, np.int32) if user_ids is None else integers("user ids", user_ids)
+        self.user_ids = np.zeros(rows, np.int32) if user_ids is None else integers("user ids", user_ids).copy()
         self.num_items = int(sequences.max(initial=0)) + 1 if num_items is None else int(num_items)
         self.num_users = int(self.user_ids.max(initial=0)) + 1 if num_users is None else int(num_users)
         self.binning = ScottBinning() if binning is None else binning
@@ -319,10 +323,10 @@ def to_session_sequences(
     interactions = as_session_interactions(interactions, session_gap, timestamp_unit)
     if history is not None:
         history = as_session_interactions(history, session_gap, timestamp_unit)
-        _check_same_numbering(interactions, history)
+        check_same_numbering(interactions, history)
     fitted_on = interactions if history is None else history
-    binning = _fitted(binning or ScottBinning(), fitted_on.dwell_times)
-    gap_binning = _fitted(gap_binning or ScottBinning(scale="log"), fitted_on.session_gap_times)
+    binning = _fitted(binning or ScottBinning(), known_dwell, fitted_on)
+    gap_binning = _fitted(gap_binning or ScottBinning(scale="log"), known_session_gaps, fitted_on)
 
     users, items, times, sessions, is_context = with_history(interactions, history)
     events = event_channels(users, items, times, sessions, binning, gap_binning)
@@ -337,13 +341,15 @@ def to_session_sequences(
         targets_before = np.concatenate([[0], np.cumsum(events[:, TARGET])])
         wanted = targets_before[stop] > targets_before[target_begin]
         begin, target_begin, stop = begin[wanted], target_begin[wanted], stop[wanted]
-    as_they_lie = len(begin) and begin[0] == 0 and stop[-1] == len(events) and (begin[1:] == stop[:-1]).all()
-    if not as_they_lie:
+    if lie_in_rows(begin, stop, len(events)):
+        offsets = np.append(begin, len(events))
+    else:
         event, row, _ = flat_positions(begin, stop - begin)
-        events, sessions = events[event], sessions[event]
+        events, sessions = events.take(event, axis=0), sessions[event]
         events[:, TARGET] &= event >= target_begin[row]
+        offsets = np.concatenate([[0], np.cumsum(stop - begin)])
     return SessionSequences.from_flat(
-        np.concatenate([[0], np.cumsum(stop - begin)]),
+        offsets,
         events,
         sessions,
         users[begin],
@@ -354,26 +360,16 @@ def to_session_sequences(
     )
 
 
-def _fitted(binning: ScottBinning, times: np.ndarray) -> ScottBinning:
-    """The binning itself where it is fitted, else one with its settings fitted on these times."""
-    return binning if binning.fitted else ScottBinning(binning.max_bins, binning.scale).fit(times)
+def _fitted(binning: ScottBinning, times_of: Callable, log: SessionInteractions) -> ScottBinning:
+    """The binning itself where it is fitted, else one with its settings fitted on these times of a log."""
+    if binning.fitted:
+        return binning
+    return ScottBinning(binning.max_bins, binning.scale).fit_pieces(times_of(log), len(log))
 
 
 def _check_range(name: str, values: np.ndarray, low: int, stop: int, mend: str) -> None:
     if values.size and not (low <= values.min() and values.max() < stop):
         raise InputError(f"{name} run from {values.min()} to {values.max()}, not inside {low}..{stop - 1}: {mend}")
-
-
-def _check_same_numbering(interactions: SessionInteractions, history: SessionInteractions) -> None:
-    for name in ("item_vocabulary", "user_vocabulary"):
-        ours, theirs = getattr(interactions, name), getattr(history, name)
-        if ours is not None and theirs is not None and ours != theirs:
-            raise InputError(f"interactions and history differ in their {name}: align the test part first")
-    if interactions.num_items != history.num_items:
-        raise InputError(
-            f"interactions have {interactions.num_items} item ids and history has {history.num_items}: "
-            f"give both the same num_items"
-        )
 
 
 def as_session_sequences(

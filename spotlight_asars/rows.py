@@ -1,22 +1,22 @@
 """The events of a log as rows: the channels of an event, and which events stand in which row."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from spotlight_asars.binning import PADDING_BIN, ScottBinning
+from spotlight_asars.binning import ScottBinning
+from spotlight_asars.blocks import blocks
 from spotlight_asars.errors import InputError
 from spotlight_asars.sessions import (
     ANONYMOUS_USER,
     SessionInteractions,
     changes,
-    dwell_times,
-    session_gap_times,
-    session_starts,
 )
+from spotlight_asars.waits import Waits
 
 # The channels of an event as it travels through the host's `fit`: (batch, time, channel).
 ITEM, DWELL, TARGET, SESSION_START, SESSION_GAP_BIN, TIME, USER = range(7)
 NUM_CHANNELS = 7
-BLOCK_EVENTS = 1 << 14
 
 # TIME counts whole seconds from a Monday, 2001-01-01 00:00 UTC, so that it fits 32 bits from 1933 to 2069 and tells
 # the hour and the weekday by a remainder.
@@ -30,10 +30,13 @@ def whole_seconds(timestamps: np.ndarray) -> np.ndarray:
 
     NaN becomes UNKNOWN_TIME; what lies outside the years 1933 to 2069 is held at their ends.
     """
-    seconds = np.floor(np.asarray(timestamps, dtype=np.float64)) - TIME_ORIGIN
+    seconds = np.array(timestamps, dtype=np.float64)
     limit = 2**31 - 1
-    seconds = np.minimum(np.maximum(seconds, -limit), limit)  # NaN stays NaN
-    return np.fmax(seconds, UNKNOWN_TIME).astype(np.int32)
+    np.floor(seconds, out=seconds)
+    seconds -= TIME_ORIGIN
+    np.maximum(seconds, -limit, out=seconds)  # NaN stays NaN
+    np.minimum(seconds, limit, out=seconds)
+    return np.fmax(seconds, UNKNOWN_TIME, out=seconds).astype(np.int32)
 
 
 def event_channels(
@@ -59,20 +62,15 @@ def event_channels(
     int32 array of shape (events, channel)
     """
     channels = np.empty((len(users), USER), dtype=np.int32)
-    for begin in range(0, len(users), BLOCK_EVENTS):  # what is worked on stays in the cache
-        end = min(begin + BLOCK_EVENTS, len(users))
-        # one more event at each end: dwell lasts until the next one, a gap began with the one before
-        near = slice(max(begin - 1, 0), min(end + 1, len(users)))
-        inside = slice(begin - near.start, end - near.start)
-        starts = session_starts(sessions[near])[inside]
-        gaps = session_gap_times(times[near], sessions[near], users[near])[inside]
-        block = channels[begin:end]
-        block[:, ITEM] = items[begin:end]
-        block[:, DWELL] = binning.transform(dwell_times(times[near], sessions[near])[inside])
-        block[:, TARGET] = ~starts
-        block[:, SESSION_START] = starts
-        block[:, SESSION_GAP_BIN] = np.where(starts, gap_binning.transform(gaps), PADDING_BIN)
-        block[:, TIME] = whole_seconds(times[begin:end])
+    for block in blocks(len(users)):
+        waits, of_block = Waits(users, times, sessions, block), channels[block]
+        starts = waits.starts[:-1]
+        of_block[:, ITEM] = items[block]
+        of_block[:, DWELL] = binning.bins_where(~waits.starts[1:], waits.seconds[1:])
+        of_block[:, TARGET] = ~starts
+        of_block[:, SESSION_START] = starts
+        of_block[:, SESSION_GAP_BIN] = gap_binning.bins_where(waits.is_gap[:-1], waits.seconds[:-1]) * starts
+        of_block[:, TIME] = whole_seconds(times[block])
     return channels
 
 
@@ -104,6 +102,19 @@ def with_history(
     return users[order], *joined
 
 
+def check_same_numbering(interactions: SessionInteractions, history: SessionInteractions) -> None:
+    """Raise an InputError where one number stands for two users or items."""
+    for name in ("item_vocabulary", "user_vocabulary"):
+        ours, theirs = getattr(interactions, name), getattr(history, name)
+        if ours is not None and theirs is not None and ours != theirs:
+            raise InputError(f"interactions and history differ in their {name}: align the test part first")
+    if interactions.num_items != history.num_items:
+        raise InputError(
+            f"interactions have {interactions.num_items} item ids and history has {history.num_items}: "
+            f"give both the same num_items"
+        )
+
+
 def check_windows(max_sequence_length: int, step_size: int | None) -> tuple[int, int]:
     """Both as numbers; an InputError where they are none that rows can be made with."""
     if max_sequence_length < 2:
@@ -120,9 +131,23 @@ def row_windows(
     """First event, first event that is this row's own to predict, and end of each row; shape (rows,) each."""
     if not len(users):
         raise InputError("no events are left: loosen the filters, or keep the last events")
-    starts = changes(users) | ((users == ANONYMOUS_USER) & session_starts(sessions))
-    group_begin = np.flatnonzero(starts)  # (groups,)
-    return windows_of_groups(np.append(group_begin, len(users)), max_sequence_length, step_size)
+    group_offsets = np.concatenate([[0], *_group_begins(users, sessions), [len(users)]])
+    return windows_of_groups(group_offsets, max_sequence_length, step_size)
+
+
+def _group_begins(users: np.ndarray, sessions: np.ndarray) -> Iterator[np.ndarray]:
+    """Where events begin, but the first, that have no row in common with those before, in pieces."""
+    for block in blocks(len(users) - 1):
+        after = slice(block.start + 1, block.stop + 1)
+        starts, anonymous = users[after] != users[block], users[after] == ANONYMOUS_USER
+        if anonymous.any():
+            starts |= anonymous & (sessions[after] != sessions[block])
+        yield after.start + np.flatnonzero(starts)
+
+
+def lie_in_rows(begin: np.ndarray, stop: np.ndarray, events: int) -> bool:
+    """Whether the rows hold all events, as they lie, each in one row."""
+    return bool(len(begin) and begin[0] == 0 and stop[-1] == events and (begin[1:] == stop[:-1]).all())
 
 
 def windows_of_groups(

@@ -1,118 +1,17 @@
-"""A log cut into sessions: whose each one is, where it begins, and how long each event was dwelt on."""
-
-import warnings
+"""A log in sessions: whose each one is, where it begins, and how long each event was dwelt on."""
 
 import numpy as np
 import pandas as pd
 
+from spotlight_asars.cutting import ANONYMOUS_USER, SESSION_GAP, changes, in_sessions
 from spotlight_asars.errors import InputError, listed
 from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
 from spotlight_asars.host import Interactions
-from spotlight_asars.ordering import in_order_of_number, order_by_number, order_by_number_and_time
+from spotlight_asars.ordering import in_their_order
 from spotlight_asars.times import timestamps_in_seconds
-from spotlight_asars.vocabulary import Vocabulary, as_column, in_order_of_appearance
+from spotlight_asars.vocabulary import Vocabulary, as_column
 
-ANONYMOUS_USER = 0
-SESSION_GAP = 3600.0
 LARGEST_NUMBER = 2**31 - 2  # of an item or user: one more is how many there are, in 32 bits
-
-
-def cut_sessions(
-    user_ids: np.ndarray,
-    timestamps: np.ndarray,
-    session_ids: np.ndarray | None = None,
-    session_gap: float = SESSION_GAP,
-) -> tuple[np.ndarray, np.ndarray]:
-    """
-    Order events by user, session and time, and number the sessions.
-
-    Parameters
-    ----------
-    user_ids : int array of shape (events,)
-        0 for anonymous.
-    timestamps : float array of shape (events,)
-        Seconds.
-    session_ids : array of shape (events,), optional
-        The log's own sessions; without them a session begins after `session_gap` of inactivity.
-    session_gap : float, optional
-        Seconds; a pause at least this long ends a session (paper section 2.1).
-
-    Returns
-    -------
-    (order, sessions) : two int64 arrays of shape (events,): the events' stable order, and their session numbers
-        0, 1, ... in that order.
-
-    Notes
-    -----
-    Events of equal time keep the order of the log. Sessions of one known user that overlap in time (two devices)
-    are one session: taken one after the other, the second would be predicted from events that had not yet
-    happened.
-    """
-    return _in_sessions(user_ids, timestamps, session_ids, session_gap)[:2]
-
-
-def _in_sessions(
-    user_ids: np.ndarray, timestamps: np.ndarray, session_ids: np.ndarray | None, session_gap: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """As :func:`cut_sessions`, and the users and the times in that order."""
-    if session_ids is None:
-        return _sessions_by_gap(user_ids, timestamps, session_gap)
-    order, sessions = _sessions_by_id(user_ids, timestamps, session_ids)
-    return order, sessions, user_ids[order], timestamps[order]
-
-
-def _sessions_by_gap(
-    user_ids: np.ndarray, timestamps: np.ndarray, session_gap: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    if not session_gap > 0:
-        raise InputError(f"session_gap is {session_gap}: give a positive number of seconds")
-    anonymous = user_ids == ANONYMOUS_USER
-    if len(user_ids) and anonymous.all():
-        raise InputError("the log has neither users nor sessions: give user ids above 0, or session ids")
-    if anonymous.any():
-        warnings.warn(
-            f"the {anonymous.sum()} events of user 0 are taken as anonymous, a session for each pause: number users "
-            "from 1 to keep user 0 as one of them",
-            stacklevel=4,
-        )
-    order = order_by_number_and_time(user_ids, timestamps)
-    users, times = in_order_of_number(user_ids), timestamps[order]
-    starts = changes(users)
-    starts[1:] |= times[1:] - times[:-1] >= session_gap
-    sessions = np.cumsum(starts)
-    sessions -= 1
-    return order, sessions, users, times
-
-
-def _sessions_by_id(
-    user_ids: np.ndarray, timestamps: np.ndarray, session_ids: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    codes, _ = in_order_of_appearance(session_ids)
-    if len(codes) != len(user_ids):
-        raise InputError(f"there are {len(user_ids)} events and {len(codes)} session ids: give every event one")
-    if (codes < 0).any():
-        raise InputError(f"the session id of event {int(np.argmax(codes < 0))} is missing: give every event one")
-    codes, _ = pd.factorize(user_ids.astype(np.int64) * (codes.max(initial=0) + 1) + codes)
-
-    # Places in the users' timelines stand for times here: events of equal time have the order of the log.
-    in_timelines = order_by_number_and_time(user_ids, timestamps)
-    place = np.empty(len(codes), dtype=np.int64)
-    place[in_timelines] = np.arange(len(codes))
-    by_session = in_timelines[order_by_number(codes[in_timelines], int(codes.max(initial=0)) + 1)]
-    first = np.flatnonzero(changes(codes[by_session]))  # (sessions,)
-    last = np.append(first[1:], len(codes)) - 1
-    begin, end = place[by_session[first]], place[by_session[last]]
-
-    in_order = np.argsort(begin)  # (sessions,), by user, then by time
-    starts = user_ids[by_session[first]][in_order] == ANONYMOUS_USER
-    starts[0] = True
-    starts[1:] |= begin[in_order][1:] > np.maximum.accumulate(end[in_order])[:-1]
-    number = np.empty(len(in_order), dtype=np.int64)
-    number[in_order] = np.cumsum(starts) - 1
-
-    sessions = number[codes]  # (events,)
-    order = in_timelines[order_by_number(sessions[in_timelines], len(in_order))]
-    return order, sessions[order]
 
 
 def dwell_times(timestamps: np.ndarray, sessions: np.ndarray) -> np.ndarray:
@@ -122,7 +21,7 @@ def dwell_times(timestamps: np.ndarray, sessions: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     timestamps, sessions : arrays of shape (events,)
-        Ordered as by :func:`cut_sessions`.
+        Ordered as by ``cut_sessions``.
     """
     dwell = np.empty(len(timestamps))
     np.subtract(timestamps[1:], timestamps[:-1], out=dwell[:-1])
@@ -148,13 +47,6 @@ def session_starts(sessions: np.ndarray) -> np.ndarray:
     return changes(sessions)
 
 
-def changes(values: np.ndarray) -> np.ndarray:
-    """True where a value differs from the one before; always at the first. Shape (n,)."""
-    changes = np.ones(len(values), dtype=bool)
-    changes[1:] = values[1:] != values[:-1]
-    return changes
-
-
 class SessionInteractions(Interactions):
     """
     The host's Interactions, ordered by user, session and time, with sessions and raw ids.
@@ -172,6 +64,8 @@ class SessionInteractions(Interactions):
         Unit of the timestamps.
     item_vocabulary, user_vocabulary : Vocabulary, optional
         Raw ids of the numbers, where the log has any.
+    copy : bool, optional
+        False keeps the very arrays of a log that lies in order already, as the host does.
 
     Attributes
     ----------
@@ -199,6 +93,7 @@ class SessionInteractions(Interactions):
         timestamp_unit: str = "s",
         item_vocabulary: Vocabulary | None = None,
         user_vocabulary: Vocabulary | None = None,
+        copy: bool = True,
     ) -> None:
         if timestamps is None:
             raise InputError("the interactions have no timestamps: sessions and dwell need them")
@@ -224,10 +119,16 @@ class SessionInteractions(Interactions):
         self.user_vocabulary = user_vocabulary
         self.session_gap = session_gap
 
-        cut = _in_sessions(user_ids, timestamps, session_ids, session_gap)
+        cut = in_sessions(user_ids, timestamps, session_ids, session_gap)
         order, self.session_ids, self.user_ids, self.timestamps = cut
-        self.item_ids = item_ids[order]
-        self.ratings, self.weights = (None if x is None else np.asarray(x)[order] for x in (ratings, weights))
+        self.item_ids = in_their_order(item_ids, order)
+        self.ratings, self.weights = (
+            None if x is None else in_their_order(np.asarray(x), order) for x in (ratings, weights)
+        )
+        if copy and isinstance(order, slice):  # nothing was moved, and so nothing copied
+            for name in ("user_ids", "item_ids", "ratings", "weights"):
+                values = getattr(self, name)
+                setattr(self, name, None if values is None else values.copy())
 
     @classmethod
     def from_log(
@@ -339,7 +240,7 @@ class SessionInteractions(Interactions):
 
 def integers(name: str, values: np.ndarray, mend: str = "give integers") -> np.ndarray:
     """
-    Whole numbers as int32, of any shape, of which none was rounded or wrapped round.
+    Whole numbers as int32, of any shape, of which none was rounded or wrapped round; copied where they are not.
 
     Raises
     ------
@@ -355,7 +256,7 @@ def integers(name: str, values: np.ndarray, mend: str = "give integers") -> np.n
     for end in (values.min(), values.max()) if values.size else ():
         if abs(int(end)) > LARGEST_NUMBER:
             raise InputError(f"{end} among the {name} is too large: {mend}")
-    return values.astype(np.int32)
+    return values.astype(np.int32, copy=False)
 
 
 def _numbers(kind: str, ids: np.ndarray) -> np.ndarray:
@@ -393,4 +294,5 @@ def as_session_interactions(
         num_items=interactions.num_items,
         session_gap=session_gap,
         timestamp_unit=timestamp_unit,
+        copy=False,
     )

@@ -193,3 +193,37 @@ def test_settings_and_bins_as_data(fitted):
     if fitted:
         binning.fit(np.arange(50.0))
     assert ScottBinning.from_state(binning.state()) == binning
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@given(columns, st.integers(1, 5))
+@settings(max_examples=100, deadline=None)
+def test_pieces_are_fitted_as_their_whole(scale, values, size):
+    whole = np.array(values)
+    pieces = [whole[begin : begin + size] for begin in range(0, len(whole), size)]
+    expected = ScottBinning(scale=scale).fit(whole)
+    assert ScottBinning(scale=scale).fit_pieces(pieces, len(whole) + 3) == expected
+    np.testing.assert_array_equal(whole, values)  # nothing that is given is overwritten
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("number", [5, 1000, 100_003])
+def test_the_deviation_is_numpys_to_the_bit(scale, number):
+    values = np.random.RandomState(0).exponential(1000.0, size=number)
+    on_scale = np.log1p(values) if scale == "log" else values
+    expected = float(np.sqrt(on_scale.var()) * np.cbrt(24.0 * np.sqrt(np.pi) / number))
+    with_unknown = np.insert(values, [0, 3], NAN)
+    assert ScottBinning(scale=scale).fit(with_unknown).width == expected
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@given(columns, columns, st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_bins_by_a_mask_are_those_of_nan(scale, training, values, equal):
+    binning = ScottBinning(scale=scale).fit([5.0] if equal else training)
+    values = np.array(values, dtype=np.float64)
+    known = ~np.isnan(values)
+    for instead in (0.0, -1e9, 1e9):  # what is not known may be anything that is finite
+        found = binning.bins_where(known, np.where(known, values, instead))
+        assert found.dtype == np.int32
+        np.testing.assert_array_equal(found, binning.transform(values))

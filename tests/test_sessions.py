@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spotlight_asars import SessionInteractions, Vocabulary
+from spotlight_asars.cutting import cut_sessions
 from spotlight_asars.errors import InputError
 from spotlight_asars.host import Interactions
-from spotlight_asars.sessions import as_session_interactions, cut_sessions, dwell_times
+from spotlight_asars.sessions import as_session_interactions, dwell_times
 from spotlight_asars.times import timestamps_in_seconds
 
 NAN = float("nan")
@@ -246,6 +247,17 @@ class TestSessionInteractions:
         place = np.argsort(log.item_ids)  # the log's order again, since item k + 1 is event k
         np.testing.assert_array_equal(log.user_ids[place], columns["user_ids"])
         np.testing.assert_array_equal(log.timestamps[place], columns["timestamps"])
+
+    @pytest.mark.parametrize("in_order", [True, False])
+    def test_what_was_given_is_copied_unless_it_may_be_kept(self, in_order):
+        names = ("user_ids", "item_ids", "timestamps", "ratings", "weights")
+        users, seconds = np.array([1, 1, 2], np.int32), np.array([1.0, 2.0, 0.0] if in_order else [2.0, 1.0, 0.0])
+        given_columns = (users, np.array([5, 6, 7], np.int32), seconds, np.ones(3), np.ones(3))
+        columns = dict(zip(names, given_columns, strict=True))
+        for copy in (True, False):
+            log = SessionInteractions(**columns, copy=copy)
+            shared = [name for name in names if np.shares_memory(getattr(log, name), columns[name])]
+            assert shared == ([] if copy or not in_order else ["user_ids", "item_ids", "ratings", "weights"])
 
     def test_lists_and_series_are_columns_too(self):
         index = [9, 9, 4]

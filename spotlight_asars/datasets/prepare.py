@@ -15,13 +15,14 @@ import h5py
 import numpy as np
 import pandas as pd
 
+from spotlight_asars.cutting import ANONYMOUS_USER, SESSION_GAP, cut_sessions
 from spotlight_asars.datasets.counts import LogCounts
 from spotlight_asars.datasets.growing import GrowingVocabulary
 from spotlight_asars.errors import InputError
 from spotlight_asars.files import folder_beside, remove_leftovers
 from spotlight_asars.records import write_arrays, write_plain
 from spotlight_asars.sealed import PREPARED_LOG, write_sealed_on_disk
-from spotlight_asars.sessions import ANONYMOUS_USER, SESSION_GAP, cut_sessions, session_starts
+from spotlight_asars.sessions import session_starts
 from spotlight_asars.vocabulary import Vocabulary
 
 # An event while it is laid apart; the owner is whose events stay together: its user, or its session without users.
