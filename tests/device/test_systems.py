@@ -37,6 +37,10 @@ def net_of(representation="asars_time_user", **options):
     return {"representation": representation, "representation_options": {"hidden_dim": 6, **options}}
 
 
+def states_of_generators():
+    return [torch.random.get_rng_state(), torch.cuda.get_rng_state()]
+
+
 def answers(system):
     return system.recommend(ITEMS, TIMES, user=3, k=30, return_scores=True)
 
@@ -71,6 +75,30 @@ def test_a_stopped_fit_goes_on_to_the_same_bits(case, rows, on_gpu, tmp_path):
         went_on = make().fit(rows, validation=rows, checkpoint=checkpoint)
         for one, other in zip(went_on._net.parameters(), never_stopped._net.parameters(), strict=True):
             assert one.is_cuda and torch.equal(one, other)
+
+
+@pytest.mark.parametrize("use_cuda", [False, True])
+def test_random_numbers_of_others_stay(use_cuda, rows, on_gpu, tmp_path):
+    model = model_of(use_cuda, **net_of(**DRAWING))
+    before = states_of_generators()
+    model.fit(rows, validation=rows)
+    save_model(model, tmp_path / "model.h5")
+    load_model(tmp_path / "model.h5")
+    assert all(map(torch.equal, states_of_generators(), before))
+
+
+@pytest.mark.parametrize("use_cuda", [False, True])
+def test_random_numbers_of_others_stay_when_a_ranking_is_fitted(use_cuda, rows, on_gpu, tmp_path):
+    before = states_of_generators()
+    save_model(ranking_of(use_cuda).fit(rows), tmp_path / "model.h5")
+    load_model(tmp_path / "model.h5")
+    assert all(map(torch.equal, states_of_generators(), before))
+
+
+def test_a_model_on_the_cpu_starts_no_gpu(rows, on_gpu, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: pytest.fail("it was started"))
+    model_of(use_cuda=False, n_iter=1).fit(rows)
 
 
 def ranking_of(use_cuda):
