@@ -6,12 +6,14 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from spotlight_asars import ASARSSequenceModel, host
 from spotlight_asars.evaluation import rank_targets
 from spotlight_asars.losses import LOSSES
+from spotlight_asars.sampling import SeenItems, sample_local_items
 from spotlight_asars.sequence.history import HistoryStates
-from spotlight_asars.sequence.registry import representation_names
+from spotlight_asars.sequence.registry import representation_factory, representation_names
 
 OURS = representation_names()
 HOST_NETS = ["pooling", "cnn", "lstm"] + (["mixture"] if host.NAME == "spotlight" else [])
@@ -93,6 +95,41 @@ def test_every_loss(loss, sampling, rows, gpu):
 @pytest.mark.parametrize("name", OPTIONS)
 def test_options(name, rows, gpu):
     check_same_on_both(rows, gpu, representation_options=OPTIONS[name])
+
+
+class TwoTables(nn.Module):
+    """Item embeddings that are no plain table: the sums of two, by digits of its number."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Embedding(5, 6), nn.Embedding(5, 6)
+
+    def forward(self, items):
+        return self.first(items % 5) + self.second(items // 5)
+
+
+def test_item_embeddings_of_ones_own(rows, gpu):
+    def net(**settings):
+        return representation_factory("gru4rec")(**settings, **SMALL, item_embedding_layer=TwoTables())
+
+    check_same_on_both(rows, gpu, representation=net)
+
+
+def test_negatives_of_a_user_who_has_every_item(gpu):
+    """Those are drawn in a way of their own."""
+    items = torch.tensor([[1, 2, 3, 1]])
+
+    def drawn(device):
+        torch.manual_seed(0)
+        seen = SeenItems(np.ones(4, dtype=np.int64), items[0].numpy(), 2, 4, device)
+        negatives, fallbacks = sample_local_items(items.to(device), torch.tensor([1]).to(device), seen, 3)
+        assert fallbacks == 1 and negatives.device == torch.device(device)
+        return negatives.cpu()
+
+    wanted = drawn("cpu")
+    with gpu():
+        assert torch.equal(drawn("cuda:0"), wanted)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
