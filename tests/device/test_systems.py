@@ -1,6 +1,7 @@
 """``use_cuda=True`` on the stand-in, around the net: checkpoints, model files, live sessions, rankings, commands."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from spotlight_asars.experiments.memory import PeakMemory
 from spotlight_asars.experiments.settings import NetSettings, write_settings
 from spotlight_asars.host import ImplicitFactorizationModel, ImplicitSequenceModel, Interactions, SequenceInteractions
 from spotlight_asars.rows import ITEM
+from spotlight_asars.sequence.factorization import BPRMFNet
 from spotlight_asars.sequence.online import LiveSessions
 from spotlight_asars.sequence.registry import representation_factory, representation_names
 from spotlight_asars.sequence.rules import SequentialRules
@@ -128,6 +130,24 @@ def test_a_model_file_goes_to_the_other_device(use_cuda, rows, gpu, tmp_path):
             assert {one.is_cuda for one in loaded._net.parameters()} == {there}
             assert_alike(loaded, model)
             loaded.fit(rows)
+
+
+class Blind(BPRMFNet):
+    """A net that steps itself, and looks at the user alone; it keeps how many events there were."""
+
+    def empty_memory(self, sessions):
+        return {"events": torch.zeros(sessions, 1)}
+
+    def step(self, memory, events):
+        return self._users(events), {"events": memory["events"] + (events[:, -1:, ITEM] != 0)}
+
+
+def test_live_sessions_of_a_net_of_ones_own(rows, on_gpu):
+    model = model_of(representation=Blind, n_iter=1).fit(rows)
+    live = model.session(3)
+    for item, time in zip(ITEMS, TIMES, strict=True):
+        live.observe(item, time)
+    assert_alike(SimpleNamespace(recommend=lambda *history, user, **how: live.recommend(**how)), model)
 
 
 @pytest.mark.parametrize(
