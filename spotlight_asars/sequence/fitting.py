@@ -24,6 +24,7 @@ from spotlight_asars.sequence.fit_progress import EpochRecord, FitProgress
 from spotlight_asars.sequence.host_step import EventRows, HostStep, TargetStates
 from spotlight_asars.sequence.initial_embeddings import start_from_cooccurrence
 from spotlight_asars.sequence.negatives import LocalNegatives, Negatives, SharedNegatives
+from spotlight_asars.sequence.random_numbers import random_numbers_kept
 from spotlight_asars.sequence.resuming import Resumes
 from spotlight_asars.sequence.scoring import score_all_items, scores_by_dot_product
 
@@ -117,7 +118,7 @@ class SessionFitting(Resumes, ImplicitSequenceModel):
         saved = self._saved(file, sequences, validation) if team.is_first else None
         # torch asks users of sparse gradients to say whether it shall check them; the embeddings' are sound.
         unchecked = torch.sparse.check_sparse_tensor_invariants(False)
-        with torch.random.fork_rng(devices=self._cuda_devices), unchecked:
+        with random_numbers_kept(self._use_cuda), unchecked:
             torch.manual_seed(int(self._random_state.randint(2**31 - 1)))
             if not self._initialized:
                 self._begin(sequences)
@@ -281,7 +282,7 @@ class SessionFitting(Resumes, ImplicitSequenceModel):
         total = 0.0
         with (
             torch.no_grad(),
-            torch.random.fork_rng(devices=self._cuda_devices),
+            random_numbers_kept(self._use_cuda),
             self._host_loop(negatives, Team()) as step,
         ):
             torch.manual_seed(0)

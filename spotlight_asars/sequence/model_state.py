@@ -10,6 +10,7 @@ import torch
 from spotlight_asars.errors import InputError
 from spotlight_asars.sequence.fit_progress import EpochRecord
 from spotlight_asars.sequence.numbering import Numbering
+from spotlight_asars.sequence.random_numbers import random_numbers_kept
 from spotlight_asars.sequence.weights import load_weights, weights_of
 from spotlight_asars.state import SystemState, as_plain, constructor_arguments, plain_and_code
 
@@ -59,8 +60,7 @@ class ModelState:
         random_state = np.random.RandomState()
         random_state.set_state(settings.pop("random_state"))
         settings["optimizer_func"] = _optimizer_from(settings["optimizer_func"])
-        devices = [torch.cuda.current_device()] if settings["use_cuda"] else []
-        with torch.random.fork_rng(devices=devices):  # the host seeds torch for everybody
+        with random_numbers_kept(settings["use_cuda"]):  # the host seeds torch for everybody
             model = cls(**settings, random_state=0)
             if state.fitted is not None:
                 model._initialize(Numbering.from_state(state))

@@ -18,6 +18,7 @@ from spotlight_asars.sequence.implicit import ASARSSequenceModel
 from spotlight_asars.sequence.memory import Moments
 from spotlight_asars.sequence.net_options import DWELL_RULES
 from spotlight_asars.sequence.numbering import Numbering
+from spotlight_asars.sequence.random_numbers import random_numbers_kept
 from spotlight_asars.sequence.recommending import KeepsNumbering
 from spotlight_asars.sequence.row_split import split_rows_by_time
 from spotlight_asars.sequence.rules import blocks_of, check_choice, check_whole
@@ -105,7 +106,7 @@ class Ranker(nn.Module):
 
 
 def _ranker_from(weights: dict[str, np.ndarray], hidden_dim: int) -> Ranker:
-    with torch.random.fork_rng(devices=[]):
+    with random_numbers_kept():
         ranker = Ranker(len(weights["mean"]), hidden_dim)
     load_weights(ranker, weights)
     return ranker
@@ -233,7 +234,7 @@ class TwoStageRanker(KeepsNumbering):
 
     def fit(self, sequences: SessionSequences) -> "TwoStageRanker":
         """Fit members and ranking on a training part; an earlier one is forgotten, once all is fitted."""
-        with torch.random.fork_rng(devices=[]):  # the host seeds torch for everybody when a net is made
+        with random_numbers_kept():  # the host seeds torch for everybody when a net is made
             return self._fit(as_session_sequences(sequences))
 
     def _fit(self, sequences: SessionSequences) -> "TwoStageRanker":
@@ -256,7 +257,7 @@ class TwoStageRanker(KeepsNumbering):
     def state(self) -> SystemState:
         """The ranking and its members as data, see ``SystemState``; a member is kept as the system that it makes."""
         settings, code = plain_and_code({**self._parameters(), "members": [one.epochs for one in self._members]})
-        with torch.random.fork_rng(devices=[]):  # the host seeds torch for everybody when a net is made
+        with random_numbers_kept():  # the host seeds torch for everybody when a net is made
             parts = {f"member_{place}": self._new(one, one.epochs) for place, one in enumerate(self._members)}
         if self.num_items is None:
             return SystemState(settings, code, parts=parts)
