@@ -97,13 +97,12 @@ def rank_targets(
     places = torch.from_numpy(items - 1)[:, None]  # (targets, 1)
     block = _block_of(sequences.num_items, memory_mib)
     bar = progress(range(0, len(items), block), verbose, f"blocks of {min(block, len(items))} targets")
-    surpluses = np.empty(len(items))  # all at once: small arrays kept between blocks would break up free memory
+    ranks = np.empty(len(items))  # all at once: small arrays kept between blocks would break up free memory
     for begin in bar:
         targets = slice(begin, begin + block)
-        surpluses[targets] = _surpluses(system.item_scores(states[targets]), places[targets])
+        ranks[targets] = _ranks_of(system.item_scores(states[targets]), places[targets])
     bar.close()
-    # Higher scores less lower ones: with the equal ones they are all, so the rank is higher + (equal + 1) / 2.
-    return Ranks((surpluses + sequences.num_items) / 2.0, sequences.session_ids[is_target])
+    return Ranks(ranks, sequences.session_ids[is_target])
 
 
 def _block_of(num_items: int, memory_mib: float) -> int:
@@ -113,8 +112,8 @@ def _block_of(num_items: int, memory_mib: float) -> int:
     return max(1, min(allowed, max(SHARING_TARGETS, SCORE_BYTES // bytes_a_target)))
 
 
-def _surpluses(scores: Tensor, places: Tensor) -> np.ndarray:
-    """How many more items are above a target than below it: scores (targets, items), its place (targets, 1)."""
+def _ranks_of(scores: Tensor, places: Tensor) -> np.ndarray:
+    """Ranks (targets,) of the items in some places, (targets, 1), of scores (targets, items)."""
     scores = torch.as_tensor(scores)
     if len(scores) != len(places):
         raise ValueError(f"the system gives scores for {len(scores)} targets: it was asked for {len(places)}")
@@ -130,7 +129,8 @@ def _surpluses(scores: Tensor, places: Tensor) -> np.ndarray:
     for surplus, part, target in zip(surpluses.split(rows), scores.split(rows), own.split(rows), strict=True):
         above = torch.sub(part, target, out=buffer[: len(part)]).sign_()  # (rows, items)
         torch.sum(above, dim=1, out=surplus)
-    return surpluses.cpu().numpy()
+    # Higher scores less lower ones: with the equal ones they are all, so the rank is higher + (equal + 1) / 2.
+    return (surpluses.cpu().double().numpy() + scores.shape[1] + 1.0) / 2.0
 
 
 def metrics(ranks: Ranks, cutoffs: tuple[int | None, ...] = CUTOFFS) -> dict[str, float]:

@@ -220,6 +220,15 @@ def test_nothing_to_predict_is_an_error():
         rank_targets(Table(np.zeros((0, 3))), SessionSequences(np.array([[0, 1], [0, 2]]), num_items=4))
 
 
+def test_a_system_may_know_more_items_than_the_rows_have():
+    """Regression: ranks counted the items of the rows, so that with fewer of these they came to 0."""
+    scores = np.arange(8.0)[None].repeat(2, axis=0)
+    items = [3, 5]
+    for num_items in (6, 9):
+        ranks = rank_targets(Table(scores), one_session(items, num_items))
+        assert ranks.ranks.tolist() == [rank_by_loop(row, item) for row, item in zip(scores, items, strict=True)]
+
+
 def test_only_targets_are_ranked_and_sessions_named():
     targets = np.array([[0, 0, 0, 0, 1, 0, 1], [0, 0, 0, 0, 0, 0, 1]], dtype=bool)
     whole = make_sequences()
