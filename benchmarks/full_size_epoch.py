@@ -30,6 +30,8 @@ from spotlight_asars.files import write_whole
 EVENTS, ITEMS = 17_900_000, 37_483
 MEAN_LENGTH, MAX_LENGTH = 4, 200
 RANKED = 5_000  # sessions
+SYSTEMS = ("asars_time_user", "gru4rec_bpr_max")
+ALL_ITEMS = "asars_time_user over all items"  # at each step, for comparison on fewer events
 
 
 def simulated(events: int, num_items: int) -> SessionInteractions:
@@ -46,8 +48,8 @@ def simulated(events: int, num_items: int) -> SessionInteractions:
 def systems(negatives: int, rows: int) -> dict[str, NetSettings]:
     """As `compare` has them on a catalogue of this size."""
     sizes = {"num_negative_samples": negatives, "batch_size": rows, "batch_events": 0}
-    names = ("asars_time_user", "gru4rec_bpr_max")
-    return {name: replace(settings_of(name).for_catalogue(ITEMS), **sizes) for name in names}
+    found = {name: replace(settings_of(name).for_catalogue(ITEMS), **sizes) for name in SYSTEMS}
+    return found | {ALL_ITEMS: replace(settings_of("asars_time_user"), batch_size=rows, batch_events=0)}
 
 
 def epoch_of(settings: NetSettings, options: argparse.Namespace) -> dict:
@@ -89,7 +91,7 @@ def main() -> int:
     parser.add_argument("--items", type=int, default=ITEMS)
     parser.add_argument("--negatives", type=int, default=2048, help="shared by the targets of a mini-batch")
     parser.add_argument("--rows", type=int, default=256, help="sessions of a mini-batch")
-    parser.add_argument("--systems", nargs="+", choices=list(systems(1, 1)), default=list(systems(1, 1)))
+    parser.add_argument("--systems", nargs="+", choices=list(systems(1, 1)), default=list(SYSTEMS))
     parser.add_argument("--use-cuda", action="store_true")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -99,7 +101,7 @@ def main() -> int:
     for name in options.systems:
         one = found["systems"][name] = epoch_of(systems(options.negatives, options.rows)[name], options)
         print(
-            f"{name:<16} {one['events']:,} events: rows {one['seconds_of_rows']:.1f} s, before the first step "
+            f"{name:<30} {one['events']:,} events: rows {one['seconds_of_rows']:.1f} s, before the first step "
             f"{one['seconds_before']:.1f} s, an epoch {one['seconds_an_epoch']:,.0f} s, "
             f"{one['events_a_second']:,.0f} events/s, {one['peak_mib']:,.0f} MiB; ranks "
             f"{one['targets_a_second']:,.0f} targets/s",

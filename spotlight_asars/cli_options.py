@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from spotlight_asars.cutting import SESSION_GAP
 from spotlight_asars.datasets import FORMATS, SupportFilters, presets
 from spotlight_asars.errors import InputError
 from spotlight_asars.evaluation import System
@@ -14,7 +15,6 @@ from spotlight_asars.experiments.settings import Settings
 from spotlight_asars.experiments.systems import DEFAULT_SYSTEMS, settings_of, system_names
 from spotlight_asars.sequence.net_options import DWELL_RULES
 from spotlight_asars.serialization import load_model
-from spotlight_asars.sessions import SESSION_GAP
 from spotlight_asars.times import ISO, UNITS_PER_SECOND
 
 INTERRUPTED = 130

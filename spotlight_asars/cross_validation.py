@@ -5,8 +5,9 @@ from typing import NoReturn
 
 import numpy as np
 
+from spotlight_asars.cutting import ANONYMOUS_USER
 from spotlight_asars.errors import InputError
-from spotlight_asars.sessions import ANONYMOUS_USER, SessionInteractions, as_session_interactions
+from spotlight_asars.sessions import SessionInteractions, as_session_interactions
 from spotlight_asars.vocabulary import Vocabulary
 
 

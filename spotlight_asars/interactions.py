@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from spotlight_asars.binning import PADDING_BIN, UNKNOWN_BIN, ScottBinning
+from spotlight_asars.cutting import ANONYMOUS_USER, SESSION_GAP
 from spotlight_asars.errors import InputError
 from spotlight_asars.host import Interactions, SequenceInteractions
 from spotlight_asars.rows import (
@@ -28,14 +29,7 @@ from spotlight_asars.rows import (
     whole_seconds,
     with_history,
 )
-from spotlight_asars.sessions import (
-    ANONYMOUS_USER,
-    PADDING_ITEM,
-    SESSION_GAP,
-    SessionInteractions,
-    as_session_interactions,
-    integers,
-)
+from spotlight_asars.sessions import PADDING_ITEM, SessionInteractions, as_session_interactions, integers
 from spotlight_asars.vocabulary import Vocabulary
 from spotlight_asars.waits import known_dwell, known_session_gaps
 

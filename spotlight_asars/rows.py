@@ -6,12 +6,9 @@ import numpy as np
 
 from spotlight_asars.binning import ScottBinning
 from spotlight_asars.blocks import blocks
+from spotlight_asars.cutting import ANONYMOUS_USER, changes
 from spotlight_asars.errors import InputError
-from spotlight_asars.sessions import (
-    ANONYMOUS_USER,
-    SessionInteractions,
-    changes,
-)
+from spotlight_asars.sessions import SessionInteractions
 from spotlight_asars.waits import Waits
 
 # The channels of an event as it travels through the host's `fit`: (batch, time, channel).

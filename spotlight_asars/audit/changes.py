@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from spotlight_asars.binning import PADDING_BIN, UNKNOWN_BIN
+from spotlight_asars.cutting import changes
 from spotlight_asars.interactions import PADDING_ITEM, SessionSequences
 from spotlight_asars.rows import (
     DWELL,
@@ -17,7 +18,6 @@ from spotlight_asars.rows import (
     UNKNOWN_TIME,
     flat_positions,
 )
-from spotlight_asars.sessions import changes
 
 MOST_ITEMS = 4096  # whose scores are compared, besides those of the rows
 _LATEST_TIME = 2**31 - 1  # that the TIME channel holds

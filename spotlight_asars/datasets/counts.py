@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spotlight_asars.sessions import ANONYMOUS_USER, SessionInteractions
+from spotlight_asars.cutting import ANONYMOUS_USER
+from spotlight_asars.sessions import SessionInteractions
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 
 from spotlight_asars.binning import ScottBinning
+from spotlight_asars.cutting import ANONYMOUS_USER, changes
 from spotlight_asars.datasets._table import in_one_type
 from spotlight_asars.datasets.counts import LogCounts
 from spotlight_asars.errors import InputError
@@ -28,7 +29,7 @@ from spotlight_asars.rows import (
     windows_of_groups,
 )
 from spotlight_asars.sealed import PREPARED_LOG, is_of_kind, open_sealed
-from spotlight_asars.sessions import ANONYMOUS_USER, SessionInteractions, changes
+from spotlight_asars.sessions import SessionInteractions
 from spotlight_asars.state import SystemState
 from spotlight_asars.vocabulary import Vocabulary, to_index
 

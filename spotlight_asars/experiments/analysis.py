@@ -7,10 +7,11 @@ from scipy import stats
 
 from spotlight_asars.binning import ScottBinning
 from spotlight_asars.cross_validation import in_test_part
+from spotlight_asars.cutting import ANONYMOUS_USER, changes
 from spotlight_asars.datasets import LogCounts
 from spotlight_asars.errors import InputError
 from spotlight_asars.experiments.logs import tied_share
-from spotlight_asars.sessions import ANONYMOUS_USER, SessionInteractions, changes, dwell_times
+from spotlight_asars.sessions import SessionInteractions, dwell_times
 
 MOST_COMMON = 10  # items of a session, by their events in it
 SESSIONS_BACK = 10

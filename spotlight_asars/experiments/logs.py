@@ -13,11 +13,12 @@ from spotlight_asars.cross_validation import (
     supported,
     time_based_split,
 )
+from spotlight_asars.cutting import SESSION_GAP
 from spotlight_asars.datasets import FORMATS, LogCounts, SupportFilters, presets
 from spotlight_asars.datasets.prepared import LogOnDisk, shard_files
 from spotlight_asars.datasets.synthetic import SyntheticLog, generate_sessions
 from spotlight_asars.errors import InputError
-from spotlight_asars.sessions import SESSION_GAP, SessionInteractions
+from spotlight_asars.sessions import SessionInteractions
 
 # A log that four systems are trained on in a few minutes on two cores.
 SIMULATED = {"num_users": 500, "num_items": 600}

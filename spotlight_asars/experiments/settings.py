@@ -22,7 +22,7 @@ from spotlight_asars.sequence.rules import Popularity, SequentialRules
 from spotlight_asars.sequence.two_stage import Member, TwoStageRanker
 
 LARGE_CATALOGUE = 10_000  # items, from where on sparse steps are faster, and all scores at each step too slow
-_SAMPLED = {
+_SAMPLED_SOFTMAX = {
     "loss": SAMPLED_LOSS,
     "sampling": "shared",
     "sampling_options": {"alpha": 0.5},
@@ -119,7 +119,7 @@ class NetSettings:
         """Themselves; on a large catalogue, with a sampled softmax instead of one over all items at each step."""
         if num_items <= LARGE_CATALOGUE or self.loss != ALL_ITEMS_LOSS:
             return self
-        return replace(self, **_SAMPLED)
+        return replace(self, **_SAMPLED_SOFTMAX)
 
     def _takes_sparse_steps(self, num_items: int) -> bool:
         """Whether only embeddings of a mini-batch's items are moved: the same steps, faster where others are many."""

@@ -26,7 +26,7 @@ from spotlight_asars.sequence.two_stage import TwoStageRanker
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 
-_SAMPLED = "bpr_max"
+_BPR_MAX_LOSS = "bpr_max"
 Values = dict[str, str | int | float | bool | None]
 
 
@@ -113,7 +113,7 @@ Space = tuple[Parameter, ...]
 _DROPOUT = {"low": 0.0, "high": 0.8, "step": 0.05}
 
 _TRAINING: Space = (
-    Parameter("loss", "loss", "which is better depends on the log; see the design", ("cross_entropy", _SAMPLED)),
+    Parameter("loss", "loss", "which is better depends on the log; see the design", ("cross_entropy", _BPR_MAX_LOSS)),
     Parameter("optimizer", "optimizer", "Adagrad suits rare items, Adam the layers between", ("adagrad", "adam")),
     Parameter("learning_rate", "learning_rate", "below it 20 epochs are too few, above it nets diverge",
               low=0.005, high=0.3, log=True, only_if=("optimizer", "adagrad")),
@@ -125,13 +125,13 @@ _TRAINING: Space = (
     Parameter("initial_embeddings", "initial_embeddings", "co-occurrence helps where items have few events",
               ("random", "cooccurrence", "catalogue")),
     Parameter("regularization", "loss_options.regularization", "weight of the scores' penalty; 0 to 2 in its paper",
-              low=0.05, high=5.0, log=True, only_if=("loss", _SAMPLED)),
+              low=0.05, high=5.0, log=True, only_if=("loss", _BPR_MAX_LOSS)),
     Parameter("elu", "loss_options.elu", "where the scores' exponential linear unit saturates",
-              low=0.1, high=1.0, step=0.05, only_if=("loss", _SAMPLED)),
+              low=0.1, high=1.0, step=0.05, only_if=("loss", _BPR_MAX_LOSS)),
     Parameter("alpha", "sampling_options.alpha", "negatives from uniform (0) to by popularity (1)",
-              low=0.0, high=1.0, step=0.05, only_if=("loss", _SAMPLED)),
+              low=0.0, high=1.0, step=0.05, only_if=("loss", _BPR_MAX_LOSS)),
     Parameter("num_negative_samples", "num_negative_samples", "more negatives are harder ones, and cost time",
-              low=64, high=4096, log=True, only_if=("loss", _SAMPLED)),
+              low=64, high=4096, log=True, only_if=("loss", _BPR_MAX_LOSS)),
 )  # fmt: skip
 
 
@@ -254,7 +254,7 @@ def space_of(base: Settings) -> Space:
     for parameter in space:
         value = parameter.value_in(base)
         if value == SAMPLED_LOSS:  # which stands for the loss over all items, where these are too many
-            parameter = replace(parameter, choices=(value, _SAMPLED))
+            parameter = replace(parameter, choices=(value, _BPR_MAX_LOSS))
         if not parameter.is_searched(values):
             held.append(parameter)
         elif parameter.choices or value is not None:  # a number left out on purpose, as decays are, stays out
@@ -315,6 +315,6 @@ def _with_loss(settings: NetSettings, loss: str) -> NetSettings:
         loss=loss,
         loss_options={},
         num_negative_samples=NetSettings.num_negative_samples,
-        sampling="shared" if loss == _SAMPLED else "local",
+        sampling="shared" if loss == _BPR_MAX_LOSS else "local",
         sampling_options={},
     )

@@ -103,15 +103,16 @@ class SharedNegatives:
 
     def score(self, net: nn.Module, targets: TargetStates, corrected: bool) -> Tensor:
         """See :meth:`Negatives.score`."""
-        shared = self._shared(targets.all_items)  # (shared,), places
-        own, everyones = targets.items, targets.all_items[shared]  # (targets,), (shared,)
+        all_items, rows = targets.all_items, targets.rows  # (targets,) each, of the whole mini-batch
+        shared = self._shared(len(all_items))  # (shared,), places
+        own, everyones = targets.items, all_items[shared]  # (targets,), (shared,)
         negatives = torch.cat([everyones, self._drawn.draw(self._num_negative_samples)])  # (negatives,)
         scores = score_shared_items(net, targets.states, negatives)  # (targets, negatives)
         none = [pairs_of_equals(own, negatives)]
         if corrected:
             # What stands in a target's own row stands there for certain, however seldom it is expected.
-            none.append(pairs_of_equals(targets.rows[targets.own], targets.rows[shared]))
-            from_others = _targets_of_other_rows(targets.rows, shared)
+            none.append(pairs_of_equals(rows[targets.own], rows[shared]))
+            from_others = _targets_of_other_rows(rows, shared)
             log_count = self._expected(negatives, from_others).log().to(scores.dtype)  # (negatives,)
             # The target stands in the loss once, however often it is expected: what counts is whether it is at all.
             # With its expected number it would fade from the loss as the samples grow, and the loss not become
@@ -123,11 +124,9 @@ class SharedNegatives:
             scores.detach()[pairs] = -torch.inf
         return scores.T  # (negatives, targets)
 
-    def _shared(self, items: Tensor) -> Tensor | slice:
-        """Which of the mini-batch's targets, (targets,), all of them get as negatives."""
-        if len(items) <= self._most_targets:
-            return slice(None)
-        return torch.randperm(len(items))[: self._most_targets].to(items.device)
+    def _shared(self, targets: int) -> Tensor | slice:
+        """Which of so many targets of the mini-batch all of them get as negatives."""
+        return slice(None) if targets <= self._most_targets else torch.randperm(targets)[: self._most_targets]
 
     def _expected(self, items: Tensor, targets: Tensor) -> Tensor:
         """How often an item is expected among the negatives: in the draws, and as a shared target."""

@@ -3,6 +3,7 @@
 import numpy as np
 from scipy.sparse import csr_array
 
+from spotlight_asars.cutting import changes
 from spotlight_asars.errors import InputError
 from spotlight_asars.rows import UNKNOWN_TIME, flat_positions
 from spotlight_asars.sequence.rules import (
@@ -13,7 +14,6 @@ from spotlight_asars.sequence.rules import (
     check_choice,
     check_whole,
 )
-from spotlight_asars.sessions import changes
 
 SECONDS_A_DAY = 24 * 3600
 ENTRIES_A_BLOCK = 2**21  # items of neighbours looked at in one go, 8 bytes each in about ten arrays

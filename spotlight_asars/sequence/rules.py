@@ -8,12 +8,12 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from spotlight_asars.cutting import changes
 from spotlight_asars.errors import InputError
 from spotlight_asars.host import SequenceInteractions
 from spotlight_asars.interactions import PADDING_ITEM, SessionSequences, as_session_sequences
 from spotlight_asars.rows import ITEM, SESSION_START, TARGET, TIME
 from spotlight_asars.sequence.recommending import KeepsNumbering
-from spotlight_asars.sessions import changes
 
 PADDING_SCORE = float(np.finfo(np.float32).min)
 CELLS_A_BLOCK = 2**21  # scores worked on at a time: 16 MiB of float64

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from spotlight_asars.cutting import changes
 from spotlight_asars.rows import flat_positions
 from spotlight_asars.sequence.history import PLACES
-from spotlight_asars.sessions import changes
 
 _LEAST_ROOM = 8
 _NEWEST, _SESSION, _EARLIER = range(len(PLACES))
