@@ -8,7 +8,6 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "spotlight_asars" / "__init__.py").read_text(), re.MULTILINE)
 
-PROGRESS = ["tqdm>=4.60"]
 PLOTS = ["matplotlib>=3.9"]
 TUNE = ["optuna>=4.0"]
 PARQUET = ["pyarrow>=16"]
@@ -24,15 +23,13 @@ setup(
     license="MIT",
     packages=find_packages(include=["spotlight_asars", "spotlight_asars.*"]),
     python_requires=">=3.11",
-    install_requires=["h5py>=3.15", "numpy>=2.0.2", "pandas>=3.1", "scipy>=1.13", "torch>=2.4"],
+    install_requires=["h5py>=3.15", "numpy>=2.0.2", "pandas>=3.1", "scipy>=1.13", "torch>=2.4", "tqdm>=4.60"],
     extras_require={
-        "progress": PROGRESS,
         "plots": PLOTS,
         "tune": TUNE,
         "parquet": PARQUET,
         "docs": DOCS,
         "dev": [
-            *PROGRESS,
             *PLOTS,
             *TUNE,
             *PARQUET,

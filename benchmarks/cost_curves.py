@@ -22,10 +22,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from measuring import about_this_run, growth, peak_mib, take_back_peak
 
-from spotlight_asars import ASARSSequenceModel, to_session_sequences
 from spotlight_asars.evaluation import rank_targets
-from spotlight_asars.files import write_whole
 from spotlight_asars.host import Interactions
+from spotlight_asars.interactions.sequences import to_session_sequences
+from spotlight_asars.sequence.implicit import ASARSSequenceModel
+from spotlight_asars.serialization.files import write_whole
 
 MIDDLE = {"events": 20_000, "items": 1_000, "users": 30, "length": 40}
 SMALL = {"events": 500, "items": 100, "users": 5, "length": 10}

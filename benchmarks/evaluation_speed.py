@@ -32,10 +32,11 @@ import pandas as pd
 import torch
 from measuring import about_this_run, peak_mib, take_back_peak
 
-from spotlight_asars import ASARSSequenceModel, SessionSequences, to_session_sequences
 from spotlight_asars.evaluation import rank_targets
 from spotlight_asars.experiments.logs import LogChoice, prepare_log
-from spotlight_asars.files import write_whole
+from spotlight_asars.interactions.sequences import SessionSequences, to_session_sequences
+from spotlight_asars.sequence.implicit import ASARSSequenceModel
+from spotlight_asars.serialization.files import write_whole
 
 ROWS_TO_FIT = 200
 LONGEST = 20

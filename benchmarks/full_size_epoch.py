@@ -20,12 +20,13 @@ import numpy as np
 import torch
 from measuring import about_this_run
 
-from spotlight_asars import SessionInteractions, to_session_sequences
 from spotlight_asars.evaluation import rank_targets
-from spotlight_asars.experiments.memory import PeakMemory
 from spotlight_asars.experiments.settings import NetSettings, Training
 from spotlight_asars.experiments.systems import settings_of
-from spotlight_asars.files import write_whole
+from spotlight_asars.experiments.training import PeakMemory
+from spotlight_asars.interactions.sequences import to_session_sequences
+from spotlight_asars.interactions.sessions import SessionInteractions
+from spotlight_asars.serialization.files import write_whole
 
 EVENTS, ITEMS = 17_900_000, 37_483
 MEAN_LENGTH, MAX_LENGTH = 4, 200

@@ -32,16 +32,18 @@ import numpy as np
 import pandas as pd
 import torch
 
-from spotlight_asars import ASARSSequenceModel, SessionInteractions, to_session_sequences
-from spotlight_asars.cli_requests import Answers
+from spotlight_asars.cli.requests import Answers
 from spotlight_asars.datasets import FORMATS
 from spotlight_asars.datasets.prepare import prepare
 from spotlight_asars.datasets.prepared import LogOnDisk
 from spotlight_asars.datasets.tianchi import FIRST_SECOND, LAST_SECOND
 from spotlight_asars.errors import InputError
 from spotlight_asars.evaluation import rank_targets
-from spotlight_asars.files import write_whole
-from spotlight_asars.sequence.rules import SequentialRules
+from spotlight_asars.interactions.sequences import to_session_sequences
+from spotlight_asars.interactions.sessions import SessionInteractions
+from spotlight_asars.sequence.implicit import ASARSSequenceModel
+from spotlight_asars.sequence.non_neural.rules import SequentialRules
+from spotlight_asars.serialization.files import write_whole
 
 RIGHT, REFUSED = "right", "refused"
 INFINITE, NOT_A_NUMBER = float("inf"), float("nan")

@@ -24,8 +24,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from spotlight_asars import ASARSSequenceModel, SessionSequences
-from spotlight_asars.serialization import Checkpoint
+from spotlight_asars.interactions.sequences import SessionSequences
+from spotlight_asars.sequence.implicit import ASARSSequenceModel
+from spotlight_asars.serialization.checkpoints import Checkpoint
 
 CASES = {
     "cross_entropy": {"loss": "cross_entropy", "optimizer_func": partial(torch.optim.Adagrad, lr=0.05)},
@@ -45,7 +46,7 @@ def train(case: str, checkpoint: Path | None, result: Path) -> None:
     validation = SessionSequences(items[40:], num_items=40) if case == "validation" else None
     keep = None if checkpoint is None else Checkpoint(checkpoint, minutes=0)
     model.fit(SessionSequences(items[:40], num_items=40), validation=validation, checkpoint=keep)
-    found = {name: weight.numpy() for name, weight in model._net.state_dict().items()}
+    found = {name: weight.numpy() for name, weight in model.net.state_dict().items()}
     beside = result.with_suffix(".beside.npz")
     np.savez(beside, **found, losses=[record.loss for record in model.epoch_records])
     os.replace(beside, result)

@@ -22,12 +22,14 @@ import torch
 from torch import nn
 
 import spotlight_asars
-from spotlight_asars import ASARSSequenceModel, SessionInteractions, to_session_sequences
-from spotlight_asars.files import write_whole
-from spotlight_asars.sequence import online
-from spotlight_asars.sequence.live_nets import Steps
-from spotlight_asars.sequence.live_scores import LiveScores
-from spotlight_asars.sequence.online import LiveSessions
+from spotlight_asars.interactions.sequences import to_session_sequences
+from spotlight_asars.interactions.sessions import SessionInteractions
+from spotlight_asars.sequence.implicit import ASARSSequenceModel
+from spotlight_asars.sequence.online import sessions as online
+from spotlight_asars.sequence.online.scores import LiveScores
+from spotlight_asars.sequence.online.sessions import LiveSessions
+from spotlight_asars.sequence.online.steps import Steps
+from spotlight_asars.serialization.files import write_whole
 
 LENGTHS = (1, 10, 100, 1_000, 10_000)
 TOP = 20
@@ -122,7 +124,7 @@ def parts_of_a_click(model: ASARSSequenceModel, repetitions: int) -> dict:
 
 def reading_once(model: ASARSSequenceModel, repetitions: int) -> dict:
     """What no answer can go below that looks at every item embedding: reading them once, as a sum does."""
-    weights, milliseconds = model._net.item_embeddings.weight.detach(), []
+    weights, milliseconds = model.net.item_embeddings.weight.detach(), []
     for _ in range(repetitions):
         begin = time.perf_counter()
         weights.sum()

@@ -21,7 +21,7 @@ from collections import Counter, defaultdict
 from importlib import metadata
 from pathlib import Path
 
-from spotlight_asars.files import write_whole
+from spotlight_asars.serialization.files import write_whole
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = ("binning", "layers", "losses", "sampling", "interactions", "evaluation")

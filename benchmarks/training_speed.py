@@ -29,20 +29,24 @@ import torch
 from torch import Tensor, nn
 
 import spotlight_asars
-from spotlight_asars import ASARSSequenceModel, SessionInteractions, SessionSequences, to_session_sequences
 from spotlight_asars import host as spotlight_host
-from spotlight_asars.cross_validation import time_based_split
+from spotlight_asars.cross_validation import rows_of, time_based_split
 from spotlight_asars.datasets import FORMATS
 from spotlight_asars.evaluation import metrics, rank_targets
 from spotlight_asars.experiments.logs import LogChoice, training_log
 from spotlight_asars.experiments.settings import CountingSettings, NetSettings, Training
 from spotlight_asars.experiments.systems import settings_of
-from spotlight_asars.experiments.training import rows_of
-from spotlight_asars.files import write_whole
-from spotlight_asars.layers import Dropout, EventLSTM
-from spotlight_asars.rows import ITEM, TARGET
-from spotlight_asars.sequence import host_step, negatives, representations
-from spotlight_asars.sequence.batches import like_length_batches
+from spotlight_asars.interactions.channels import ITEM, TARGET
+from spotlight_asars.interactions.rows import like_length_batches
+from spotlight_asars.interactions.sequences import SessionSequences, to_session_sequences
+from spotlight_asars.interactions.sessions import SessionInteractions
+from spotlight_asars.layers.basic import Dropout
+from spotlight_asars.layers.recurrent import EventLSTM
+from spotlight_asars.sequence.implicit import ASARSSequenceModel
+from spotlight_asars.sequence.representations import asars as representations
+from spotlight_asars.sequence.training import negatives
+from spotlight_asars.sequence.training import trainer as host_step
+from spotlight_asars.serialization.files import write_whole
 
 # Beside Spotlight: its defaults.
 DIM, ROWS, MAX_LENGTH = 32, 256, 200

@@ -21,8 +21,8 @@ import torch
 from measuring import about_this_run, growth, peak_mib, take_back_peak
 from torch import Tensor
 
-from spotlight_asars.files import write_whole
-from spotlight_asars.layers import triangle_attention
+from spotlight_asars.layers.attention import triangle_attention
+from spotlight_asars.serialization.files import write_whole
 
 FORMS = ("linear", "dense", "loop")
 PASSES = ("forward", "forward and backward")

@@ -1,14 +1,39 @@
-"""Support filters and the session-aware split by time (paper section 3.1)."""
+"""Support filters and the session-aware split by time (paper section 3.1).
+
+Rows split by time: earlier sessions to fit on, later ones to learn from how well that went.
+"""
 
 from dataclasses import dataclass
 from typing import NoReturn
 
 import numpy as np
 
-from spotlight_asars.cutting import ANONYMOUS_USER
 from spotlight_asars.errors import InputError
-from spotlight_asars.sessions import SessionInteractions, as_session_interactions
-from spotlight_asars.vocabulary import Vocabulary
+from spotlight_asars.interactions.channels import TARGET, TIME
+from spotlight_asars.interactions.sequences import SessionSequences, to_session_sequences
+from spotlight_asars.interactions.sessionization import ANONYMOUS_USER
+from spotlight_asars.interactions.sessions import SessionInteractions, as_session_interactions
+from spotlight_asars.interactions.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class SupportFilters:
+    """
+    How much support items, sessions and users need to stay in a log.
+
+    Parameters
+    ----------
+    item_support: int
+        The fewest events an item must have.
+    session_length: int
+        The fewest events a session must have.
+    user_sessions: int
+        The fewest sessions a user must have; without effect on logs without users.
+    """
+
+    item_support: int
+    session_length: int
+    user_sessions: int
 
 
 def filter_support(
@@ -331,3 +356,57 @@ def _ordered_by_user(interactions: SessionInteractions) -> SessionInteractions:
     """Events in the order of the (new) user numbers; sessions and their events stay in order."""
     order = np.lexsort((interactions.session_ids, interactions.user_ids))
     return interactions.select(order)
+
+
+def split_rows_by_time(sequences: SessionSequences, late_share: float) -> tuple[SessionSequences, SessionSequences]:
+    """
+    Split rows into their earlier sessions, and the later ones with the earlier as their history.
+
+    Parameters
+    ----------
+    sequences : SessionSequences
+    late_share : float
+        Share of the sessions, by the time of their last event, that are late.
+
+    Returns
+    -------
+    (early, late) : two SessionSequences
+        `early` holds the events of early sessions only. `late` holds the rows that have a target in a late session,
+        and only those targets.
+
+    Raises
+    ------
+    InputError
+        If one of them would have no target.
+    """
+    session, place = np.unique(sequences.session_ids, return_inverse=True)
+    last = np.full(len(session), np.iinfo(np.int64).min)
+    np.maximum.at(last, place, sequences.events[:, TIME])
+    # Sessions that end at the same time, or at an unknown one, keep their order.
+    rank = np.empty(len(session), dtype=np.int64)
+    rank[np.argsort(last, kind="stable")] = np.arange(len(session))
+    is_late = (rank >= round(len(session) * (1.0 - late_share)))[place]  # (events,)
+    row = np.repeat(np.arange(len(sequences)), sequences.lengths)  # (events,)
+
+    lengths = np.bincount(row[~is_late], minlength=len(sequences))
+    early = sequences.with_events(sequences.events[~is_late], sequences.session_ids[~is_late], lengths)
+    late_events = sequences.events.copy()
+    late_events[~is_late, TARGET] = 0
+    late = sequences.with_events(late_events)
+    early, late = early.rows(early.lengths > 0), late.rows(late.targets_a_row > 0)
+    if not early.num_targets or not late.num_targets:
+        raise InputError("the rows have too few sessions to hold some of them back: give a longer training part")
+    return early, late
+
+
+def rows_of(split: TimeSplit, max_sequence_length: int) -> tuple[SessionSequences, SessionSequences]:
+    """Rows of both parts; those of the second have the first as their history, and its bins."""
+    train = to_session_sequences(split.train, max_sequence_length)
+    test = to_session_sequences(
+        split.test,
+        max_sequence_length,
+        history=split.train,
+        binning=train.binning,
+        gap_binning=train.gap_binning,
+    )
+    return train, test

@@ -6,11 +6,11 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from spotlight_asars.errors import InputError
-from spotlight_asars.interactions import SessionSequences, as_session_sequences
-from spotlight_asars.progress import progress
-from spotlight_asars.rows import ITEM, TARGET
+from spotlight_asars.interactions.channels import ITEM, TARGET
+from spotlight_asars.interactions.sequences import SessionSequences, as_session_sequences
 
 CUTOFFS = (10, 20, 30, 40, None)
 # Few targets at a time would make a system read all items often, and torch be called often; many would leave the cache.
@@ -96,12 +96,11 @@ def rank_targets(
         raise ValueError(f"the system gives states for {len(states)} targets: there are {len(items)}")
     places = torch.from_numpy(items - 1)[:, None]  # (targets, 1)
     block = _block_of(sequences.num_items, memory_mib)
-    bar = progress(range(0, len(items), block), verbose, f"blocks of {min(block, len(items))} targets")
+    begins = range(0, len(items), block)
     ranks = np.empty(len(items))  # all at once: small arrays kept between blocks would break up free memory
-    for begin in bar:
+    for begin in tqdm(begins, f"blocks of {min(block, len(items))} targets", leave=False, disable=not verbose):
         targets = slice(begin, begin + block)
         ranks[targets] = _ranks_of(system.item_scores(states[targets]), places[targets])
-    bar.close()
     return Ranks(ranks, sequences.session_ids[is_target])
 
 

@@ -18,7 +18,6 @@ from spotlight_asars.host import losses as host_losses
 _CELLS_AT_ONCE = 2**16  # scores worked on together, of which there are half a dozen versions at a time
 _LOWEST = -1e15  # whose square is still a number
 _RAISED = 64.0  # see _bpr_max_and_slopes
-
 _elu_backward = torch.ops.aten.elu_backward
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from spotlight_asars.errors import InputError
 from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
-from spotlight_asars.padding import entries_of
+from spotlight_asars.layers.padding import entries_of
 
 
 class SeenItems:

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spotlight_asars import SessionInteractions, to_session_sequences
 from spotlight_asars.cross_validation import align_test, filter_support, supported, time_based_split
 from spotlight_asars.errors import InputError
+from spotlight_asars.interactions.sequences import to_session_sequences
+from spotlight_asars.interactions.sessions import SessionInteractions
 
 COLUMNS = ("user_ids", "item_ids", "timestamps", "session_ids")
 

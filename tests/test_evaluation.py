@@ -17,7 +17,7 @@ from spotlight_asars.evaluation import (
     paired_test,
     rank_targets,
 )
-from spotlight_asars.interactions import SessionSequences
+from spotlight_asars.interactions.sequences import SessionSequences
 
 moderate = settings(max_examples=40, deadline=None)
 

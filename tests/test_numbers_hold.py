@@ -9,15 +9,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spotlight_asars import ASARSSequenceModel, SessionInteractions, to_session_sequences
 from spotlight_asars.cross_validation import time_based_split
-from spotlight_asars.datasets.synthetic import generate_sessions
+from spotlight_asars.datasets.synthetic.log import generate_sessions
 from spotlight_asars.errors import InputError
 from spotlight_asars.evaluation import Ranks, metrics, rank_targets
+from spotlight_asars.interactions.channels import ITEM, TARGET
+from spotlight_asars.interactions.sequences import to_session_sequences
+from spotlight_asars.interactions.sessions import SessionInteractions
 from spotlight_asars.losses import LOSSES
-from spotlight_asars.rows import ITEM, TARGET
-from spotlight_asars.sequence.registry import representation_names
-from spotlight_asars.sequence.scoring import score_all_items, states_at_targets
+from spotlight_asars.sequence.implicit import ASARSSequenceModel
+from spotlight_asars.sequence.representations.registry import representation_names
+from spotlight_asars.sequence.representations.scoring import score_all_items, states_at_targets
 
 OURS = representation_names()
 
@@ -83,7 +85,7 @@ def test_gradients_are_those_of_the_loss(representation, loss, chain_log_rows):
     """In float64: along a random direction, the slope by differences is that by gradients, for every parameter."""
     rows = chain_log_rows
     model = ASARSSequenceModel(representation=representation, embedding_dim=6, n_iter=1, random_state=0).fit(rows)
-    net, events = model._net.double().eval(), torch.from_numpy(rows.padded_events(np.arange(4)))
+    net, events = model.net.double().eval(), torch.from_numpy(rows.padded_events(np.arange(4)))
     parameters = list(net.parameters())
     tables = [module for module in net.modules() if isinstance(module, torch.nn.Embedding)]
     padded = {id(table.weight): table.padding_idx for table in tables if table.padding_idx is not None}

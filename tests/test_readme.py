@@ -10,8 +10,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from spotlight_asars import ASARSSequenceModel, host
-from spotlight_asars.sequence.registry import representation_names
+from spotlight_asars import host
+from spotlight_asars.sequence.implicit import ASARSSequenceModel
+from spotlight_asars.sequence.representations.registry import representation_names
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.rst").read_text(encoding="utf-8")

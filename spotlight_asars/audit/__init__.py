@@ -5,8 +5,8 @@ from spotlight_asars.audit.checks import Rank, SystemChecks, refuses_no_number, 
 from spotlight_asars.audit.report import SKIPPED, AuditReport, Finding, LeakError
 from spotlight_asars.errors import InputError
 from spotlight_asars.evaluation import System, rank_targets
-from spotlight_asars.interactions import SessionSequences, as_session_sequences
-from spotlight_asars.sequence.net_options import DWELL_RULES
+from spotlight_asars.interactions.channels import DWELL_RULES
+from spotlight_asars.interactions.sequences import SessionSequences, as_session_sequences
 
 CHECKS = (
     "finite scores",
@@ -21,7 +21,6 @@ CHECKS = (
     "ties",
     "not a number",
 )
-
 __all__ = ["CHECKS", "AuditReport", "Finding", "LeakError", "audit"]
 
 

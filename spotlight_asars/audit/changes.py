@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spotlight_asars.binning import PADDING_BIN, UNKNOWN_BIN
-from spotlight_asars.cutting import changes
-from spotlight_asars.interactions import PADDING_ITEM, SessionSequences
-from spotlight_asars.rows import (
+from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
+from spotlight_asars.interactions.binning import PADDING_BIN, UNKNOWN_BIN
+from spotlight_asars.interactions.channels import (
     DWELL,
     ITEM,
     SESSION_GAP_BIN,
@@ -16,8 +15,10 @@ from spotlight_asars.rows import (
     TARGET,
     TIME,
     UNKNOWN_TIME,
-    flat_positions,
 )
+from spotlight_asars.interactions.rows import flat_positions
+from spotlight_asars.interactions.sequences import SessionSequences
+from spotlight_asars.interactions.sessionization import changes
 
 MOST_ITEMS = 4096  # whose scores are compared, besides those of the rows
 _LATEST_TIME = 2**31 - 1  # that the TIME channel holds

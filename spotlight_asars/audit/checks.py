@@ -10,11 +10,11 @@ from torch import Tensor
 from spotlight_asars.audit.changes import AuditedRows, Change
 from spotlight_asars.audit.report import FAILED, PASSED, SKIPPED, Finding
 from spotlight_asars.evaluation import CUTOFFS, Ranks, System, metrics
-from spotlight_asars.interactions import PADDING_ITEM, SessionSequences
-from spotlight_asars.rows import ITEM, SESSION_START, TARGET
+from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
+from spotlight_asars.interactions.channels import ITEM, SESSION_START, TARGET
+from spotlight_asars.interactions.sequences import SessionSequences
 
 Rank = Callable[[System, SessionSequences], Ranks]
-
 FEW = 6  # rows that are scored one by one
 BYTES_A_BLOCK = 2**26  # of scores of all items, before those compared are taken
 # Checks that change what is in the rows but not how many there are, so that no sum is taken in another order.

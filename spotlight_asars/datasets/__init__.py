@@ -7,16 +7,17 @@ from types import MappingProxyType
 
 import pandas as pd
 
+from spotlight_asars.cross_validation import SupportFilters
 from spotlight_asars.datasets import presets
 from spotlight_asars.datasets._table import joined
-from spotlight_asars.datasets.counts import LogCounts
 from spotlight_asars.datasets.csv import csv_blocks, read_csv
 from spotlight_asars.datasets.movielens import movielens_blocks, read_movielens
-from spotlight_asars.datasets.presets import SupportFilters
 from spotlight_asars.datasets.recsys15 import read_recsys15, recsys15_blocks
 from spotlight_asars.datasets.spotlight_files import read_interactions, write_interactions
-from spotlight_asars.datasets.synthetic import Behaviour, SyntheticLog, generate_sessions
+from spotlight_asars.datasets.synthetic.log import SyntheticLog, generate_sessions
+from spotlight_asars.datasets.synthetic.world import Behaviour
 from spotlight_asars.datasets.tianchi import read_tianchi, tianchi_blocks
+from spotlight_asars.interactions.sessions import LogCounts
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,6 @@ FORMATS: Mapping[str, LogFormat] = MappingProxyType(
         "tianchi": LogFormat(tianchi_blocks, presets.PAPER, options=("behaviours",)),
     }
 )
-
 __all__ = [
     "FORMATS",
     "Behaviour",

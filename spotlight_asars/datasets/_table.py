@@ -17,17 +17,18 @@ from typing import NoReturn
 import numpy as np
 import pandas as pd
 
-from spotlight_asars.datasets._blocks import BLOCK_BYTES, text_blocks
-from spotlight_asars.datasets._lines import (
+from spotlight_asars.datasets._text import (
+    BLOCK_BYTES,
     DOUBLE_COLON_SIGN,
     check_shape,
     complain,
     rows_with_lines,
     separator_name,
     shown,
+    text_blocks,
 )
 from spotlight_asars.errors import listed
-from spotlight_asars.times import (
+from spotlight_asars.interactions.times import (
     ISO,
     LARGEST_SECONDS,
     UNITS_PER_SECOND,
@@ -39,7 +40,6 @@ from spotlight_asars.times import (
 
 ROLES = ("user", "item", "timestamp", "session", "category", "behaviour")
 OTHER_SEPARATORS = ",;\t|"  # that a header is tried with, where the one it was to have does not split it
-
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 SHORTEST_INTEGER = r"(?:0|-?[1-9][0-9]*)\s*"

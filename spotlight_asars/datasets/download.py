@@ -3,7 +3,6 @@
 import hashlib
 import os
 import shutil
-import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from spotlight_asars.errors import InputError
-from spotlight_asars.files import writable_folder, written_beside
+from spotlight_asars.serialization.files import writable_folder, written_beside
 
 SECONDS_TO_WAIT = 60
 

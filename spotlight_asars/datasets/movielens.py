@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from spotlight_asars.datasets._blocks import first_bytes
 from spotlight_asars.datasets._table import Layout, joined, table_blocks
+from spotlight_asars.datasets._text import first_bytes
 from spotlight_asars.datasets.spotlight_files import HDF5_SIGNATURE, read_interactions
 
 ROLES = ("user", "item", "timestamp")

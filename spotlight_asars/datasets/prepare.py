@@ -3,6 +3,8 @@ A log of any size to one file of flat arrays: read once in blocks, laid apart by
 
 Only a block of events, the raw ids, the sessions' ends and one group of users are in memory. The file is
 ``spotlight_asars.datasets.prepared``'s.
+
+A vocabulary that grows with the log, a block of raw ids at a time.
 """
 
 import os
@@ -15,15 +17,55 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from spotlight_asars.cutting import ANONYMOUS_USER, SESSION_GAP, cut_sessions
-from spotlight_asars.datasets.counts import LogCounts
-from spotlight_asars.datasets.growing import GrowingVocabulary
+from spotlight_asars.datasets._table import in_one_type
 from spotlight_asars.errors import InputError
-from spotlight_asars.files import folder_beside, remove_leftovers
-from spotlight_asars.records import write_arrays, write_plain
-from spotlight_asars.sealed import PREPARED_LOG, write_sealed_on_disk
-from spotlight_asars.sessions import session_starts
-from spotlight_asars.vocabulary import Vocabulary
+from spotlight_asars.interactions.sessionization import ANONYMOUS_USER, SESSION_GAP, cut_sessions, session_starts
+from spotlight_asars.interactions.sessions import LogCounts
+from spotlight_asars.interactions.vocabulary import Vocabulary
+from spotlight_asars.serialization.files import folder_beside, remove_leftovers
+from spotlight_asars.serialization.hdf5 import PREPARED_LOG, write_arrays, write_plain, write_sealed_on_disk
+
+FEWEST_NEW = 1 << 16
+
+
+class GrowingVocabulary:
+    """
+    Numbers raw ids 1, 2, ... in order of first appearance, as ``Vocabulary.fit`` would for all blocks at once.
+
+    New ids are first kept apart: the hash table of the many known ones is made anew only when these have become a
+    quarter more, so that the cost of an id does not grow with their number.
+    """
+
+    def __init__(self) -> None:
+        self._known: pd.Index | None = None
+        self._new: pd.Index | None = None
+
+    def __len__(self) -> int:
+        return 0 if self._known is None else len(self._known) + len(self._new)
+
+    def number(self, raw_ids: pd.Series) -> np.ndarray:
+        """Numbers of a block's raw ids, which are integers or text; int32, shape (events,)."""
+        codes, distinct = pd.factorize(raw_ids)
+        distinct = pd.Index(distinct)
+        if self._known is None:
+            self._known = self._new = distinct[:0]
+        self._known, self._new, distinct = in_one_type([self._known, self._new, distinct])
+        numbers = self._known.get_indexer(distinct) + 1  # (distinct,)
+        missing = np.flatnonzero(numbers == 0)
+        found = self._new.get_indexer(distinct[missing])
+        numbers[missing] = np.where(found >= 0, len(self._known) + 1 + found, 0)
+        unseen = missing[found < 0]
+        numbers[unseen] = len(self) + 1 + np.arange(len(unseen))
+        self._new = self._new.append(distinct[unseen])
+        if len(self._new) > len(self._known) // 4 + FEWEST_NEW:
+            self._known, self._new = self._known.append(self._new), self._new[:0]
+        return numbers.astype(np.int32)[codes]
+
+    def vocabulary(self) -> Vocabulary:
+        """All ids so far."""
+        ids = self._known.append(self._new)
+        return Vocabulary(ids.to_numpy())
+
 
 # An event while it is laid apart; the owner is whose events stay together: its user, or its session without users.
 EVENT = np.dtype([("owner", "<i4"), ("item", "<i4"), ("time", "<f8")])

@@ -14,24 +14,17 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from spotlight_asars.binning import ScottBinning
-from spotlight_asars.cutting import ANONYMOUS_USER, changes
 from spotlight_asars.datasets._table import in_one_type
-from spotlight_asars.datasets.counts import LogCounts
 from spotlight_asars.errors import InputError
-from spotlight_asars.interactions import SessionSequences
-from spotlight_asars.records import read_arrays, read_plain
-from spotlight_asars.rows import (
-    TARGET,
-    check_windows,
-    event_channels,
-    flat_positions,
-    windows_of_groups,
-)
-from spotlight_asars.sealed import PREPARED_LOG, is_of_kind, open_sealed
-from spotlight_asars.sessions import SessionInteractions
-from spotlight_asars.state import SystemState
-from spotlight_asars.vocabulary import Vocabulary, to_index
+from spotlight_asars.interactions.binning import ScottBinning
+from spotlight_asars.interactions.channels import TARGET, event_channels
+from spotlight_asars.interactions.rows import check_windows, flat_positions, windows_of_groups
+from spotlight_asars.interactions.sequences import SessionSequences
+from spotlight_asars.interactions.sessionization import ANONYMOUS_USER, changes
+from spotlight_asars.interactions.sessions import LogCounts, SessionInteractions
+from spotlight_asars.interactions.vocabulary import Vocabulary, to_index
+from spotlight_asars.serialization.hdf5 import PREPARED_LOG, is_of_kind, open_sealed, read_arrays, read_plain
+from spotlight_asars.serialization.state import SystemState
 
 EVENTS_AT_ONCE = 1 << 20
 

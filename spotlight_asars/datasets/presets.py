@@ -12,38 +12,14 @@ paper does not name its boundary; here it leaves a fifth of the sessions to the 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
-
-@dataclass(frozen=True)
-class SupportFilters:
-    """
-    How much support items, sessions and users need to stay in a log.
-
-    Parameters
-    ----------
-    item_support: int
-        The fewest events an item must have.
-    session_length: int
-        The fewest events a session must have.
-    user_sessions: int
-        The fewest sessions a user must have; without effect on logs without users.
-    """
-
-    item_support: int
-    session_length: int
-    user_sessions: int
-
+from spotlight_asars.cross_validation import SupportFilters
 
 PAPER = SupportFilters(item_support=10, session_length=2, user_sessions=10)
-
 SPARSE = PAPER
-
 DENSE = SupportFilters(item_support=20, session_length=2, user_sessions=20)
-
 RECSYS15 = SupportFilters(item_support=20, session_length=2, user_sessions=1)
-
 # The paper's 10 sessions a user leave nothing of MovieLens 100K, where most users rated everything in one
 # sitting. Counted on u.data with one-hour sessions and filters to a fixed point; "kept" is the share of the
 # test events left after a split at the 80 % quantile of session ends, without users and items that the
@@ -62,7 +38,6 @@ RECSYS15 = SupportFilters(item_support=20, session_length=2, user_sessions=1)
 # Two sessions a user leave the most to train on among the settings with a history for every user, and
 # with the paper's item support the most targets.
 MOVIELENS_100K = SupportFilters(item_support=10, session_length=2, user_sessions=2)
-
 NAMED: Mapping[str, SupportFilters] = MappingProxyType(
     {"paper": PAPER, "sparse": SPARSE, "dense": DENSE, "recsys15": RECSYS15, "movielens-100k": MOVIELENS_100K}
 )

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pandas as pd
 
-from spotlight_asars.datasets._blocks import first_bytes
 from spotlight_asars.datasets._table import Layout, joined, table_blocks
-from spotlight_asars.times import ISO
+from spotlight_asars.datasets._text import first_bytes
+from spotlight_asars.interactions.times import ISO
 
 PUBLISHED = Layout(
     {"item": "item", "timestamp": "timestamp", "session": "session"},

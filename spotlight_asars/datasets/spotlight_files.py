@@ -6,9 +6,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from spotlight_asars.datasets._lines import complain
-from spotlight_asars.files import written_beside
+from spotlight_asars.datasets._text import complain
 from spotlight_asars.host import Interactions
+from spotlight_asars.serialization.files import written_beside
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # Spotlight's name in the file for each column of Interactions.

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from spotlight_asars.datasets._lines import complain, file_name
 from spotlight_asars.datasets._table import Layout, joined, table_blocks
+from spotlight_asars.datasets._text import complain, file_name
 from spotlight_asars.errors import InputError
 
 NAMES = ("user", "item", "category", "behaviour", "timestamp")

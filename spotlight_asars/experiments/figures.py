@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 
 from spotlight_asars.evaluation import CUTOFFS
-from spotlight_asars.files import write_whole
+from spotlight_asars.serialization.files import write_whole
 
 try:
     from matplotlib import colormaps
@@ -13,9 +13,7 @@ try:
     from matplotlib.ticker import StrMethodFormatter
 except ImportError:  # an extra, not a need
     Figure = None
-
 HOW_TO_GET_FIGURES = "no figures: matplotlib is not installed; pip install matplotlib brings them"
-
 _MARKERS = "osD^vPX<>*"
 _COUNTING_COLOUR, _NET_COLOUR = "#b0b0b0", "#3b6ea5"
 _WIDE_RANGE = 30  # times the smallest value: where the largest is more, their scale is logarithmic

@@ -1,24 +1,31 @@
-"""From the user's choice of a log to a training and a test part, and what there is to say of them."""
+"""From the user's choice of a log to a training and a test part, and what there is to say of them.
 
+What a search works on: the training part of a log, cut once more by time.
+"""
+
+import hashlib
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from spotlight_asars.cross_validation import (
+    SupportFilters,
     TimeSplit,
     align_test,
     filter_support,
     in_test_part,
+    rows_of,
     supported,
     time_based_split,
 )
-from spotlight_asars.cutting import SESSION_GAP
-from spotlight_asars.datasets import FORMATS, LogCounts, SupportFilters, presets
+from spotlight_asars.datasets import FORMATS, presets
 from spotlight_asars.datasets.prepared import LogOnDisk, shard_files
-from spotlight_asars.datasets.synthetic import SyntheticLog, generate_sessions
+from spotlight_asars.datasets.synthetic.log import SyntheticLog, generate_sessions
 from spotlight_asars.errors import InputError
-from spotlight_asars.sessions import SessionInteractions
+from spotlight_asars.interactions.sequences import SessionSequences
+from spotlight_asars.interactions.sessionization import SESSION_GAP
+from spotlight_asars.interactions.sessions import LogCounts, SessionInteractions
 
 # A log that four systems are trained on in a few minutes on two cores.
 SIMULATED = {"num_users": 500, "num_items": 600}
@@ -300,3 +307,52 @@ def tied_share(interactions: SessionInteractions) -> float:
     same = (np.diff(interactions.timestamps) == 0) & (np.diff(interactions.session_ids) == 0)
     tied = np.append(same, False) | np.insert(same, 0, False)
     return float(tied.mean())
+
+
+VALIDATION_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class TuningLog:
+    """
+    The training part of a log, cut once more by time.
+
+    Attributes
+    ----------
+    name, mark : str
+        The log's name, and what tells its events from others.
+    fitting, validation : SessionSequences
+    """
+
+    name: str
+    mark: str
+    fitting: SessionSequences
+    validation: SessionSequences
+
+    @classmethod
+    def of(cls, name: str, train: SessionInteractions, max_sequence_length: int) -> "TuningLog":
+        """Rows of a training part; nothing else of the log is needed."""
+        mark = hashlib.sha256()
+        for column in (train.user_ids, train.item_ids, train.timestamps, train.session_ids):
+            mark.update(np.ascontiguousarray(column).tobytes())
+        return cls(name, mark.hexdigest()[:16], *inner_rows(train, max_sequence_length))
+
+
+def training_part(choice: LogChoice) -> tuple[str, SessionInteractions]:
+    """
+    Name and events of a log's training part; a test file is not even opened.
+
+    Raises
+    ------
+    InputError
+        If the choice or the log is wrong.
+    """
+    if choice.train is not None:
+        return choice.train.name, read_log(choice.train, choice)
+    log = prepare_log(choice)
+    return log.dataset["name"], log.split.train
+
+
+def inner_rows(train: SessionInteractions, max_sequence_length: int) -> tuple[SessionSequences, SessionSequences]:
+    """Rows to fit on and rows to choose by: all but the latest sessions of a training part, and those."""
+    return rows_of(time_based_split(train, VALIDATION_SHARE), max_sequence_length)

@@ -11,15 +11,15 @@ import torch
 
 from spotlight_asars.errors import InputError
 from spotlight_asars.evaluation import System
-from spotlight_asars.files import write_whole
-from spotlight_asars.interactions import SessionSequences
-from spotlight_asars.sequence.fitting import ALL_ITEMS_LOSS, SAMPLED_LOSS
+from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
-from spotlight_asars.sequence.memory import SessionMemory
-from spotlight_asars.sequence.neighbours import STAN, VSKNN, VSTAN
-from spotlight_asars.sequence.registry import HOST_REPRESENTATIONS, representation_factory
-from spotlight_asars.sequence.rules import Popularity, SequentialRules
-from spotlight_asars.sequence.two_stage import Member, TwoStageRanker
+from spotlight_asars.sequence.non_neural.memory import SessionMemory
+from spotlight_asars.sequence.non_neural.neighbours import STAN, VSKNN, VSTAN
+from spotlight_asars.sequence.non_neural.rules import Popularity, SequentialRules
+from spotlight_asars.sequence.representations.registry import HOST_REPRESENTATIONS, representation_factory
+from spotlight_asars.sequence.training.trainer import ALL_ITEMS_LOSS, SAMPLED_LOSS
+from spotlight_asars.sequence.two_stage.model import Member, TwoStageRanker
+from spotlight_asars.serialization.files import write_whole
 
 LARGE_CATALOGUE = 10_000  # items, from where on sparse steps are faster, and all scores at each step too slow
 _SAMPLED_SOFTMAX = {

@@ -18,13 +18,12 @@ from spotlight_asars.experiments.settings import (
     TwoStageSettings,
     read_settings,
 )
-from spotlight_asars.interactions import SessionSequences
+from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
-from spotlight_asars.sequence.registry import representation_factory, representation_names
-from spotlight_asars.sequence.two_stage import TwoStageRanker
+from spotlight_asars.sequence.representations.registry import representation_factory, representation_names
+from spotlight_asars.sequence.two_stage.model import TwoStageRanker
 
 DEFAULT_SYSTEMS = ("gru4rec", "vsknn", "asars_memory", "asars_time_user")
-
 # Chosen by MRR@20 on the latest sessions of training logs, see benchmarks/README.rst.
 _GRU4REC = NetSettings(
     "gru4rec",
@@ -48,7 +47,6 @@ _BPR_MAX = {
     "sampling_options": {"alpha": 0.4},
     "num_negative_samples": 2048,
 }
-
 _SETTINGS: dict[str, Settings] = {
     "gru4rec": _GRU4REC,
     "gru4rec_bpr_max": replace(

@@ -1,21 +1,79 @@
-"""One run of a comparison: a system trained on one part of a log, and its ranks on the other."""
+"""One run of a comparison: a system trained on one part of a log, and its ranks on the other.
 
+The most memory a piece of work takes.
+
+One system trained for use: the number of its epochs found on the latest sessions, then fitted on all of them.
+"""
+
+import json
+import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
 
 import numpy as np
+import torch
 
-from spotlight_asars.binning import UNKNOWN_BIN
-from spotlight_asars.cross_validation import TimeSplit, time_based_split
-from spotlight_asars.evaluation import Ranks, metrics, rank_targets
-from spotlight_asars.experiments.memory import PeakMemory
+from spotlight_asars.cross_validation import TimeSplit, rows_of, time_based_split
+from spotlight_asars.errors import InputError
+from spotlight_asars.evaluation import Ranks, System, metrics, rank_targets
+from spotlight_asars.experiments.logs import VALIDATION_SHARE
 from spotlight_asars.experiments.settings import NetSettings, Settings, Training
-from spotlight_asars.interactions import SessionSequences, to_session_sequences
-from spotlight_asars.rows import DWELL
-from spotlight_asars.sequence.fitting import EpochRecord
+from spotlight_asars.interactions.binning import UNKNOWN_BIN
+from spotlight_asars.interactions.channels import DWELL
+from spotlight_asars.interactions.sequences import SessionSequences, to_session_sequences
+from spotlight_asars.interactions.sessions import SessionInteractions
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
+from spotlight_asars.sequence.training.distributed import Team
+from spotlight_asars.sequence.training.resuming import EpochRecord
+from spotlight_asars.serialization.checkpoints import Checkpoint
+from spotlight_asars.serialization.files import write_whole
 
-VALIDATION_SHARE = 0.1
+_STATUS = Path("/proc/self/status")
+_RESET = Path("/proc/self/clear_refs")
+
+
+class PeakMemory:
+    """
+    Measure the peak memory of a block of code, in MiB.
+
+    On a GPU it is what torch allocated there. On Linux it is the process's peak resident memory within the block;
+    elsewhere the peak since the process began, the only one the system tells.
+
+    Attributes
+    ----------
+    mib : float
+        Known after the block.
+    """
+
+    def __init__(self, use_cuda: bool = False) -> None:
+        self._use_cuda = use_cuda
+        self.mib = 0.0
+
+    def __enter__(self) -> "PeakMemory":
+        if self._use_cuda:
+            torch.cuda.reset_peak_memory_stats()
+        elif _RESET.exists():
+            with suppress(OSError):  # a locked-down system keeps the peak since the process began
+                _RESET.write_text("5")  # sets the peak back to the present size
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._use_cuda:
+            self.mib = torch.cuda.max_memory_allocated() / 2**20
+        elif _STATUS.exists():
+            peak = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+            self.mib = int(peak.split()[1]) / 2**10
+        else:
+            import resource  # not on every system
+
+            unit = 1 if sys.platform == "darwin" else 2**10
+            self.mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
 PATIENCE = 3  # epochs without a better validation MRR@20 after which the search for their number ends
 
 
@@ -55,19 +113,6 @@ def parts_of(split: TimeSplit, max_sequence_length: int) -> Parts:
     """The rows of a split log, and within its training part those of the latest sessions to validate on."""
     fitting, validation = rows_of(time_based_split(split.train, VALIDATION_SHARE), max_sequence_length)
     return Parts(fitting, validation, *rows_of(split, max_sequence_length))
-
-
-def rows_of(split: TimeSplit, max_sequence_length: int) -> tuple[SessionSequences, SessionSequences]:
-    """Rows of both parts; those of the second have the first as their history, and its bins."""
-    train = to_session_sequences(split.train, max_sequence_length)
-    test = to_session_sequences(
-        split.test,
-        max_sequence_length,
-        history=split.train,
-        binning=train.binning,
-        gap_binning=train.gap_binning,
-    )
-    return train, test
 
 
 def with_shuffled_dwell(rows: SessionSequences, seed: int) -> SessionSequences:
@@ -129,7 +174,7 @@ def _fit_net(settings: NetSettings, parts: Parts, training: Training, verbose: b
         "seed": training.seed,
         "epochs": epochs,
         "validation_mrr@20": validation_mrr[epochs - 1],
-        "parameters": sum(weight.numel() for weight in model._net.parameters()),
+        "parameters": sum(weight.numel() for weight in model.net.parameters()),
         "seconds_per_epoch": seconds,
         "events_per_second": model.epoch_records[0].events / seconds,
     }
@@ -147,3 +192,173 @@ def _fit_at_once(settings: Settings, parts: Parts, training: Training, verbose: 
         "seconds_per_epoch": seconds,
         "events_per_second": len(parts.train.events) / seconds,
     }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """
+    How one system is trained.
+
+    Attributes
+    ----------
+    settings : Settings
+    training : Training
+        Its epochs are the most to be tried where there is a validation, else those that are fitted.
+    max_sequence_length : int
+        Events a row.
+    validation : float or None
+        Share of the sessions, the latest, on which the system is first validated.
+    checkpoint : Checkpoint or None
+        For systems that are trained by epochs.
+    verbose : bool
+        Show progress on standard error.
+    """
+
+    settings: Settings
+    training: Training
+    max_sequence_length: int = 200
+    validation: float | None = None
+    checkpoint: Checkpoint | None = None
+    verbose: bool = False
+
+    @property
+    def search_checkpoint(self) -> Checkpoint | None:
+        """Where the fit before the one that is kept has its checkpoint."""
+        return None if self.checkpoint is None else replace(self.checkpoint, path=self._beside("validation"))
+
+    @property
+    def figures_file(self) -> Path | None:
+        """What each epoch of that fit was worth, which its checkpoint does not hold."""
+        return None if self.checkpoint is None else self._beside("validation.json")
+
+    @property
+    def files(self) -> list[Path]:
+        """All that may be there of a training that was stopped, in the order of its steps."""
+        if self.checkpoint is None:
+            return []
+        return [self.figures_file, Path(self.search_checkpoint.path), Path(self.checkpoint.path)]
+
+    def _beside(self, ending: str) -> Path:
+        path = Path(self.checkpoint.path)
+        return path.with_name(f"{path.name}.{ending}")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """
+    A trained system, and what there is to say of it.
+
+    Attributes
+    ----------
+    system : System
+    epochs : int or None
+        None of a system that is fitted at once.
+    loss : float or None
+        Of the last epoch.
+    seconds : float
+        Of the fit that is kept; of an earlier, killed process too.
+    events : int
+        That went through the system in this time.
+    validation : dict or None
+        'mrr@20', 'recall@20' and 'targets', of the fit before it, at its best epoch.
+    """
+
+    system: System
+    epochs: int | None
+    loss: float | None
+    seconds: float
+    events: int
+    validation: dict[str, float] | None = None
+
+
+def train_one(log: SessionInteractions, plan: Plan, report: Callable[[str], None] = lambda line: None) -> Trained:
+    """
+    Train one system on all of a log.
+
+    With a validation it is first fitted on the earlier sessions. A system that is trained by epochs is then fitted
+    anew for as many epochs as had the best MRR@20 on the later ones, as ``compare`` does it.
+
+    Parameters
+    ----------
+    log : SessionInteractions
+    plan : Plan
+    report : callable, optional
+        Gets a line before each fit.
+
+    Raises
+    ------
+    InputError
+        If the log has nothing to learn from, a checkpoint is of something else, or the loss is no longer finite.
+    """
+    validation, training = None, plan.training
+    if plan.validation is not None:
+        report(f"fitting on all but the latest {plan.validation:g} of the sessions, to validate on these")
+        validation, training = _validate(log, plan)
+        report("fitting on all sessions")
+    rows = to_session_sequences(log, plan.max_sequence_length)
+    system = plan.settings.new_system(rows, training)
+    if not plan.settings.trained_by_epochs:
+        begin = perf_counter()
+        system.fit(rows)
+        return Trained(system, None, None, perf_counter() - begin, len(rows.events), validation)
+    system.fit(rows, verbose=plan.verbose, checkpoint=plan.checkpoint)
+    records = system.epoch_records
+    seconds, events = (sum(getattr(record, name) for record in records) for name in ("seconds", "events"))
+    return Trained(system, len(records), records[-1].loss, seconds, events, validation)
+
+
+def _validate(log: SessionInteractions, plan: Plan) -> tuple[dict[str, float], Training]:
+    """Figures of the system on the latest sessions, and the training with the best number of epochs."""
+    fitting, rows = rows_of(time_based_split(log, plan.validation), plan.max_sequence_length)
+    system = plan.settings.new_system(fitting, plan.training)
+    if not plan.settings.trained_by_epochs:
+        return _figures(system.fit(fitting), rows), plan.training
+    found = _Figures(plan.figures_file, rows)
+    system.fit(fitting, verbose=plan.verbose, callbacks=[found.measure], checkpoint=plan.search_checkpoint)
+    found.check_complete(len(system.epoch_records))
+    return found.epochs[found.best], replace(plan.training, epochs=found.best + 1)
+
+
+def _figures(system: System, rows: SessionSequences) -> dict[str, float]:
+    ranks = rank_targets(system, rows)
+    return {**metrics(ranks, (20,)), "targets": len(ranks)}
+
+
+class _Figures:
+    """Figures of each epoch, kept in a file where there is one, so that a stopped training has those it began with."""
+
+    def __init__(self, path: Path | None, rows: SessionSequences) -> None:
+        self._path, self._rows, self._team = path, rows, Team.of_process()
+        self.epochs: list[dict[str, float]] = self._team.agreed(self._read() if self._team.is_first else [])
+
+    def _read(self) -> list[dict[str, float]]:
+        if self._path is None or not self._path.exists():
+            return []
+        try:
+            return json.loads(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{self._path}: cannot be read ({error}): remove it and the checkpoint beside it"
+            ) from error
+
+    @property
+    def best(self) -> int:
+        """The epoch with the best MRR@20."""
+        return int(np.argmax([figures["mrr@20"] for figures in self.epochs]))
+
+    def measure(self, model: System, record: EpochRecord) -> bool:
+        """Measure an epoch; whether it is time to stop."""
+        self.check_complete(record.epoch)
+        # What stands there of this epoch and later ones was written just before a stop, or is of another training.
+        self.epochs = [*self.epochs[: record.epoch], self._team.agreed(_figures(model, self._rows))]
+        if self._path is not None and self._team.is_first:
+            write_whole(self._path, json.dumps(self.epochs) + "\n")
+        return len(self.epochs) - 1 - self.best >= PATIENCE
+
+    def check_complete(self, epochs: int) -> None:
+        """Refuse to go on from a checkpoint without the figures of its epochs."""
+        if len(self.epochs) < epochs:
+            raise InputError(
+                f"{self._path}: it lacks figures of the epochs that the checkpoint beside it has: remove that too, to "
+                "begin anew"
+            )

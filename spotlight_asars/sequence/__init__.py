@@ -1,1 +1,22 @@
-"""Session-aware sequence models, their nets, and the baselines they are compared with."""
+"""Session-aware systems: nets and what trains them, systems without a net, live sessions, and two stages."""
+
+from spotlight_asars.sequence.implicit import ASARSSequenceModel
+from spotlight_asars.sequence.non_neural import STAN, VSKNN, VSTAN, Popularity, SequentialRules, SessionMemory
+from spotlight_asars.sequence.online import LiveSession, LiveSessions, LiveUsers
+from spotlight_asars.sequence.representations import register_representation
+from spotlight_asars.sequence.two_stage import TwoStageRanker
+
+__all__ = [
+    "STAN",
+    "VSKNN",
+    "VSTAN",
+    "ASARSSequenceModel",
+    "LiveSession",
+    "LiveSessions",
+    "LiveUsers",
+    "Popularity",
+    "SequentialRules",
+    "SessionMemory",
+    "TwoStageRanker",
+    "register_representation",
+]

@@ -1,7 +1,6 @@
-"""Models and live sessions as files, one HDF5 file each, nothing in it but data; and where `fit` keeps checkpoints."""
+"""Objects as data, and as checksummed HDF5 files: models, live sessions and the checkpoints of `fit`."""
 
-from spotlight_asars.sequence.checkpoints import Checkpoint
-from spotlight_asars.serialization.live_sessions import load_sessions, save_sessions
-from spotlight_asars.serialization.models import load_model, save_model
+from spotlight_asars.serialization.checkpoints import Checkpoint
+from spotlight_asars.serialization.models import load_model, load_sessions, register_kind, save_model, save_sessions
 
-__all__ = ["Checkpoint", "load_model", "load_sessions", "save_model", "save_sessions"]
+__all__ = ["Checkpoint", "load_model", "load_sessions", "register_kind", "save_model", "save_sessions"]

@@ -3,15 +3,17 @@
 import numpy as np
 import pytest
 
-from spotlight_asars import ASARSSequenceModel, SessionSequences, host
+from spotlight_asars import host
 from spotlight_asars.audit import CHECKS, audit, changes
 from spotlight_asars.experiments.settings import COUNTING_SYSTEMS
-from spotlight_asars.sequence.context import CONTEXTS
-from spotlight_asars.sequence.memory import SessionMemory
-from spotlight_asars.sequence.neighbours import VSTAN
-from spotlight_asars.sequence.registry import representation_names
-from spotlight_asars.sequence.rules import Popularity
-from spotlight_asars.sequence.two_stage import Member, TwoStageRanker
+from spotlight_asars.interactions.sequences import SessionSequences
+from spotlight_asars.sequence.implicit import ASARSSequenceModel
+from spotlight_asars.sequence.non_neural.memory import SessionMemory
+from spotlight_asars.sequence.non_neural.neighbours import VSTAN
+from spotlight_asars.sequence.non_neural.rules import Popularity
+from spotlight_asars.sequence.representations.context import CONTEXTS
+from spotlight_asars.sequence.representations.registry import representation_names
+from spotlight_asars.sequence.two_stage.model import Member, TwoStageRanker
 
 HOST_NETS = ["pooling", "cnn", "lstm"] + (["mixture"] if host.NAME == "spotlight" else [])
 EVERYTHING = {"context": CONTEXTS, "dwell_input": True, "dwell_weight": True, "recency": True, "pointer": True}

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from spotlight_asars.audit.changes import AuditedRows
-from spotlight_asars.rows import DWELL, ITEM, SESSION_GAP_BIN, SESSION_START, TARGET, TIME, UNKNOWN_TIME
+from spotlight_asars.interactions.channels import (
+    DWELL,
+    ITEM,
+    SESSION_GAP_BIN,
+    SESSION_START,
+    TARGET,
+    TIME,
+    UNKNOWN_TIME,
+)
 
 ALL_CHANNELS = (ITEM, DWELL, TARGET, SESSION_START, SESSION_GAP_BIN, TIME)
 

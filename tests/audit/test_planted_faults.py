@@ -5,13 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-from spotlight_asars import ASARSSequenceModel
-from spotlight_asars.audit import LeakError, audit
+from spotlight_asars.audit import audit
+from spotlight_asars.audit.report import LeakError
 from spotlight_asars.evaluation import Ranks, rank_targets
-from spotlight_asars.rows import ITEM, TARGET, TIME
-from spotlight_asars.sequence.representations import AsarsTimeUserNet
-from spotlight_asars.sequence.rules import Popularity
-from spotlight_asars.sequence.session_net import SessionNet, as_events
+from spotlight_asars.interactions.channels import ITEM, TARGET, TIME
+from spotlight_asars.sequence.implicit import ASARSSequenceModel
+from spotlight_asars.sequence.non_neural.rules import Popularity
+from spotlight_asars.sequence.representations.asars import AsarsTimeUserNet
+from spotlight_asars.sequence.representations.session_net import SessionNet, as_events
 
 
 class BidirectionalNet(SessionNet):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from spotlight_asars.datasets import generate_sessions
+from spotlight_asars.datasets.synthetic.log import generate_sessions
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from spotlight_asars import SessionInteractions
-from spotlight_asars.datasets import LogCounts, presets
+from spotlight_asars.datasets import presets
+from spotlight_asars.interactions.sessions import LogCounts, SessionInteractions
 
 
 def test_counts():

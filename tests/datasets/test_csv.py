@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spotlight_asars.datasets import FORMATS, read_csv
+from spotlight_asars.datasets import FORMATS
+from spotlight_asars.datasets.csv import read_csv
 from spotlight_asars.errors import InputError
 
 COLUMNS = "user,item,time"

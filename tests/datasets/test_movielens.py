@@ -5,7 +5,7 @@ import gzip
 import pandas as pd
 import pytest
 
-from spotlight_asars.datasets import read_movielens
+from spotlight_asars.datasets.movielens import read_movielens
 
 EXPECTED = pd.DataFrame({"user": [196, 186], "item": [242, 302], "timestamp": [881250949.0, 891717742.0]})
 

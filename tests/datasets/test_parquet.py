@@ -5,8 +5,8 @@ import sys
 import pandas as pd
 import pytest
 
-from spotlight_asars.datasets import parquet as reader
-from spotlight_asars.datasets import read_csv
+from spotlight_asars.datasets import csv as reader
+from spotlight_asars.datasets.csv import read_csv
 
 COLUMNS = "user,item,time"
 

@@ -10,13 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spotlight_asars import ASARSSequenceModel, SessionInteractions, Vocabulary, to_session_sequences
 from spotlight_asars.datasets import prepare as preparing
 from spotlight_asars.datasets import prepared
-from spotlight_asars.datasets.growing import GrowingVocabulary
-from spotlight_asars.datasets.prepare import prepare
+from spotlight_asars.datasets.prepare import GrowingVocabulary, prepare
 from spotlight_asars.datasets.prepared import LogOnDisk, shard_files
 from spotlight_asars.errors import InputError
+from spotlight_asars.interactions.sequences import to_session_sequences
+from spotlight_asars.interactions.sessions import SessionInteractions
+from spotlight_asars.interactions.vocabulary import Vocabulary
+from spotlight_asars.sequence.implicit import ASARSSequenceModel
 
 COLUMNS = ("user_ids", "item_ids", "timestamps", "session_ids")
 ROWS = ("offsets", "user_ids", "session_ids", "events", "targets_a_row", "target_counts", "lengths")
@@ -191,7 +193,7 @@ class TestShards:
 @settings(deadline=None)
 def test_a_growing_vocabulary_is_that_of_the_whole(blocks):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("spotlight_asars.datasets.growing.FEWEST_NEW", 2)
+        patch.setattr("spotlight_asars.datasets.prepare.FEWEST_NEW", 2)
         blocks = [
             pd.Series(block if all(type(one) is int for one in block) else [str(one) for one in block], dtype=None)
             for block in blocks

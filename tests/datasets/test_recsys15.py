@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from spotlight_asars.datasets import read_recsys15
+from spotlight_asars.datasets.recsys15 import read_recsys15
 
 
 def test_exact_log(write):

@@ -3,7 +3,8 @@
 import h5py
 import numpy as np
 
-from spotlight_asars.datasets import read_interactions, read_movielens, write_interactions
+from spotlight_asars.datasets.movielens import read_movielens
+from spotlight_asars.datasets.spotlight_files import read_interactions, write_interactions
 from spotlight_asars.host import Interactions
 
 COLUMNS = {

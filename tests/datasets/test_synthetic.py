@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spotlight_asars.datasets import Behaviour, generate_sessions
+from spotlight_asars.datasets.synthetic.log import generate_sessions
+from spotlight_asars.datasets.synthetic.world import Behaviour
 
 
 def dwells_of(log):

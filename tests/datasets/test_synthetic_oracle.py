@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from spotlight_asars.datasets import Behaviour, generate_sessions
-from spotlight_asars.datasets._synthetic_walk import draw_dwells, dwell_distribution
+from spotlight_asars.datasets.synthetic.log import generate_sessions
+from spotlight_asars.datasets.synthetic.walk import draw_dwells, dwell_distribution
+from spotlight_asars.datasets.synthetic.world import Behaviour
 
 ROWS = 6000
 DWELL_RULES = ("observed", "known", "none")

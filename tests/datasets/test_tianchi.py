@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from spotlight_asars.datasets import read_tianchi
+from spotlight_asars.datasets.tianchi import read_tianchi
 
 TEXT = """1,2268318,2520377,pv,1511544070
 1,2333346,2520771,buy,1511561733

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from spotlight_asars import SessionInteractions, SessionSequences, to_session_sequences
+from spotlight_asars.interactions.sequences import SessionSequences, to_session_sequences
+from spotlight_asars.interactions.sessions import SessionInteractions
 
 CUDA = torch.device("cuda", 0)
 _ATEN = torch.ops.aten

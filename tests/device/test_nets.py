@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from spotlight_asars import ASARSSequenceModel, host
+from spotlight_asars import host
 from spotlight_asars.evaluation import rank_targets
 from spotlight_asars.losses import LOSSES
 from spotlight_asars.sampling import SeenItems, sample_local_items
-from spotlight_asars.sequence.history import HistoryStates
-from spotlight_asars.sequence.registry import representation_factory, representation_names
+from spotlight_asars.sequence.implicit import ASARSSequenceModel
+from spotlight_asars.sequence.representations.pointer import HistoryStates
+from spotlight_asars.sequence.representations.registry import representation_factory, representation_names
 
 OURS = representation_names()
 HOST_NETS = ["pooling", "cnn", "lstm"] + (["mixture"] if host.NAME == "spotlight" else [])
@@ -57,7 +58,7 @@ def found_by(model, rows):
     """All that a model tells of some rows and of a history."""
     states = model.target_states(rows)
     assert isinstance(states, HistoryStates) or states.device == model._device
-    assert {one.device.type for one in model._net.state_dict().values()} == {"cuda" if model._use_cuda else "cpu"}
+    assert {one.device.type for one in model.net.state_dict().values()} == {"cuda" if model._use_cuda else "cpu"}
     sequences = rows.sequences[:3]
     answer = model.recommend(ITEMS, TIMES, user=3, k=30, exclude_seen=True, return_scores=True)
     return [

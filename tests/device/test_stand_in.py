@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from spotlight_asars import ASARSSequenceModel
-from spotlight_asars.padding import Steps, without_padding
+from spotlight_asars.layers.padding import Steps, without_padding
+from spotlight_asars.sequence.implicit import ASARSSequenceModel
 
 SAME_DEVICE = "Expected all tensors to be on the same device"
 FIVE, PLACES = torch.arange(5.0), torch.tensor([0, 3])

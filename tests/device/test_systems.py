@@ -8,19 +8,21 @@ import pandas as pd
 import pytest
 import torch
 
-from spotlight_asars import ASARSSequenceModel, cli
+from spotlight_asars import cli
 from spotlight_asars.audit import audit
 from spotlight_asars.evaluation import rank_targets
-from spotlight_asars.experiments.memory import PeakMemory
 from spotlight_asars.experiments.settings import NetSettings, write_settings
+from spotlight_asars.experiments.training import PeakMemory
 from spotlight_asars.host import ImplicitFactorizationModel, ImplicitSequenceModel, Interactions, SequenceInteractions
-from spotlight_asars.rows import ITEM
-from spotlight_asars.sequence.factorization import BPRMFNet
-from spotlight_asars.sequence.online import LiveSessions
-from spotlight_asars.sequence.registry import representation_factory, representation_names
-from spotlight_asars.sequence.rules import SequentialRules
-from spotlight_asars.sequence.two_stage import Member, TwoStageRanker
-from spotlight_asars.serialization import Checkpoint, load_model, load_sessions, save_model, save_sessions
+from spotlight_asars.interactions.channels import ITEM
+from spotlight_asars.sequence.implicit import ASARSSequenceModel
+from spotlight_asars.sequence.non_neural.rules import SequentialRules
+from spotlight_asars.sequence.online.sessions import LiveSessions
+from spotlight_asars.sequence.representations.factorization import BPRMFNet
+from spotlight_asars.sequence.representations.registry import representation_factory, representation_names
+from spotlight_asars.sequence.two_stage.model import Member, TwoStageRanker
+from spotlight_asars.serialization.checkpoints import Checkpoint
+from spotlight_asars.serialization.models import load_model, load_sessions, save_model, save_sessions
 
 DRAWING = {"dropout": 0.3, "hidden_dropout": 0.2, "user_dropout": 0.3, "pointer": True}
 ITEMS, TIMES = [103, 104, 999, 105], [0.0, 30.0, 41.0, 10_000.0]
@@ -75,7 +77,7 @@ def test_a_stopped_fit_goes_on_to_the_same_bits(case, rows, on_gpu, tmp_path):
             make().fit(rows, validation=rows, checkpoint=checkpoint, callbacks=[stop])
         torch.rand(3, device="cuda")
         went_on = make().fit(rows, validation=rows, checkpoint=checkpoint)
-        for one, other in zip(went_on._net.parameters(), never_stopped._net.parameters(), strict=True):
+        for one, other in zip(went_on.net.parameters(), never_stopped.net.parameters(), strict=True):
             assert one.is_cuda and torch.equal(one, other)
 
 
@@ -127,7 +129,7 @@ def test_a_model_file_goes_to_the_other_device(use_cuda, rows, gpu, tmp_path):
         save_model(model, tmp_path / "model.h5")
         for asked, there in ((None, use_cuda), (False, False), (True, True)):
             loaded = load_model(tmp_path / "model.h5", use_cuda=asked)
-            assert {one.is_cuda for one in loaded._net.parameters()} == {there}
+            assert {one.is_cuda for one in loaded.net.parameters()} == {there}
             assert_alike(loaded, model)
             loaded.fit(rows)
 

@@ -9,7 +9,7 @@ from spotlight_asars.evaluation import Ranks
 from spotlight_asars.experiments.logs import PreparedLog
 from spotlight_asars.experiments.settings import NetSettings
 from spotlight_asars.experiments.training import Run
-from spotlight_asars.sessions import SessionInteractions
+from spotlight_asars.interactions.sessions import SessionInteractions
 
 
 @pytest.fixture(scope="session")

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from spotlight_asars import SessionSequences
 from spotlight_asars.evaluation import rank_targets
 from spotlight_asars.experiments import settings as settings_module
 from spotlight_asars.experiments.settings import NetSettings, Training, TwoStageSettings
-from spotlight_asars.experiments.spaces import settings_from, space_of, values_of
 from spotlight_asars.experiments.systems import for_catalogue, settings_of, system_names
+from spotlight_asars.experiments.tuning.spaces import settings_from, space_of, values_of
+from spotlight_asars.interactions.sequences import SessionSequences
 
 
 @pytest.mark.parametrize("name", ["gru4rec", "asars_time_user"])
@@ -39,8 +39,8 @@ def test_on_a_large_catalogue_sparse_steps_come_to_the_same_weights(name, monkey
     assert not dense._sparse
     for one in (sparse, dense):
         one.fit(rows)
-    for name, weight in dense._net.state_dict().items():
-        torch.testing.assert_close(sparse._net.state_dict()[name], weight, rtol=1e-4, atol=1e-6)
+    for name, weight in dense.net.state_dict().items():
+        torch.testing.assert_close(sparse.net.state_dict()[name], weight, rtol=1e-4, atol=1e-6)
 
 
 SAMPLED = {"loss": "sampled_cross_entropy", "sampling": "shared", "num_negative_samples": 2048}

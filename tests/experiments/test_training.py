@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from spotlight_asars.binning import UNKNOWN_BIN
 from spotlight_asars.experiments.settings import CountingSettings, Training
 from spotlight_asars.experiments.training import parts_of, train_and_test, with_shuffled_dwell
-from spotlight_asars.rows import DWELL
+from spotlight_asars.interactions.binning import UNKNOWN_BIN
+from spotlight_asars.interactions.channels import DWELL
 
 
 @pytest.fixture(scope="module")

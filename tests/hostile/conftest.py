@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spotlight_asars import ASARSSequenceModel, SessionInteractions, to_session_sequences
-from spotlight_asars.sequence.rules import SequentialRules
+from spotlight_asars.interactions.sequences import to_session_sequences
+from spotlight_asars.interactions.sessions import SessionInteractions
+from spotlight_asars.sequence.implicit import ASARSSequenceModel
+from spotlight_asars.sequence.non_neural.rules import SequentialRules
 
 
 @pytest.fixture(scope="session")

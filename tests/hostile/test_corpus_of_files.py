@@ -4,7 +4,9 @@ import gzip
 
 import pytest
 
-from spotlight_asars.datasets import read_csv, read_movielens, read_recsys15
+from spotlight_asars.datasets.csv import read_csv
+from spotlight_asars.datasets.movielens import read_movielens
+from spotlight_asars.datasets.recsys15 import read_recsys15
 
 COLUMNS = "user,item,time"
 HEADER = "user,item,time\n"

@@ -4,13 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spotlight_asars import ASARSSequenceModel, SessionInteractions, cli, to_session_sequences
+from spotlight_asars import cli
 from spotlight_asars.cross_validation import time_based_split
 from spotlight_asars.evaluation import rank_targets
 from spotlight_asars.experiments.settings import Training
 from spotlight_asars.experiments.systems import settings_of
-from spotlight_asars.sequence.memory import SessionMemory
-from spotlight_asars.sequence.rules import SequentialRules
+from spotlight_asars.interactions.sequences import to_session_sequences
+from spotlight_asars.interactions.sessions import SessionInteractions
+from spotlight_asars.sequence.implicit import ASARSSequenceModel
+from spotlight_asars.sequence.non_neural.memory import SessionMemory
+from spotlight_asars.sequence.non_neural.rules import SequentialRules
 
 LONG = "é" * 5_000  # 10 kB
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from spotlight_asars import SessionInteractions, to_session_sequences
+from spotlight_asars.interactions.sequences import to_session_sequences
+from spotlight_asars.interactions.sessions import SessionInteractions
 
 
 @pytest.fixture

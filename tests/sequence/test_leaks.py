@@ -4,10 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from spotlight_asars.rows import DWELL, ITEM, NUM_CHANNELS, SESSION_GAP_BIN, SESSION_START, TARGET, TIME, USER
-from spotlight_asars.sequence.context import CONTEXTS
-from spotlight_asars.sequence.registry import representation_factory, representation_names
-from spotlight_asars.sequence.scoring import score_all_items, states_at_targets
+from spotlight_asars.interactions.channels import (
+    DWELL,
+    ITEM,
+    NUM_CHANNELS,
+    SESSION_GAP_BIN,
+    SESSION_START,
+    TARGET,
+    TIME,
+    USER,
+)
+from spotlight_asars.sequence.representations.context import CONTEXTS
+from spotlight_asars.sequence.representations.registry import representation_factory, representation_names
+from spotlight_asars.sequence.representations.scoring import score_all_items, states_at_targets
 
 NUM_ITEMS, NUM_BINS = 20, 9
 TIMELESS = ("bpr_mf", "fpmc")  # look at no time at all

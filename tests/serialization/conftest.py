@@ -5,8 +5,10 @@ import pandas as pd
 import pytest
 import torch
 
-from spotlight_asars import ASARSSequenceModel, SessionInteractions, to_session_sequences
-from spotlight_asars.sequence.rules import Popularity
+from spotlight_asars.interactions.sequences import to_session_sequences
+from spotlight_asars.interactions.sessions import SessionInteractions
+from spotlight_asars.sequence.implicit import ASARSSequenceModel
+from spotlight_asars.sequence.non_neural.rules import Popularity
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +53,7 @@ def make_model():
 @pytest.fixture
 def model_file(tmp_path, rows):
     """A small file of a fitted model, and what it holds."""
-    from spotlight_asars.serialization import save_model
+    from spotlight_asars.serialization.models import save_model
 
     path = tmp_path / "model.h5"
     save_model(Popularity().fit(rows), path)

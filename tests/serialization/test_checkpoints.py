@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from spotlight_asars import ASARSSequenceModel, SessionSequences
 from spotlight_asars.errors import InputError
-from spotlight_asars.serialization import Checkpoint
+from spotlight_asars.interactions.sequences import SessionSequences
+from spotlight_asars.sequence.implicit import ASARSSequenceModel
+from spotlight_asars.serialization.checkpoints import Checkpoint
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kill_and_resume.py"
 CASES = {
@@ -51,7 +52,7 @@ def stop_after(epochs: int):
 
 
 def same(one, other) -> bool:
-    first, second = one._net.state_dict(), other._net.state_dict()
+    first, second = one.net.state_dict(), other.net.state_dict()
     return (
         all(torch.equal(first[name], second[name]) for name in first)
         and [record.loss for record in one.epoch_records] == [record.loss for record in other.epoch_records]

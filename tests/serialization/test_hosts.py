@@ -11,11 +11,11 @@ import torch
 
 from spotlight_asars import host
 from spotlight_asars.host._resolve import resolve
-from spotlight_asars.sequence.memory import SessionMemory
-from spotlight_asars.sequence.neighbours import VSTAN
-from spotlight_asars.sequence.rules import SequentialRules
-from spotlight_asars.sequence.two_stage import Member, TwoStageRanker
-from spotlight_asars.serialization import load_model, save_model
+from spotlight_asars.sequence.non_neural.memory import SessionMemory
+from spotlight_asars.sequence.non_neural.neighbours import VSTAN
+from spotlight_asars.sequence.non_neural.rules import SequentialRules
+from spotlight_asars.sequence.two_stage.model import Member, TwoStageRanker
+from spotlight_asars.serialization.models import load_model, save_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:a user has every item:UserWarning")
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from spotlight_asars import ASARSSequenceModel
-from spotlight_asars.sequence.online import LiveSession, LiveSessions
-from spotlight_asars.serialization import load_model, load_sessions, save_model, save_sessions
+from spotlight_asars.sequence.implicit import ASARSSequenceModel
+from spotlight_asars.sequence.online.sessions import LiveSession, LiveSessions
+from spotlight_asars.serialization.models import load_model, load_sessions, save_model, save_sessions
 
 
 @pytest.fixture(scope="module")

@@ -7,16 +7,19 @@ import pytest
 import torch
 from torch import nn
 
-from spotlight_asars import host, register_representation
-from spotlight_asars.sequence import registry
-from spotlight_asars.sequence.memory import SessionMemory
-from spotlight_asars.sequence.neighbours import STAN, VSKNN, VSTAN
-from spotlight_asars.sequence.registry import representation_factory, representation_names
-from spotlight_asars.sequence.rules import Popularity, SequentialRules
-from spotlight_asars.sequence.two_stage import Member, TwoStageRanker
-from spotlight_asars.serialization import load_model, save_model
-from spotlight_asars.serialization.models import SYSTEMS
-from spotlight_asars.state import constructor_arguments
+from spotlight_asars import host
+from spotlight_asars.sequence.non_neural.memory import SessionMemory
+from spotlight_asars.sequence.non_neural.neighbours import STAN, VSKNN, VSTAN
+from spotlight_asars.sequence.non_neural.rules import Popularity, SequentialRules
+from spotlight_asars.sequence.representations import registry
+from spotlight_asars.sequence.representations.registry import (
+    register_representation,
+    representation_factory,
+    representation_names,
+)
+from spotlight_asars.sequence.two_stage.model import Member, TwoStageRanker
+from spotlight_asars.serialization.models import MODEL, load_model, registered_kinds, save_model
+from spotlight_asars.serialization.state import constructor_arguments
 
 pytestmark = pytest.mark.filterwarnings("ignore:a user has every item:UserWarning")
 
@@ -64,7 +67,7 @@ class TestNets:
         assert arguments(unfitted) == arguments(model) and unfitted.num_items is None
         assert_alike(model.fit(rows), unfitted.fit(rows), rows)
         loaded = again(model, tmp_path)
-        assert not loaded._net.training
+        assert not loaded.net.training
         assert_alike(model, loaded, rows)
         np.testing.assert_array_equal(loaded.predict([3, 1, 4]), model.predict([3, 1, 4]))
         assert arguments(loaded) == arguments(model)
@@ -213,7 +216,7 @@ class TestOthers:
 
     def test_every_system_is_here(self):
         here = {type(system).__name__ for system in COUNTING} | {"ASARSSequenceModel", "TwoStageRanker"}
-        assert here == set(SYSTEMS)
+        assert here == {kind.__name__ for kind in registered_kinds(MODEL)}
 
 
 class TestWhatNoFileCanHold:
@@ -234,7 +237,7 @@ class TestWhatNoFileCanHold:
 
     def test_weights_that_numpy_does_not_know(self, make_model, rows, tmp_path, refuses):
         model = make_model("gru4rec").fit(rows)
-        model._net.bfloat16()
+        model.net.bfloat16()
         self.refused(model, tmp_path, refuses, "item_embeddings.weight", "bfloat16", "float32")
 
     def test_other_generators(self, make_model, tmp_path, refuses):
@@ -242,7 +245,7 @@ class TestWhatNoFileCanHold:
         self.refused(model, tmp_path, refuses, "PCG64", "RandomState")
 
     def test_ids(self, rows, tmp_path, refuses):
-        from spotlight_asars import Vocabulary
+        from spotlight_asars.interactions.vocabulary import Vocabulary
 
         model = Popularity().fit(rows)
         model.item_vocabulary = Vocabulary([frozenset("ab"), *range(13)])

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from spotlight_asars import host
 from spotlight_asars.errors import InputError
-from spotlight_asars.sealed import SEAL_BYTES, open_sealed, write_sealed
-from spotlight_asars.sequence.rules import Popularity
-from spotlight_asars.serialization import load_model, save_model
+from spotlight_asars.sequence.non_neural.rules import Popularity
+from spotlight_asars.serialization.hdf5 import SEAL_BYTES, open_sealed, write_sealed
+from spotlight_asars.serialization.models import load_model, save_model
 
 
 def refusal(path):
@@ -217,7 +217,7 @@ class TestWriting:
 
     def test_further_groups_do_not_matter(self, tmp_path, rows, assert_alike):
         """A model file is one whatever else is kept in it."""
-        from spotlight_asars.records import read_arrays, write_arrays
+        from spotlight_asars.serialization.hdf5 import read_arrays, write_arrays
         from spotlight_asars.serialization.models import write_model
 
         model = Popularity().fit(rows)

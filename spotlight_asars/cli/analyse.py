@@ -1,0 +1,67 @@
+"""The command line's `analyse`: the paper's Figure 1 for any log, as CSV, PNG and one HTML page."""
+
+import argparse
+import json
+from pathlib import Path
+
+from spotlight_asars.cli.options import add_log_options, log_choice, say, seed
+from spotlight_asars.errors import InputError
+from spotlight_asars.experiments.analysis.report import summary_lines, write_analysis
+from spotlight_asars.experiments.analysis.statistics import analyse, as_json
+from spotlight_asars.experiments.figures import HOW_TO_GET_FIGURES, Figure
+from spotlight_asars.experiments.logs import log_to_analyse
+from spotlight_asars.serialization.files import output_folder, write_whole
+
+EXAMPLES = """examples:
+  spotlight-asars analyse --data UserBehavior.csv.gz --format tianchi --categories --out analysis
+  spotlight-asars analyse --data clicks.csv --format csv --columns user,item,time
+  spotlight-asars analyse --data log.h5
+      a prepared log
+
+The log is taken as it is, unless --filters are given. analysis/report.html holds all of it.
+"""
+
+
+def add_command(commands: argparse._SubParsersAction) -> None:
+    """Add `analyse` to the sub-commands."""
+    command = commands.add_parser(
+        "analyse",
+        help="draw what a log is like: sessions, repeats, dwell times",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=run_analyse)
+    log = command.add_argument_group("the log (the simulator without any)")
+    add_log_options(log, in_parts=False)
+    log.add_argument("--categories", action="store_true",
+                     help="read the items' categories too, where the file has them")  # fmt: skip
+    log.add_argument("--seed", type=seed, default=0, help="of the simulator (%(default)s)")
+    out = command.add_argument_group("the report")
+    out.add_argument("--out", type=Path, default=Path("analysis"), metavar="DIR",
+                     help="where report.html and its parts go (%(default)s)")  # fmt: skip
+
+
+def run_analyse(options: argparse.Namespace) -> int:
+    """
+    Run the sub-command.
+
+    Returns
+    -------
+    int
+        0
+    """
+    if options.train is not None or options.test is not None:
+        raise InputError("analyse takes a whole log: give --data FILE")
+    choice = log_choice(options)
+    if options.categories and options.data is not None and options.log_format == "csv":
+        raise InputError("--categories goes with formats that have them, tianchi and recsys15 as published")
+    name, events, categories = log_to_analyse(choice, options.categories)
+    analysis = analyse(events, categories, choice.test_share)
+    with output_folder(options.out) as folder:
+        files = write_analysis(analysis, name, folder)
+        write_whole(folder / "analysis.json", json.dumps(as_json(analysis), indent=2, allow_nan=False) + "\n")
+    print("\n".join(summary_lines(analysis)))
+    if Figure is None:
+        say(HOW_TO_GET_FIGURES)
+    print(f"written to {options.out}: {', '.join([*files, 'analysis.json'])}")
+    return 0

@@ -1,0 +1,91 @@
+"""The command line's `explain`: which past events carry a recommendation."""
+
+import argparse
+import io
+import json
+import math
+import warnings
+from pathlib import Path
+
+from spotlight_asars.cli.options import add_model_options, check_cuda, model_of
+from spotlight_asars.cli.requests import add_history_options, history_of, known_id, tell_unknown_user
+from spotlight_asars.errors import InputError
+from spotlight_asars.sequence.recommender.explaining import Explanation
+from spotlight_asars.serialization.files import write_whole
+
+EXAMPLES = """examples:
+  spotlight-asars explain --items A,B,C --times 0,20,65 --user U
+      the best recommendation: each event's attention weight, its dwell, and how far the score falls without it
+  spotlight-asars explain --items A,B,C --times 0,20,65 --item D --plot why.png --json
+
+A model without attention is explained by the falls alone. exit codes: 0, explained; 2, wrong input.
+"""
+
+
+def add_command(commands: argparse._SubParsersAction) -> None:
+    """Add `explain` to the sub-commands."""
+    command = commands.add_parser(
+        "explain",
+        help="which past events carry a recommendation of a model file",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=run_explain)
+    add_history_options(command.add_argument_group("the history"))
+    group = command.add_argument_group("the explanation")
+    add_model_options(group)
+    group.add_argument("--item", metavar="X", help="the item to explain; the best one by default")
+    group.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    group.add_argument("--plot", type=Path, metavar="FILE.png", help="draw it too (needs matplotlib)")
+
+
+def run_explain(options: argparse.Namespace) -> int:
+    """
+    Run the sub-command.
+
+    Returns
+    -------
+    int
+        0
+    """
+    request = history_of(options)
+    if request is None or not request["items"]:
+        raise InputError("there is no history to explain from: give --items A,B,C")
+    if options.plot is not None and options.plot.suffix.lower() != ".png":
+        raise InputError(f"--plot {options.plot}: the plot is a PNG: give a name that ends in .png")
+    check_cuda(options)
+    model = model_of(options)
+    tell_unknown_user(request, model)
+    items = [known_id(one, model.raw_items) for one in request["items"]]
+    user = known_id(request["user"], model.raw_users) if "user" in request else None
+    item = None if options.item is None else known_id(options.item, model.raw_items)
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # unknown items stand in the table
+        found = model.explain(
+            items, request.get("timestamps"), user, item, request.get("now"), attention=model.has_attention
+        )
+    if options.plot is not None:
+        write_whole(options.plot, _png(found))
+    if options.json:
+        print(json.dumps(_as_data(found)))
+        return 0
+    print(found)
+    if not model.has_attention:
+        print("the model has no attention: only the falls explain it")
+    return 0
+
+
+def _png(found: Explanation) -> bytes:
+    content = io.BytesIO()
+    found.plot().savefig(content, format="png", dpi=150)
+    return content.getvalue()
+
+
+def _as_data(found: Explanation) -> dict:
+    """An explanation in the types of JSON, which has no NaN."""
+    rows = found.events.to_dict("records")
+    rows = [{name: None if _is_nan(value) else value for name, value in row.items()} for row in rows]
+    return {"item": found.item, "score": found.score, "rank": int(found.rank), "events": rows}
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)

@@ -1,0 +1,191 @@
+"""The command line's `train`: one system on a log, kept as one model file."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from spotlight_asars.cli.interrupts import HeldInterrupt
+from spotlight_asars.cli.options import (
+    INTERRUPTED,
+    add_log_options,
+    add_training_options,
+    check_cuda,
+    known_settings,
+    log_choice,
+    minutes,
+    say,
+    share,
+    silence,
+)
+from spotlight_asars.errors import InputError
+from spotlight_asars.experiments.logs import TrainingLog, training_log
+from spotlight_asars.experiments.settings import Settings, Training
+from spotlight_asars.experiments.systems import for_catalogue, settings_at, system_names
+from spotlight_asars.experiments.training import Plan, Trained, train_one
+from spotlight_asars.interactions.sessions import LogCounts
+from spotlight_asars.sequence.training.distributed import Team, data_parallel
+from spotlight_asars.serialization.checkpoints import Checkpoint
+from spotlight_asars.serialization.files import output_folder
+from spotlight_asars.serialization.models import save_model
+
+DEFAULT_MODEL = "asars_time_user"
+EXAMPLES = """examples:
+  spotlight-asars train --data clicks.csv --format csv --columns user,item,time --validation 0.1
+      the whole log, for use: epochs by the latest tenth of the sessions, then fitted anew on all of them
+  spotlight-asars train --data u.data --format movielens --test-share 0.2
+      the training part alone; evaluate with the same options measures on the rest
+  spotlight-asars train --train train.txt --format recsys15 --model asars_two_stage --out shop.h5
+  spotlight-asars train --train train.txt --format recsys15 --epochs 20 --checkpoint fit.h5 --checkpoint-minutes 10
+      killed or stopped with Ctrl-C, the same command goes on from there, to the same weights
+  torchrun --nproc-per-node 2 -m spotlight_asars train --data shards --checkpoint fit.h5
+      two processes share each mini-batch, and come to the weights of one; the first writes the files
+
+exit codes: 0, the model is written; 1, a process of torchrun's job is lost; 2, wrong input; 130, stopped with Ctrl-C.
+"""
+
+
+def add_command(commands: argparse._SubParsersAction) -> None:
+    """Add `train` to the sub-commands."""
+    command = commands.add_parser(
+        "train",
+        help="train one system on a log and write its model file",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=run_train)
+    add_log_options(
+        command.add_argument_group(
+            "the log (the simulator without any)",
+            "--data is filtered, and used whole unless --test-share holds the latest sessions back; --train is taken "
+            "as it is, and --test is not looked at.",
+        )
+    )
+    _add_options(command.add_argument_group("the training"))
+
+
+def _add_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME",
+                       help=f"the system, of {', '.join(system_names())} (%(default)s)")  # fmt: skip
+    add_training_options(group, epochs=10)
+    group.add_argument("--parameters", type=Path, metavar="PATH",
+                       help="its parameter file, or the folder where tune has put it")  # fmt: skip
+    group.add_argument("--validation", type=share, metavar="SHARE",
+                       help="validate on the latest SHARE of the sessions first, and take as many epochs, --epochs at "
+                            "most, as had the best MRR@20 there; then train anew on all")  # fmt: skip
+    group.add_argument("--checkpoint", type=Path, metavar="FILE",
+                       help="keep how far a net is here, after every epoch and at Ctrl-C, until the model is "
+                            "written")  # fmt: skip
+    group.add_argument("--checkpoint-minutes", type=minutes, metavar="N", help="every N minutes instead")
+    group.add_argument("--out", type=Path, default=Path("model.h5"), metavar="FILE",
+                       help="the model file, replaced once the new one is whole (%(default)s)")  # fmt: skip
+
+
+def run_train(options: argparse.Namespace) -> int:
+    """
+    Run the sub-command.
+
+    Returns
+    -------
+    int
+        0, or 130 when interrupted.
+    """
+    check_cuda(options)
+    with data_parallel(options.use_cuda) as team:
+        return _run(options, team)
+
+
+def _run(options: argparse.Namespace, team: Team) -> int:
+    begin = time.perf_counter()
+    settings = known_settings(options.model, "--model")
+    if options.parameters is not None:
+        settings = settings_at(options.parameters, options.model)
+    choice = log_choice(options)
+    _check_files(options, settings)
+    plan = Plan(
+        settings,
+        Training(options.epochs, options.seed, options.dwell, options.use_cuda),
+        options.max_sequence_length,
+        options.validation,
+        None if options.checkpoint is None else Checkpoint(options.checkpoint, options.checkpoint_minutes),
+        team.is_first and not options.quiet,
+    )
+    report = say if plan.verbose else silence
+    with output_folder(options.out.parent) if team.is_first else nullcontext():
+        log = training_log(choice, whole=options.test_share is None)
+        report(_about(log, options.model))
+        if options.parameters is None:
+            fitting = for_catalogue({options.model: settings}, log.events.num_items, report)
+            plan = replace(plan, settings=fitting[options.model])
+        try:
+            trained = _train(log, plan, report)
+        except KeyboardInterrupt:
+            if not team.is_first:
+                return INTERRUPTED
+            kept = [str(path) for path in plan.files if path.exists()]
+            if not kept:
+                raise
+            print(
+                f"spotlight-asars: interrupted; how far it was is kept in {kept[-1]}: the same command goes on from "
+                "there",
+                file=sys.stderr,
+            )
+            return INTERRUPTED
+        if not team.is_first:
+            return 0
+        save_model(trained.system, options.out)
+    for path in plan.files:  # with other rows tomorrow, the same command shall begin anew
+        path.unlink(missing_ok=True)
+    if not (plan.verbose and sys.stdout.isatty() and sys.stderr.isatty()):  # else it stands there already
+        print(_about(log, options.model))
+    print("\n".join(_told(trained, plan)))
+    print(f"written to {options.out} ({_size(options.out)}); after {time.perf_counter() - begin:.0f} s")
+    return 0
+
+
+def _check_files(options: argparse.Namespace, settings: Settings) -> None:
+    if options.out.is_dir():
+        raise InputError(f"--out: {options.out} is a folder: name the model file in it, such as {options.out}/model.h5")
+    if options.checkpoint is None:
+        if options.checkpoint_minutes is not None:
+            raise InputError("--checkpoint-minutes goes with --checkpoint FILE")
+    elif not settings.trained_by_epochs:
+        raise InputError(f"--checkpoint goes with nets: {options.model} is not fitted by epochs, leave it out")
+    elif options.checkpoint.absolute() == options.out.absolute():
+        raise InputError("--checkpoint and --out are one file: give two")
+
+
+def _train(log: TrainingLog, plan: Plan, report: Callable[[str], None]) -> Trained:
+    """Train; with a checkpoint, Ctrl-C waits for the mini-batch that is being fitted, and for its checkpoint."""
+    if plan.checkpoint is None:
+        return train_one(log.events, plan, report)
+    with HeldInterrupt() as interrupt:
+        kept = replace(plan.checkpoint, asked_to_stop=lambda: interrupt.asked)
+        return train_one(log.events, replace(plan, checkpoint=kept), report)
+
+
+def _about(log: TrainingLog, model: str) -> str:
+    counts = ", ".join(f"{number:,} {name}" for name, number in asdict(LogCounts.of(log.events)).items())
+    return f"{model} on {log.name}: {counts}, of {log.events_read:,} events read ({log.how})"
+
+
+def _told(trained: Trained, plan: Plan) -> list[str]:
+    speed = f"{trained.events / max(trained.seconds, 1e-9):,.0f} events/s"
+    lines = [f"fitted at once, {speed}"]
+    if trained.epochs is not None:
+        lines = [f"{trained.epochs} epochs, {speed}, training loss {trained.loss:.4f}"]
+    if trained.validation is not None:
+        found = trained.validation
+        lines.append(
+            f"validation, {found['targets']:,} targets of the latest {plan.validation:g} of the sessions: MRR@20 "
+            f"{found['mrr@20']:.4f}, Recall@20 {found['recall@20']:.4f}"
+        )
+    return lines
+
+
+def _size(path: Path) -> str:
+    mebibytes = path.stat().st_size / 2**20
+    return f"{mebibytes:.1f} MiB" if mebibytes >= 1 else f"{mebibytes * 1024:.0f} KiB"

@@ -1,0 +1,1 @@
+"""Comparisons: systems trained on one log and measured side by side."""

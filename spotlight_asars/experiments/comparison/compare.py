@@ -1,0 +1,205 @@
+"""The paper's Table 2 for any log: train the named systems on one part, rank the other, and say how sure that is."""
+
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import torch
+
+import spotlight_asars
+from spotlight_asars import host
+from spotlight_asars.errors import InputError
+from spotlight_asars.evaluation import metrics
+from spotlight_asars.experiments.comparison.oracle import oracle_ranks
+from spotlight_asars.experiments.comparison.runs import Job, RunFolder, determinants, log_fingerprint
+from spotlight_asars.experiments.comparison.summary import JUDGED_BY, differences, dwell_gain, summarise, target_values
+from spotlight_asars.experiments.logs import VALIDATION_SHARE, PreparedLog
+from spotlight_asars.experiments.settings import Settings, Training, describe
+from spotlight_asars.experiments.training import PATIENCE, Parts, Run, parts_of, train_and_test
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """
+    How every system is trained and tested.
+
+    Attributes
+    ----------
+    epochs : int
+        The most epochs; how many are used is chosen on the latest sessions of the training part.
+    seed : int
+        The first seed, and that of the bootstrap.
+    dwell : {'known', 'observed'}
+    max_sequence_length : int
+        Events a row.
+    use_cuda : bool
+    verbose : bool
+        Show progress on standard error.
+    seeds : int
+        How often each net is trained, with seeds `seed`, `seed` + 1, ...
+    twins : bool
+        Train nets that read dwell on shuffled dwell too, each time.
+    """
+
+    epochs: int = 20
+    seed: int = 0
+    dwell: str = "known"
+    max_sequence_length: int = 200
+    use_cuda: bool = False
+    verbose: bool = True
+    seeds: int = 1
+    twins: bool = False
+
+
+def compare(
+    log: PreparedLog,
+    systems: dict[str, Settings],
+    protocol: Protocol,
+    report: Callable[[str], None] = lambda line: None,
+    folder: RunFolder | None = None,
+) -> dict:
+    """
+    Train and test systems on one log.
+
+    Parameters
+    ----------
+    log : PreparedLog
+    systems : dict
+        Settings by the name of the system.
+    protocol : Protocol
+    report : callable, optional
+        Gets a line before each run, and one for what the user should know.
+    folder : RunFolder, optional
+        Where each run is kept once it is finished, and taken from where an earlier call finished it.
+
+    Returns
+    -------
+    dict
+        What ``results.json`` holds: 'dataset', 'protocol', 'models' and, of a simulated log, 'oracle'.
+    """
+    _warn(log, systems, protocol, report)
+    parts = parts_of(log.split, protocol.max_sequence_length)
+    runner = _Runner(log, systems, protocol, parts, report, folder)
+    oracle = _oracle(log, parts, protocol.dwell)
+    models, first, first_values = {}, next(iter(systems)), {}
+    for name, settings in systems.items():
+        runs, twins = runner.run_all(name)
+        values = target_values(runs)
+        first_values = first_values or values
+        models[name] = {**summarise(runs, values, protocol.seed), "settings": describe(settings)}
+        if name != first:
+            tests = differences(values, first_values, runs[0].ranks, protocol.seed)
+            models[name] |= {f"{metric}_less_first": {"first": first, **test} for metric, test in tests.items()}
+        if twins:
+            models[name]["dwell_gain"] = dwell_gain(runs, twins, protocol.seed)
+        if oracle:
+            models[name]["share_of_oracle"] = models[name]["mrr@20"] / oracle["mrr@20"]
+    return {
+        "dataset": {**log.dataset, "targets": parts.test.num_targets},
+        "protocol": {**log.protocol, **_describe(protocol, parts)},
+        **({"oracle": oracle} if oracle else {}),
+        "models": models,
+    }
+
+
+def _warn(log: PreparedLog, systems: dict[str, Settings], protocol: Protocol, report: Callable[[str], None]) -> None:
+    with_users = [name for name, settings in systems.items() if settings.has_users]
+    if with_users and not log.split.train.user_ids.any():
+        report(f"the log names no users: {', '.join(with_users)} will have none to learn from")
+    if protocol.twins and not any(settings.reads_dwell for settings in systems.values()):
+        report("none of these systems reads dwell times: there are no twins to train")
+
+
+def _oracle(log: PreparedLog, parts: Parts, dwell: str) -> dict | None:
+    if log.synthetic is None:
+        return None
+    found = metrics(oracle_ranks(log.synthetic, parts.test, dwell), (20,))
+    return {name: found[name] for name in JUDGED_BY}
+
+
+class _Runner:
+    """Does the runs of a comparison one by one, takes those that are there already, and says how far it is."""
+
+    def __init__(
+        self,
+        log: PreparedLog,
+        systems: dict[str, Settings],
+        protocol: Protocol,
+        parts: Parts,
+        report: Callable[[str], None],
+        folder: RunFolder | None,
+    ) -> None:
+        self._log, self._protocol, self._parts, self._report, self._folder = log, protocol, parts, report, folder
+        self._names = list(systems)
+        self._jobs = [job for name, settings in systems.items() for job in self._jobs_of(name, settings)]
+        self._seconds: dict[str, float] = {}  # of the runs that are done, by their files
+        self._events = log_fingerprint(log.split) if folder else ""
+
+    def _jobs_of(self, name: str, settings: Settings) -> list[Job]:
+        protocol, times = self._protocol, self._protocol.seeds if settings.random else 1
+        with_twin = (False, True) if protocol.twins and settings.reads_dwell else (False,)
+        trainings = (
+            Training(protocol.epochs, protocol.seed + time, protocol.dwell, protocol.use_cuda) for time in range(times)
+        )
+        return [Job(name, settings, training, twin) for training in trainings for twin in with_twin]
+
+    def run_all(self, name: str) -> tuple[list[Run], list[Run]]:
+        """All runs of a system, and all of its twin."""
+        runs, twins = [], []
+        for job in self._jobs:
+            if job.system == name:
+                (twins if job.twin else runs).append(self._run(job))
+        return runs, twins
+
+    def _run(self, job: Job) -> Run:
+        decided_by, run, remark = {}, None, ""
+        if self._folder is not None:
+            decided_by = determinants(job, self._log.dataset, self._events, self._protocol.max_sequence_length)
+            run, remark = self._folder.take(job, decided_by)
+        told = [self._name_of(job), remark if run else self._time_left(job)]
+        if remark and run is None:
+            self._report(remark)
+        self._report(", ".join(part for part in told if part))
+        if run is None:
+            parts = self._parts.with_shuffled_dwell(job.training.seed) if job.twin else self._parts
+            try:
+                run = train_and_test(job.settings, parts, job.training, self._protocol.verbose)
+            except InputError as error:
+                raise InputError(f"{self._name_of(job)}: {error}") from error
+            if self._folder is not None:
+                self._folder.keep(job, run, decided_by)
+        self._seconds[job.file_name] = run.figures["run_seconds"]
+        return run
+
+    def _name_of(self, job: Job) -> str:
+        name = f"{job.system} ({self._names.index(job.system) + 1} of {len(self._names)})"
+        if self._protocol.seeds > 1 and job.settings.random:
+            name += f", seed {job.training.seed - self._protocol.seed + 1} of {self._protocol.seeds}"
+        return name + (", dwell shuffled" if job.twin else "")
+
+    def _time_left(self, job: Job) -> str:
+        """What the nets still to be trained will take, if each takes as long as those before it."""
+        nets = [other for other in self._jobs if other.settings.random]
+        done = {other.file_name: self._seconds.get(other.file_name) for other in nets}
+        known = [seconds for seconds in done.values() if seconds is not None]
+        if not known or not job.settings.random:
+            return ""
+        minutes = sum(known) / len(known) * (len(nets) - len(known)) / 60
+        return f"about {minutes:.0f} min left" if minutes >= 1 else "less than a minute left"
+
+
+def _describe(protocol: Protocol, parts: Parts) -> dict:
+    return {
+        **{name: value for name, value in asdict(protocol).items() if name != "verbose"},
+        "ranks": "among all training items; 1 + higher + equal others / 2",
+        "intervals": "95 %, bootstrap by session, 1000 resamples; of the mean over seeds of each target",
+        "epochs_chosen_by": f"MRR@20 on the latest {VALIDATION_SHARE:g} of the training sessions, patience {PATIENCE}",
+        "fitted_on": "the whole training part, for that number of epochs",
+        "validation_targets": parts.validation.num_targets,
+        "host": host.NAME,
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "version": spotlight_asars.__version__,
+    }

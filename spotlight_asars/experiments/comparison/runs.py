@@ -1,0 +1,163 @@
+"""Finished runs kept on disk, so that a stopped comparison goes on from where it was."""
+
+import hashlib
+import io
+import json
+import platform
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import torch
+
+import spotlight_asars
+from spotlight_asars import host
+from spotlight_asars.cross_validation import TimeSplit
+from spotlight_asars.errors import InputError
+from spotlight_asars.evaluation import Ranks
+from spotlight_asars.experiments.settings import Settings, Training, describe
+from spotlight_asars.experiments.training import Run
+from spotlight_asars.serialization.files import writable_folder, write_whole
+
+_PACKAGE = Path(spotlight_asars.__file__).parent
+# What a run does not go through: the command line, reading logs (events are hashed), and what is made of its ranks.
+_OUTSIDE_OF_RUNS = ("cli", "datasets", "experiments", "__main__.py")
+_INSIDE_AFTER_ALL = ("experiments/settings.py", "experiments/training.py")
+
+
+@dataclass(frozen=True)
+class Job:
+    """
+    One run that a comparison asks for.
+
+    Attributes
+    ----------
+    system : str
+        Its name.
+    settings : Settings
+    training : Training
+    twin : bool
+        Whether its dwell bins are shuffled.
+    """
+
+    system: str
+    settings: Settings
+    training: Training
+    twin: bool = False
+
+    @property
+    def file_name(self) -> str:
+        """Where the run is kept."""
+        return f"{quote(self.system, safe='')}-seed{self.training.seed}{'-twin' if self.twin else ''}.npz"
+
+
+def log_fingerprint(split: TimeSplit) -> str:
+    """SHA-256 of all events of both parts as they are numbered."""
+    found = hashlib.sha256()
+    for part in (split.train, split.test):
+        found.update(f"{len(part)} {part.num_items} {part.num_users};".encode())
+        for name in ("user_ids", "item_ids", "session_ids", "timestamps"):
+            column = np.ascontiguousarray(getattr(part, name))
+            found.update(f"{name} {column.dtype.str};".encode() + column.tobytes())
+    return found.hexdigest()
+
+
+@cache  # of the code as this process loaded it, whatever becomes of the files meanwhile
+def code_fingerprint() -> str:
+    """SHA-256 of the package's code that a run goes through: in a checkout it changes without the version."""
+    paths = [path.relative_to(_PACKAGE) for path in _PACKAGE.rglob("*.py")]
+    outside = {path for path in paths if path.parts[0] in _OUTSIDE_OF_RUNS}
+    found = hashlib.sha256()
+    for path in sorted({*paths} - outside | {Path(name) for name in _INSIDE_AFTER_ALL}):
+        found.update(f"{path.as_posix()};".encode() + (_PACKAGE / path).read_bytes())
+    return found.hexdigest()
+
+
+def determinants(job: Job, dataset: dict, events: str, max_sequence_length: int) -> dict:
+    """
+    All that decides how a run ends: two runs with the same are the same.
+
+    Parameters
+    ----------
+    job : Job
+    dataset : dict
+        Counts of the log.
+    events : str
+        As from :func:`log_fingerprint`.
+    max_sequence_length : int
+    """
+    found = {
+        "settings": describe(job.settings),
+        "training": asdict(job.training) if job.settings.random else None,
+        "twin": job.twin,
+        "rows": {"max_sequence_length": max_sequence_length},
+        "log": {"counts": dataset, "events": events},
+        "package": {"version": spotlight_asars.__version__, "code": code_fingerprint(), "host": host.NAME},
+        "machine": {"node": platform.node(), "kind": platform.machine(), "threads": torch.get_num_threads()},
+        "libraries": {"torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()},
+    }
+    return json.loads(json.dumps(found))  # as it is read back: lists for tuples
+
+
+class RunFolder:
+    """
+    A folder of finished runs, a file each; it is made with the first.
+
+    Parameters
+    ----------
+    path : Path
+
+    Attributes
+    ----------
+    kept : int
+        How many runs were written to it or taken from it here.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.kept = 0
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"{self.path}: is no folder, and finished runs go there: choose another folder with --out")
+
+    def keep(self, job: Job, run: Run, decided_by: dict) -> None:
+        """Write a finished run, whole or not at all."""
+        about = json.dumps({"decided_by": decided_by, "figures": run.figures}, allow_nan=False)
+        content = io.BytesIO()
+        np.savez(content, about=np.array(about), ranks=run.ranks.ranks, session_ids=run.ranks.session_ids)
+        write_whole(writable_folder(self.path) / job.file_name, content.getvalue())
+        self.kept += 1
+
+    def take(self, job: Job, decided_by: dict) -> tuple[Run | None, str]:
+        """
+        A run that an earlier comparison finished, where it would be the same now.
+
+        Returns
+        -------
+        (run, remark) : the run or None, and what there is to say of it: nothing where there is no file
+        """
+        path = self.path / job.file_name
+        if not path.exists():
+            return None, ""
+        try:
+            about, run = _read(path)
+            before = about["decided_by"]
+            changed = [name for name in decided_by if before.get(name) != decided_by[name]]
+        except Exception as error:  # whatever a damaged file brings, the run is done anew
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            return None, f"{path} is damaged ({reason}): run anew"
+        if changed:
+            return None, f"{path} is of another {' and '.join(changed)}: run anew"
+        self.kept += 1
+        return run, f"taken from {path}"
+
+
+def _read(path: Path) -> tuple[dict, Run]:
+    # The bytes first: numpy leaves a file open that it takes for an archive and fails to read.
+    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as found:
+        about = json.loads(str(found["about"]))
+        ranks, session_ids = found["ranks"], found["session_ids"]
+    if ranks.ndim != 1 or ranks.shape != session_ids.shape or not (ranks >= 1).all():
+        raise ValueError("its ranks are none")
+    return about, Run(dict(about["figures"]), Ranks(ranks, session_ids))

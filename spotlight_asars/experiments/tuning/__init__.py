@@ -1,0 +1,1 @@
+"""Tuning: settings searched on a split inside the training part."""

@@ -1,0 +1,402 @@
+"""Session-aware sequences: user-grouped, dwell-binned rows that models train on, made from Interactions."""
+
+from collections.abc import Callable
+from functools import cached_property
+
+import numpy as np
+
+from spotlight_asars.errors import InputError
+from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
+from spotlight_asars.host import Interactions, SequenceInteractions
+from spotlight_asars.interactions.binning import PADDING_BIN, UNKNOWN_BIN, ScottBinning
+from spotlight_asars.interactions.channels import (
+    DWELL,
+    ITEM,
+    NUM_CHANNELS,
+    SESSION_GAP_BIN,
+    SESSION_START,
+    TARGET,
+    TIME,
+    TIME_ORIGIN,
+    UNKNOWN_TIME,
+    USER,
+    event_channels,
+    whole_seconds,
+)
+from spotlight_asars.interactions.rows import (
+    check_same_numbering,
+    check_windows,
+    flat_positions,
+    lie_in_rows,
+    row_windows,
+    with_history,
+)
+from spotlight_asars.interactions.sessionization import ANONYMOUS_USER, SESSION_GAP
+from spotlight_asars.interactions.sessions import (
+    SessionInteractions,
+    as_session_interactions,
+    integers,
+    known_dwell,
+    known_session_gaps,
+)
+from spotlight_asars.interactions.vocabulary import Vocabulary
+
+
+class SessionSequences(SequenceInteractions):
+    """
+    Sequence rows with users, sessions and binned dwell: the host's SequenceInteractions and what it drops.
+
+    A row holds consecutive sessions of one user (the paper's user-parallel mini-batch, section 2.2), or one session
+    of an anonymous log. Inside, events lie flat, without padding; the padded matrices are made when asked for.
+
+    Parameters
+    ----------
+    sequences : int array of shape (rows, time)
+        Item ids, 0 is padding.
+    user_ids : int array of shape (rows,), optional
+        0 is anonymous, the default.
+    num_items : int, optional
+        Number of item ids, 0 included, as in the host.
+    dwell, session_gaps : int arrays of shape (rows, time), optional
+        Bins; unknown by default.
+    session_starts, targets : bool arrays of shape (rows, time), optional
+        By default one session a row, and all its events but the first are targets.
+    binning, gap_binning : ScottBinning, optional
+        What made the bins of `dwell` and `session_gaps`.
+    num_users : int, optional
+        Number of user ids, 0 included.
+    item_vocabulary, user_vocabulary : Vocabulary, optional
+        Raw ids of the numbers.
+    timestamps : array of shape (rows, time), optional
+        Seconds since 1970; unknown by default.
+    """
+
+    def __init__(
+        self,
+        sequences: np.ndarray,
+        user_ids: np.ndarray | None = None,
+        num_items: int | None = None,
+        dwell: np.ndarray | None = None,
+        session_starts: np.ndarray | None = None,
+        session_gaps: np.ndarray | None = None,
+        targets: np.ndarray | None = None,
+        binning: ScottBinning | None = None,
+        gap_binning: ScottBinning | None = None,
+        num_users: int | None = None,
+        item_vocabulary: Vocabulary | None = None,
+        user_vocabulary: Vocabulary | None = None,
+        timestamps: np.ndarray | None = None,
+    ) -> None:
+        sequences = integers("item ids", sequences)
+        if sequences.ndim != 2:
+            raise InputError(f"sequences have shape {sequences.shape}: give (rows, time)")
+        dwell = None if dwell is None else integers("dwell bins", dwell)
+        session_gaps = None if session_gaps is None else integers("session gap bins", session_gaps)
+        given = {
+            "dwell": dwell,
+            "session_starts": session_starts,
+            "session_gaps": session_gaps,
+            "targets": targets,
+            "timestamps": timestamps,
+        }
+        for name, matrix in given.items():
+            if matrix is not None and np.shape(matrix) != sequences.shape:
+                raise InputError(f"{name} has shape {np.shape(matrix)}: give that of the sequences, {sequences.shape}")
+        present = sequences != PADDING_ITEM
+        first = present & (np.cumsum(present, axis=1) == 1)
+        starts = first if session_starts is None else np.asarray(session_starts, dtype=bool) | first
+        channels = np.zeros((*sequences.shape, USER), dtype=np.int32)  # (rows, time, channel)
+        channels[..., ITEM] = sequences
+        channels[..., DWELL] = UNKNOWN_BIN if dwell is None else dwell
+        channels[..., SESSION_START] = starts
+        channels[..., SESSION_GAP_BIN] = np.where(starts, UNKNOWN_BIN, 0) if session_gaps is None else session_gaps
+        channels[..., TARGET] = present & ~starts if targets is None else targets
+        channels[..., TIME] = UNKNOWN_TIME if timestamps is None else whole_seconds(timestamps)
+
+        self.max_sequence_length = sequences.shape[1]
+        self.events = channels[present]  # (events, channel)
+        self.offsets = np.concatenate([[0], np.cumsum(present.sum(axis=1))])
+        self.session_ids = np.cumsum(starts[present]) - 1
+        rows = len(sequences)
+        self.user_ids = np.zeros(rows, np.int32) if user_ids is None else integers("user ids", user_ids).copy()
+        self.num_items = int(sequences.max(initial=0)) + 1 if num_items is None else int(num_items)
+        self.num_users = int(self.user_ids.max(initial=0)) + 1 if num_users is None else int(num_users)
+        self.binning = ScottBinning() if binning is None else binning
+        self.gap_binning = ScottBinning() if gap_binning is None else gap_binning
+        self.item_vocabulary, self.user_vocabulary, self.session_gap = item_vocabulary, user_vocabulary, SESSION_GAP
+        if len(self.user_ids) != rows:
+            raise InputError(f"there are {rows} rows and {len(self.user_ids)} user ids: give every row one")
+        _check_range("item ids", sequences[present], 1, self.num_items, "number them from 1 to below num_items")
+        _check_range("user ids", self.user_ids, 0, self.num_users, "number them from 0 to below num_users")
+        if dwell is not None:
+            bins, mend = dwell[present], "give their binning, and 1 where dwell is unknown"
+            _check_range("dwell bins", bins, UNKNOWN_BIN, self.binning.num_bins, mend)
+        if session_gaps is not None:
+            bins, mend = session_gaps[present], "give their gap_binning"
+            _check_range("session gap bins", bins, PADDING_BIN, self.gap_binning.num_bins, mend)
+
+    @classmethod
+    def from_flat(
+        cls,
+        offsets: np.ndarray,
+        events: np.ndarray,
+        session_ids: np.ndarray,
+        user_ids: np.ndarray,
+        max_sequence_length: int,
+        like: "SessionSequences | SessionInteractions",
+        binning: ScottBinning,
+        gap_binning: ScottBinning,
+    ) -> "SessionSequences":
+        """
+        Rows from flat arrays, without ever making the padded ones.
+
+        Parameters
+        ----------
+        offsets : int array of shape (rows + 1,)
+            Row r holds events ``offsets[r]:offsets[r + 1]``.
+        events : int32 array of shape (events, 6)
+            All channels of ``spotlight_asars.rows`` but USER.
+        session_ids : int array of shape (events,)
+            Which session an event belongs to, the same in overlapping rows.
+        user_ids : int array of shape (rows,)
+        like :
+            Where the vocabularies and the numbers of ids come from.
+        """
+        rows = cls.__new__(cls)
+        rows.offsets, rows.events, rows.session_ids = offsets, events, session_ids
+        rows.user_ids, rows.max_sequence_length = user_ids, int(max_sequence_length)
+        rows.binning, rows.gap_binning = binning, gap_binning
+        for name in ("num_items", "num_users", "item_vocabulary", "user_vocabulary", "session_gap"):
+            setattr(rows, name, getattr(like, name))
+        return rows
+
+    def __len__(self) -> int:
+        return len(self.user_ids)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Events a row, shape (rows,)."""
+        return np.diff(self.offsets)
+
+    @property
+    def targets_a_row(self) -> np.ndarray:
+        """Events to be predicted a row, shape (rows,)."""
+        before = np.concatenate([[0], np.cumsum(self.events[:, TARGET], dtype=np.int64)])
+        return np.diff(before[self.offsets])
+
+    @property
+    def target_counts(self) -> np.ndarray:
+        """How often each item is to be predicted, shape (num_items,)."""
+        return np.bincount(self.events[self.events[:, TARGET] != 0, ITEM], minlength=self.num_items)
+
+    @property
+    def num_targets(self) -> int:
+        """How many events are to be predicted."""
+        return int(self.events[:, TARGET].sum())
+
+    @cached_property
+    def sequences(self) -> np.ndarray:
+        """Item ids, left-padded; int32, shape (rows, max_sequence_length)."""
+        return self._padded(ITEM).astype(np.int32)
+
+    @cached_property
+    def dwell(self) -> np.ndarray:
+        """Dwell bins: 0 padding, 1 unknown; int32, shape (rows, max_sequence_length)."""
+        return self._padded(DWELL).astype(np.int32)
+
+    @cached_property
+    def session_starts(self) -> np.ndarray:
+        """True at the first event of each session; shape (rows, max_sequence_length)."""
+        return self._padded(SESSION_START).astype(bool)
+
+    @cached_property
+    def session_gaps(self) -> np.ndarray:
+        """Bins of the gap before a session, at its first event, else 0; shape (rows, max_sequence_length)."""
+        return self._padded(SESSION_GAP_BIN).astype(np.int32)
+
+    @property
+    def timestamps(self) -> np.ndarray:
+        """Whole seconds since 1970, NaN where unknown and at padding; float64, shape (rows, max_sequence_length)."""
+        seconds = self._padded(TIME).astype(np.float64)
+        return np.where((self.sequences == PADDING_ITEM) | (seconds == UNKNOWN_TIME), np.nan, seconds + TIME_ORIGIN)
+
+    @cached_property
+    def targets(self) -> np.ndarray:
+        """True where an event is to be predicted from those before it; shape (rows, max_sequence_length)."""
+        return self._padded(TARGET).astype(bool)
+
+    def _padded(self, channel: int) -> np.ndarray:
+        return self.padded_events(np.arange(len(self)), self.max_sequence_length)[..., channel]
+
+    def padded_events(self, rows: np.ndarray, width: int | None = None) -> np.ndarray:
+        """
+        Events of some rows with all channels, left-padded to the longest of them or to `width`.
+
+        Returns
+        -------
+        int64 array of shape (batch, time, channel)
+        """
+        lengths = self.lengths[rows]
+        longest = int(lengths.max(initial=0))
+        width = longest if width is None else width
+        if width < longest:
+            raise InputError(f"a row has {longest} events and width is {width}: give at least {longest}")
+        _, row, position = flat_positions(self.offsets[rows], lengths)
+        column = position + (width - lengths)[row]
+        padded = np.zeros((len(rows), width, NUM_CHANNELS), dtype=np.int64)
+        padded[row, column, :USER] = self.events_of(rows)
+        padded[row, column, USER] = self.user_ids[rows][row]
+        return padded
+
+    def events_of(self, rows: np.ndarray) -> np.ndarray:
+        """Events of some rows, one row after the other: int32, (events, channel)."""
+        return self.events[flat_positions(self.offsets[rows], self.lengths[rows])[0]]
+
+    def session_ids_of(self, rows: np.ndarray) -> np.ndarray:
+        """Which sessions the events of some rows belong to, shape (events,)."""
+        return self.session_ids[flat_positions(self.offsets[rows], self.lengths[rows])[0]]
+
+    def rows(self, chosen: np.ndarray) -> "SessionSequences":
+        """Only the chosen rows (bool or indices), in that order."""
+        chosen = np.arange(len(self))[chosen]
+        events, session_ids = self.events_of(chosen), self.session_ids_of(chosen)
+        return self.with_events(events, session_ids, self.lengths[chosen], self.user_ids[chosen])
+
+    def with_events(
+        self,
+        events: np.ndarray,
+        session_ids: np.ndarray | None = None,
+        lengths: np.ndarray | None = None,
+        user_ids: np.ndarray | None = None,
+    ) -> "SessionSequences":
+        """Rows of other events, numbered and binned alike; arrays as for :meth:`from_flat`, its own where not given."""
+        return SessionSequences.from_flat(
+            self.offsets if lengths is None else np.concatenate([[0], np.cumsum(lengths)]),
+            events,
+            self.session_ids if session_ids is None else session_ids,
+            self.user_ids if user_ids is None else user_ids,
+            self.max_sequence_length,
+            like=self,
+            binning=self.binning,
+            gap_binning=self.gap_binning,
+        )
+
+
+def to_session_sequences(
+    interactions: Interactions,
+    max_sequence_length: int = 200,
+    step_size: int | None = None,
+    history: Interactions | None = None,
+    binning: ScottBinning | None = None,
+    gap_binning: ScottBinning | None = None,
+    drop_last_event: bool = False,
+    session_gap: float = SESSION_GAP,
+    timestamp_unit: str = "s",
+) -> SessionSequences:
+    """
+    Turn interactions with timestamps into user-grouped, dwell-binned rows (paper section 2.2, Eq. 13).
+
+    Parameters
+    ----------
+    interactions : the host's Interactions or SessionInteractions
+        What is to be predicted: each event but the first of its session is a target, once.
+    max_sequence_length : int, optional
+        Most events in a row; a longer history becomes several rows.
+    step_size : int, optional
+        How far those rows lie apart: each target then has at least ``max_sequence_length - step_size`` events
+        before it, where the user has them. Half of `max_sequence_length` by default.
+    history : the host's Interactions or SessionInteractions, optional
+        The training part: a known user's events before his first event in `interactions` become context, never
+        targets.
+    binning, gap_binning : ScottBinning, optional
+        Bins of dwell and session gaps. By default, and where they are not fitted, they are fitted on `history`, else
+        on `interactions`; give the training rows' own for test rows.
+    drop_last_event : bool, optional
+        Leave out the last event of each session, whose dwell is unknown, as the paper does.
+    session_gap, timestamp_unit :
+        As for SessionInteractions; used where sessions are not yet cut.
+
+    Returns
+    -------
+    SessionSequences
+        Rows by user, the latest part of a long history first.
+    """
+    max_sequence_length, step_size = check_windows(max_sequence_length, step_size)
+    interactions = as_session_interactions(interactions, session_gap, timestamp_unit)
+    if history is not None:
+        history = as_session_interactions(history, session_gap, timestamp_unit)
+        check_same_numbering(interactions, history)
+    fitted_on = interactions if history is None else history
+    binning = _fitted(binning or ScottBinning(), known_dwell, fitted_on)
+    gap_binning = _fitted(gap_binning or ScottBinning(scale="log"), known_session_gaps, fitted_on)
+
+    users, items, times, sessions, is_context = with_history(interactions, history)
+    events = event_channels(users, items, times, sessions, binning, gap_binning)
+    if history is not None:
+        events[is_context, TARGET] = 0
+    if drop_last_event:
+        kept = np.append(sessions[1:] == sessions[:-1], False)
+        users, events, sessions = users[kept], events[kept], sessions[kept]
+
+    begin, target_begin, stop = row_windows(users, sessions, max_sequence_length, step_size)
+    if history is not None:
+        targets_before = np.concatenate([[0], np.cumsum(events[:, TARGET])])
+        wanted = targets_before[stop] > targets_before[target_begin]
+        begin, target_begin, stop = begin[wanted], target_begin[wanted], stop[wanted]
+    if lie_in_rows(begin, stop, len(events)):
+        offsets = np.append(begin, len(events))
+    else:
+        event, row, _ = flat_positions(begin, stop - begin)
+        events, sessions = events.take(event, axis=0), sessions[event]
+        events[:, TARGET] &= event >= target_begin[row]
+        offsets = np.concatenate([[0], np.cumsum(stop - begin)])
+    return SessionSequences.from_flat(
+        offsets,
+        events,
+        sessions,
+        users[begin],
+        max_sequence_length,
+        like=interactions,
+        binning=binning,
+        gap_binning=gap_binning,
+    )
+
+
+def _fitted(binning: ScottBinning, times_of: Callable, log: SessionInteractions) -> ScottBinning:
+    """The binning itself where it is fitted, else one with its settings fitted on these times of a log."""
+    if binning.fitted:
+        return binning
+    return ScottBinning(binning.max_bins, binning.scale).fit_pieces(times_of(log), len(log))
+
+
+def _check_range(name: str, values: np.ndarray, low: int, stop: int, mend: str) -> None:
+    if values.size and not (low <= values.min() and values.max() < stop):
+        raise InputError(f"{name} run from {values.min()} to {values.max()}, not inside {low}..{stop - 1}: {mend}")
+
+
+def as_session_sequences(
+    sequences: SequenceInteractions | Interactions,
+    like: "SessionSequences | System | None" = None,  # noqa: F821
+) -> SessionSequences:
+    """
+    The host's data as rows; SessionSequences are returned as they are.
+
+    Parameters
+    ----------
+    sequences : SessionSequences, or the host's SequenceInteractions or Interactions
+        Dwell is unknown in SequenceInteractions. Interactions need timestamps, which cut them into sessions.
+    like : SessionSequences or a fitted system, optional
+        Has the bins and session gap for Interactions; in SequenceInteractions, users beyond its own are anonymous.
+    """
+    if isinstance(sequences, SessionSequences):
+        return sequences
+    if hasattr(sequences, "sequences"):
+        users, known = sequences.user_ids, getattr(like, "num_users", None)
+        if users is not None and known is not None:
+            users = np.where(np.asarray(users) < known, users, ANONYMOUS_USER)
+        return SessionSequences(sequences.sequences, users, int(sequences.num_items), num_users=known)
+    if not hasattr(sequences, "item_ids"):
+        name = type(sequences).__name__
+        raise InputError(f"{name} holds no sequences: make them with to_session_sequences(interactions)")
+    bins = {name: getattr(like, name, None) for name in ("binning", "gap_binning")}
+    return to_session_sequences(sequences, session_gap=getattr(like, "session_gap", None) or SESSION_GAP, **bins)

@@ -1,0 +1,325 @@
+"""A log in sessions: whose each one is, where it begins, and how long each event was dwelt on.
+
+How large a log is, as in the paper's Table 1.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from spotlight_asars.errors import InputError, listed
+from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
+from spotlight_asars.host import Interactions
+from spotlight_asars.interactions.ordering import blocks, in_their_order
+from spotlight_asars.interactions.sessionization import (
+    ANONYMOUS_USER,
+    SESSION_GAP,
+    Waits,
+    dwell_times,
+    in_sessions,
+    session_gap_times,
+    session_starts,
+)
+from spotlight_asars.interactions.times import timestamps_in_seconds
+from spotlight_asars.interactions.vocabulary import Vocabulary, as_column
+
+LARGEST_NUMBER = 2**31 - 2  # of an item or user: one more is how many there are, in 32 bits
+
+
+class SessionInteractions(Interactions):
+    """
+    The host's Interactions, ordered by user, session and time, with sessions and raw ids.
+
+    Parameters
+    ----------
+    user_ids, item_ids, ratings, timestamps, weights, num_users, num_items :
+        As for the host's Interactions, in any order of events. Item 0 is padding and not allowed; user 0 is
+        anonymous. Timestamps are needed.
+    session_ids : array of shape (events,), optional
+        The log's own sessions; without them a pause of `session_gap` cuts.
+    session_gap : float, optional
+        Seconds of inactivity that end a session.
+    timestamp_unit : {'s', 'ms', 'us', 'ns'}, optional
+        Unit of the timestamps.
+    item_vocabulary, user_vocabulary : Vocabulary, optional
+        Raw ids of the numbers, where the log has any.
+    copy : bool, optional
+        False keeps the very arrays of a log that lies in order already, as the host does.
+
+    Attributes
+    ----------
+    session_ids : int64 array of shape (events,)
+        Session numbers 0, 1, ..., non-decreasing.
+
+    Raises
+    ------
+    InputError
+        If there is no event, a time is missing or in another unit, an item id is 0, or ids, sessions and
+        vocabularies do not fit together.
+    """
+
+    def __init__(
+        self,
+        user_ids: np.ndarray,
+        item_ids: np.ndarray,
+        ratings: np.ndarray | None = None,
+        timestamps: np.ndarray | None = None,
+        weights: np.ndarray | None = None,
+        num_users: int | None = None,
+        num_items: int | None = None,
+        session_ids: np.ndarray | None = None,
+        session_gap: float = SESSION_GAP,
+        timestamp_unit: str = "s",
+        item_vocabulary: Vocabulary | None = None,
+        user_vocabulary: Vocabulary | None = None,
+        copy: bool = True,
+    ) -> None:
+        if timestamps is None:
+            raise InputError("the interactions have no timestamps: sessions and dwell need them")
+        user_ids, item_ids = _numbers("user", user_ids), _numbers("item", item_ids)
+        timestamps = timestamps_in_seconds(timestamps, timestamp_unit)
+        columns = {"user ids": user_ids, "timestamps": timestamps, "ratings": ratings, "weights": weights}
+        for name, column in columns.items():
+            if column is not None and len(column) != len(item_ids):
+                raise InputError(f"there are {len(item_ids)} item ids and {len(column)} {name}: give one an event")
+        if len(item_ids) == 0:
+            raise InputError("the log has no events")
+        if item_ids.min() <= PADDING_ITEM:
+            raise InputError("an item id is 0 or negative: number items from 1, 0 is the padding")
+        if user_ids.min(initial=ANONYMOUS_USER) < ANONYMOUS_USER:
+            raise InputError("a user id is negative: number users from 1, 0 is anonymous")
+        num_users = _number_of_ids("user", num_users, user_vocabulary)
+        num_items = _number_of_ids("item", num_items, item_vocabulary)
+        for kind, ids, number in (("user", user_ids, num_users), ("item", item_ids, num_items)):
+            if number is not None and ids.max() >= number:
+                raise InputError(f"{kind} id {ids.max()} is not below num_{kind}s, {number}: leave num_{kind}s out")
+        super().__init__(user_ids, item_ids, ratings, timestamps, weights, num_users, num_items)
+        self.item_vocabulary = item_vocabulary
+        self.user_vocabulary = user_vocabulary
+        self.session_gap = session_gap
+
+        cut = in_sessions(user_ids, timestamps, session_ids, session_gap)
+        order, self.session_ids, self.user_ids, self.timestamps = cut
+        self.item_ids = in_their_order(item_ids, order)
+        self.ratings, self.weights = (
+            None if x is None else in_their_order(np.asarray(x), order) for x in (ratings, weights)
+        )
+        if copy and isinstance(order, slice):  # nothing was moved, and so nothing copied
+            for name in ("user_ids", "item_ids", "ratings", "weights"):
+                values = getattr(self, name)
+                setattr(self, name, None if values is None else values.copy())
+
+    @classmethod
+    def from_log(
+        cls, log: pd.DataFrame, session_gap: float = SESSION_GAP, timestamp_unit: str = "s"
+    ) -> "SessionInteractions":
+        """
+        Number the raw ids of a log and cut it into sessions.
+
+        Parameters
+        ----------
+        log : DataFrame
+            Columns `item`, `timestamp`, and `user` or `session` or both, as the readers of
+            ``spotlight_asars.datasets`` give it.
+        """
+        if not isinstance(log, pd.DataFrame):
+            raise InputError(f"the log is of type {type(log).__name__}: give a pandas DataFrame")
+        for column in ("user", "item", "timestamp", "session"):
+            if column in log and isinstance(log[column], pd.DataFrame):
+                raise InputError(f"{log[column].shape[1]} columns of the log are {column!r}: rename all but one")
+        for column in ("item", "timestamp"):
+            if column not in log:
+                raise InputError(f"the log has no column {column!r}; it has {listed(log.columns)}")
+        if "user" not in log and "session" not in log:
+            raise InputError("the log has neither a column 'user' nor 'session': give one of them")
+        if not len(log):
+            raise InputError("the log has no events")
+        for column in ("user", "item", "session"):
+            if column in log and log[column].isna().any():
+                event = int(np.argmax(log[column].isna()))
+                raise InputError(f"event {event} has no {column!r}: give it one, or leave the event out")
+        item_vocabulary, item_ids = Vocabulary.fit(log["item"])
+        user_vocabulary, user_ids = None, np.zeros(len(log), dtype=np.int32)
+        if "user" in log:
+            user_vocabulary, user_ids = Vocabulary.fit(log["user"])
+        return cls(
+            user_ids,
+            item_ids,
+            timestamps=log["timestamp"].array,
+            num_users=1 if user_vocabulary is None else len(user_vocabulary) + 1,
+            num_items=len(item_vocabulary) + 1,
+            session_ids=log["session"].array if "session" in log else None,
+            session_gap=session_gap,
+            timestamp_unit=timestamp_unit,
+            item_vocabulary=item_vocabulary,
+            user_vocabulary=user_vocabulary,
+        )
+
+    @classmethod
+    def of_ordered(
+        cls,
+        user_ids: np.ndarray,
+        item_ids: np.ndarray,
+        timestamps: np.ndarray,
+        session_ids: np.ndarray,
+        session_gap: float,
+        item_vocabulary: Vocabulary,
+        user_vocabulary: Vocabulary | None,
+    ) -> "SessionInteractions":
+        """Events that were cut and ordered before, such as a prepared log holds; nothing is checked or sorted anew."""
+        made = cls.__new__(cls)
+        made.user_ids, made.item_ids, made.timestamps, made.session_ids = user_ids, item_ids, timestamps, session_ids
+        made.ratings = made.weights = None
+        made.session_gap, made.item_vocabulary, made.user_vocabulary = session_gap, item_vocabulary, user_vocabulary
+        made.num_items = len(item_vocabulary) + 1
+        made.num_users = 1 if user_vocabulary is None else len(user_vocabulary) + 1
+        return made
+
+    def select(self, events: np.ndarray) -> "SessionInteractions":
+        """The chosen events (bool or indices, shape (events,)) with numbers, sessions and vocabularies kept."""
+        chosen = SessionInteractions.__new__(SessionInteractions)
+        chosen.__dict__.update(self.__dict__)
+        for name in ("user_ids", "item_ids", "timestamps", "session_ids", "ratings", "weights"):
+            values = getattr(self, name)
+            setattr(chosen, name, None if values is None else values[events])
+        chosen.session_ids = np.cumsum(session_starts(chosen.session_ids)) - 1
+        return chosen
+
+    def to_log(self) -> pd.DataFrame:
+        """
+        The events as a table that :meth:`from_log` takes.
+
+        Returns
+        -------
+        DataFrame
+            Columns `user` (where there are users), `item`, `timestamp` (seconds) and `session`, in the order of the
+            events; raw ids where there are any.
+        """
+        columns: dict[str, pd.Series] = {}
+        if (self.user_ids != ANONYMOUS_USER).all():
+            columns["user"] = as_column(_raw(self.user_vocabulary, self.user_ids))
+        columns["item"] = as_column(_raw(self.item_vocabulary, self.item_ids))
+        return pd.DataFrame({**columns, "timestamp": self.timestamps, "session": self.session_ids})
+
+    @property
+    def num_sessions(self) -> int:
+        """How many sessions there are."""
+        return int(self.session_ids[-1]) + 1 if len(self) else 0
+
+    @property
+    def dwell_times(self) -> np.ndarray:
+        """Seconds to the next event of the session, NaN at its last; shape (events,)."""
+        return dwell_times(self.timestamps, self.session_ids)
+
+    @property
+    def session_gap_times(self) -> np.ndarray:
+        """Seconds since the user's previous session at the start of each later one, NaN elsewhere; (events,)."""
+        return session_gap_times(self.timestamps, self.session_ids, self.user_ids)
+
+
+def integers(name: str, values: np.ndarray, mend: str = "give integers") -> np.ndarray:
+    """
+    Whole numbers as int32, of any shape, of which none was rounded or wrapped round; copied where they are not.
+
+    Raises
+    ------
+    InputError
+        If there is anything else among them.
+    """
+    try:
+        values = np.asarray(values)
+    except ValueError as error:  # lists of several lengths
+        raise InputError(f"the {name} are lists of several lengths: {mend}") from error
+    if values.size and values.dtype.kind not in "iu":
+        raise InputError(f"the {name} are of type {values.dtype}: {mend}")
+    for end in (values.min(), values.max()) if values.size else ():
+        if abs(int(end)) > LARGEST_NUMBER:
+            raise InputError(f"{end} among the {name} is too large: {mend}")
+    return values.astype(np.int32, copy=False)
+
+
+def _numbers(kind: str, ids: np.ndarray) -> np.ndarray:
+    numbers = integers(f"{kind} ids", ids, f"give integers, {kind}s 1, 2, ..., or raw ids to from_log")
+    if numbers.ndim != 1:
+        raise InputError(f"the {kind} ids have shape {numbers.shape}: give a list, one an event")
+    return numbers
+
+
+def _raw(vocabulary: Vocabulary | None, numbers: np.ndarray) -> np.ndarray:
+    return numbers if vocabulary is None else vocabulary.inverse(numbers)
+
+
+def _number_of_ids(kind: str, number: int | None, vocabulary: Vocabulary | None) -> int | None:
+    if vocabulary is None:
+        return number
+    if number not in (None, len(vocabulary) + 1):
+        raise InputError(f"num_{kind}s is {number}: {kind}_vocabulary makes it {len(vocabulary) + 1}, leave it out")
+    return len(vocabulary) + 1
+
+
+def as_session_interactions(
+    interactions: Interactions, session_gap: float = SESSION_GAP, timestamp_unit: str = "s"
+) -> SessionInteractions:
+    """The host's Interactions cut into sessions; SessionInteractions are returned as they are."""
+    if isinstance(interactions, SessionInteractions):
+        return interactions
+    return SessionInteractions(
+        interactions.user_ids,
+        interactions.item_ids,
+        ratings=interactions.ratings,
+        timestamps=interactions.timestamps,
+        weights=interactions.weights,
+        num_users=interactions.num_users,
+        num_items=interactions.num_items,
+        session_gap=session_gap,
+        timestamp_unit=timestamp_unit,
+        copy=False,
+    )
+
+
+def known_dwell(log: SessionInteractions) -> Iterator[np.ndarray]:
+    """The ``dwell_times`` of a log that are known, in pieces."""
+    for waits in _waits_of(log):
+        yield waits.seconds[1:].compress(~waits.starts[1:])
+
+
+def known_session_gaps(log: SessionInteractions) -> Iterator[np.ndarray]:
+    """The ``session_gap_times`` of a log that are known, in pieces."""
+    for waits in _waits_of(log):
+        yield waits.seconds[:-1].compress(waits.is_gap[:-1])
+
+
+def _waits_of(log: SessionInteractions) -> Iterator[Waits]:
+    for block in blocks(len(log)):
+        yield Waits(log.user_ids, log.timestamps, log.session_ids, block)
+
+
+@dataclass(frozen=True)
+class LogCounts:
+    """
+    A column of the paper's Table 1; `print` gives it as a row.
+
+    Attributes
+    ----------
+    events, users, items, sessions : int
+        Users are 0 where the log has none.
+    """
+
+    events: int
+    users: int
+    items: int
+    sessions: int
+
+    @classmethod
+    def of(cls, interactions: SessionInteractions) -> "LogCounts":
+        """What a log has; ids that no event has do not count."""
+        known = np.bincount(interactions.user_ids) > 0
+        known[ANONYMOUS_USER] = False
+        items = np.bincount(interactions.item_ids) > 0
+        return cls(len(interactions), int(known.sum()), int(items.sum()), interactions.num_sessions)
+
+    def __str__(self) -> str:
+        users = f"{self.users:,}" if self.users else "/"
+        return f"events {self.events:,}  users {users}  items {self.items:,}  sessions {self.sessions:,}"

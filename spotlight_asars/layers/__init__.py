@@ -1,0 +1,20 @@
+"""Torch layers that know nothing of logs: attention, recurrent layers, padding, and basic ones."""
+
+from spotlight_asars.layers.attention import triangle_attention, triangle_weights
+from spotlight_asars.layers.basic import Dropout, ScaledLinear, UnitEmbedding, UserDropout, running_sum
+from spotlight_asars.layers.padding import by_session, without_padding
+from spotlight_asars.layers.recurrent import EventGRU, EventLSTM
+
+__all__ = [
+    "Dropout",
+    "EventGRU",
+    "EventLSTM",
+    "ScaledLinear",
+    "UnitEmbedding",
+    "UserDropout",
+    "by_session",
+    "running_sum",
+    "triangle_attention",
+    "triangle_weights",
+    "without_padding",
+]

@@ -1,0 +1,7 @@
+"""Systems without a net: popularity, sequential rules, nearest neighbours, and the transition memory."""
+
+from spotlight_asars.sequence.non_neural.memory import SessionMemory
+from spotlight_asars.sequence.non_neural.neighbours import STAN, VSKNN, VSTAN
+from spotlight_asars.sequence.non_neural.rules import Popularity, SequentialRules
+
+__all__ = ["STAN", "VSKNN", "VSTAN", "Popularity", "SequentialRules", "SessionMemory"]

@@ -1,0 +1,72 @@
+"""Systems that count instead of learn: what all of them share, popularity, and sequential rules."""
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from spotlight_asars.errors import check_choice, check_whole
+from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
+from spotlight_asars.sequence.non_neural.base import CountingSystem, Prefixes
+from spotlight_asars.serialization.models import register_kind
+
+
+@register_kind("model")
+class Popularity(CountingSystem):
+    """The same scores for every target: how often an item was clicked in the training part."""
+
+    counted = ("_clicks",)
+
+    def _count(self, items: np.ndarray, sessions: np.ndarray, times: np.ndarray) -> None:
+        self._clicks = np.bincount(items, minlength=self.num_items).astype(np.float64)  # (num_items,)
+
+    def _block_scores(self, states: Prefixes) -> np.ndarray:
+        return np.broadcast_to(self._clicks, (len(states), self.num_items))
+
+
+@register_kind("model")
+class SequentialRules(CountingSystem):
+    """
+    Rules "who clicked a, clicks b within some steps", weighted by the steps between (Kamehkhosh, Jannach, Ludewig:
+    A comparison of frequent pattern techniques and a deep learning method for session-based recommendation, 2017).
+
+    The score of item b after a session whose last item is a is::
+
+        sum over training sessions, over events i of a and j of b with 1 <= j - i <= steps:  weight(j - i)
+
+    Parameters
+    ----------
+    steps : int, optional
+        Most steps between the two events of a rule.
+    weighting : {'division', 'same', 'linear', 'logarithmic', 'quadratic'}, optional
+        Of d steps: 1 / d, 1, max(0, 1 - d / 10), 1 / log10(d + 1.7), 1 / d**2.
+    """
+
+    counted = ("_rules",)
+
+    def __init__(self, steps: int = 10, weighting: str = "division") -> None:
+        check_whole("steps", steps)
+        check_choice("weighting", weighting, STEP_WEIGHTS)
+        self.steps, self.weighting = steps, weighting
+
+    def _count(self, items: np.ndarray, sessions: np.ndarray, times: np.ndarray) -> None:
+        shape = (self.num_items, self.num_items)
+        rules = csr_array(shape, dtype=np.float64)
+        longest = int(np.bincount(sessions).max()) - 1
+        for step in range(1, min(self.steps, longest) + 1):
+            together = sessions[step:] == sessions[:-step]
+            pairs = (items[:-step][together], items[step:][together])
+            weight = STEP_WEIGHTS[self.weighting](np.float64(step))
+            rules = rules + csr_array((np.full(len(pairs[0]), weight), pairs), shape=shape)
+        self._rules = rules  # (num_items, num_items): from, to
+
+    def _block_scores(self, states: Prefixes) -> np.ndarray:
+        return self._rules[states.last(states.items, empty=PADDING_ITEM)].toarray()
+
+
+# Weight of an event so many steps before the one to be predicted; 1 is the last one.
+STEP_WEIGHTS = {
+    "same": np.ones_like,
+    "division": lambda steps: 1.0 / steps,
+    "linear": lambda steps: np.maximum(1.0 - steps / 10.0, 0.0),
+    "logarithmic": lambda steps: 1.0 / np.log10(steps + 1.7),
+    "quadratic": lambda steps: 1.0 / steps**2,
+}

@@ -1,0 +1,367 @@
+"""
+What the nets share: the recurrent layer over items, users, and scores as a dot product with item embeddings.
+
+Every net maps events to states in the space of the item embeddings, so that a score is ``dot(q, e_item) + b_item``.
+A net takes (batch, time) item ids, as the host's nets do (dwell unknown, user anonymous), or (batch, time, channel)
+events with the channels of ``spotlight_asars.rows``. It knows nothing of the model that trains it.
+
+Scores of any net that multiplies its states with item embeddings, as ours and most of the host's do.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
+from spotlight_asars.host import ZeroEmbedding
+from spotlight_asars.interactions.binning import UNKNOWN_BIN
+from spotlight_asars.interactions.channels import (
+    DWELL,
+    DWELL_RULES,
+    ITEM,
+    NUM_CHANNELS,
+    SESSION_START,
+    TIME,
+    UNKNOWN_TIME,
+    USER,
+)
+from spotlight_asars.layers.basic import Dropout, ScaledLinear, UnitEmbedding, UserDropout
+from spotlight_asars.layers.padding import Steps, at_positions, by_session, picked, without_padding
+from spotlight_asars.layers.recurrent import EventGRU
+from spotlight_asars.sequence.representations.context import ContextEmbedding
+from spotlight_asars.sequence.representations.options import RECURRENT_LAYERS, NetOptions
+from spotlight_asars.sequence.representations.pointer import PLACES, HistoryStates, pairs_of_equals
+
+
+def dot_product_scores(net: nn.Module, states: Tensor, items: Tensor) -> Tensor:
+    """``dot(state, e_item) + b_item`` for any net with item embeddings and biases; shapes as SessionNet.score."""
+    embedded = net.item_embeddings(items)  # (..., targets, dim)
+    return (embedded * states).sum(dim=-1) + net.item_biases(items)[..., 0]
+
+
+def dot_product_scores_of_shared(net: nn.Module, states: Tensor, items: Tensor | None = None) -> Tensor:
+    """The same for items shared by all states, all but the padding by default: (targets, dim) to (targets, items)."""
+    biases = net.item_biases.weight[:, 0]  # (num_items,)
+    if items is None and hasattr(net.item_embeddings, "weight"):
+        return torch.addmm(biases[1:], states, net.item_embeddings.weight[1:].T)
+    if items is None:  # an item embedding that is no plain table
+        items = torch.arange(1, len(biases), device=states.device)
+    embedded = net.item_embeddings(items[None])[0]  # (items, dim)
+    return torch.addmm(net.item_biases(items)[:, 0], states, embedded.T)
+
+
+# Of the steps of a batch; with less of it torch's own GRU, which computes it, is as fast as one without.
+MOST_PADDING = 0.1
+
+
+class SessionNet(nn.Module):
+    """
+    Base of the nets: a recurrent layer over items, and a last linear layer to the item embedding space.
+
+    Parameters
+    ----------
+    num_items : int
+        Number of item ids, the padding 0 included.
+    embedding_dim : int, optional
+        Dimension of the item embeddings.
+    num_users, num_dwell_bins : int, optional
+        Numbers of user ids and dwell bins; 0 is anonymous, bins 0 and 1 are padding and unknown.
+    num_gap_bins : int, optional
+        Number of session gap bins, for the context of that name.
+    dwell : {'observed', 'known'}, optional
+        Whether the newest event's dwell, up to the moment of prediction, counts. Under 'known' it is unknown for the
+        state right after that event, and known from the next event on.
+    sparse : bool, optional
+        Sparse gradients for the embeddings.
+    item_embedding_layer : module, optional
+        Used instead of a new item embedding.
+    options :
+        See :class:`NetOptions`.
+    """
+
+    has_users = False
+    reads_dwell = False
+
+    def __init__(
+        self,
+        num_items: int,
+        embedding_dim: int = 64,
+        num_users: int = 1,
+        num_dwell_bins: int = UNKNOWN_BIN + 1,
+        num_gap_bins: int = UNKNOWN_BIN + 1,
+        dwell: str = "known",
+        sparse: bool = False,
+        item_embedding_layer: nn.Module | None = None,
+        **options,
+    ) -> None:
+        super().__init__()
+        if dwell not in DWELL_RULES:
+            raise ValueError(f"dwell is {dwell!r}: choose one of {', '.join(DWELL_RULES)}")
+        self.dwell = dwell
+        self.options = NetOptions.of(options)
+        if self.options.pointer and type(self).score is not SessionNet.score:
+            raise ValueError(f"pointer does not go with {type(self).__name__}, whose states hold more than a vector")
+        self.num_items, self.embedding_dim = num_items, embedding_dim
+        self.item_embeddings = item_embedding_layer or UnitEmbedding(
+            num_items, embedding_dim, padding_idx=PADDING_ITEM, sparse=sparse
+        )
+        self.item_biases = ZeroEmbedding(num_items, 1, sparse=sparse, padding_idx=PADDING_ITEM)
+        self.input_dropout = Dropout(self.options.dropout)
+        self.hidden_dropout = Dropout(self.options.hidden_dropout)
+        self.user_dropout = UserDropout(self.options.user_dropout)
+        if self.options.context:
+            self.context = ContextEmbedding(self.options.context, embedding_dim, num_gap_bins, sparse)
+        if self.has_users:
+            self.user_embeddings = UnitEmbedding(num_users, self.options.user_dim, padding_idx=0, sparse=sparse)
+        self._state_dim = self._build(num_users, num_dwell_bins, sparse)
+        joined_dim = self._state_dim + (self.options.user_dim if self.has_users else 0)
+        self.projection = ScaledLinear(joined_dim, embedding_dim, self.options.projection_scale)
+        if self.options.pointer:
+            self.pointer = nn.Linear(joined_dim, len(PLACES))
+            nn.init.zeros_(self.pointer.weight)
+            nn.init.zeros_(self.pointer.bias)
+        self._start_as_recurrent_net()
+
+    def _build(self, num_users: int, num_dwell_bins: int, sparse: bool) -> int:
+        """Add the net's own layers; returns the size of the states that :meth:`encode` gives."""
+        self.recurrent = self._new_recurrent(self.embedding_dim)
+        return self.options.hidden_dim
+
+    def _new_recurrent(self, input_dim: int) -> nn.Module:
+        return RECURRENT_LAYERS[self.options.recurrent](input_dim, self.options.hidden_dim)
+
+    def _start_as_recurrent_net(self) -> None:
+        """
+        Let the last layer begin by passing on the newest hidden state and nothing else, where the sizes agree.
+
+        That state is the last part of what :meth:`encode` gives. The net is then at first the plain recurrent net in
+        the item space, and adds what attention and users bring as it learns to use them; a random start has to
+        unlearn their noise.
+        """
+        hidden_dim, state_dim = self.options.hidden_dim, self._state_dim
+        if hidden_dim != self.embedding_dim or state_dim < hidden_dim or not self._ends_with_hidden:
+            return
+        with torch.no_grad():
+            self.projection.bias.zero_()
+            self.projection.weight.zero_()
+            self.projection.weight[:, state_dim - hidden_dim : state_dim].fill_diagonal_(1.0 / self.projection.scale)
+
+    @property
+    def _ends_with_hidden(self) -> bool:
+        """Whether the newest hidden state is the last part of what :meth:`encode` gives."""
+        return True
+
+    def encode(self, items: Tensor, events: Tensor, users: Tensor | None) -> Tensor:
+        """
+        State after each event.
+
+        Parameters
+        ----------
+        items : tensor of shape (batch, time, embedding)
+            Embedded items, with their context.
+        events : int64 tensor of shape (batch, time, channel)
+            Without padding in front; behind a row's last event there may be some.
+        users : tensor of shape (batch, user) or None
+            Embedded users, where the net has them.
+
+        Returns
+        -------
+        tensor of shape (batch, time, state)
+        """
+        return self.recur(self.recurrent, events, self.input_dropout(items))
+
+    def recur(
+        self, layer: nn.Module, events: Tensor, inputs: Tensor, newest: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """
+        Run a recurrent layer over inputs of shape (batch, time, dim), each row or each session from zero.
+
+        With inputs for when an event is the newest one, also the states that each would have, see ``with_newest``.
+        """
+        given = (inputs,) if newest is None else (inputs, newest)
+        starts = events[:, :, SESSION_START] if self.options.hidden_scope == "session" else None  # (batch, time)
+        if type(layer) is EventGRU and events.device.type == "cpu":
+            steps = Steps.of(events[:, :, ITEM] != PADDING_ITEM, starts)
+            if steps.share_of_padding > MOST_PADDING:
+                states = layer.step_by_step(steps.counts, *(steps.take(one) for one in given))
+                states = tuple(steps.put(one, *events.shape[:2]) for one in states)  # (batch, time, hidden) each
+                return states[0] if newest is None else states
+        run = layer if newest is None else layer.with_newest
+        if starts is None or not starts[:, 1:].any():
+            return run(*given)
+        return by_session(run, starts, *given)
+
+    def user_representation(self, item_sequences: Tensor) -> tuple[Tensor, Tensor]:
+        """
+        States of a batch of sequences.
+
+        Parameters
+        ----------
+        item_sequences : int64 tensor of shape (batch, time) or (batch, time, channel)
+
+        Returns
+        -------
+        (all, final) : tensors of shape (batch, dim, time) and (batch, dim)
+            The states before each step, and the one after the last.
+        """
+        events, seen = without_padding(as_events(item_sequences))  # (batch, short, channel)
+        users = self._users(item_sequences) if self.has_users else None  # (batch, user)
+        encoded = self._encoded(events, users)  # (batch, short, state)
+        begin = encoded.new_zeros(len(encoded), 1, self._state_dim)  # before any event
+        states = torch.cat([begin, encoded], dim=1)  # (batch, short + 1, state)
+        if users is not None:
+            states = torch.cat([states, users[:, None].expand(-1, states.shape[1], -1)], dim=2)
+        states, back = self._projected(states)  # (batch, short + 1, embedding)
+        states = self.finish(states, events, users)
+        states = torch.cat([states, *back], dim=2)  # (batch, short + 1, dim)
+        states = at_positions(states, seen).permute(0, 2, 1)  # (batch, dim, time + 1)
+        return states[:, :, :-1], states[:, :, -1]
+
+    def states_before(self, item_sequences: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        """
+        The states of :meth:`user_representation` before some events, which is all that a training step needs.
+
+        Parameters
+        ----------
+        item_sequences : int64 tensor of shape (batch, time, channel)
+        row, column : int64 tensors of shape (targets,)
+            Where the events stand, none twice; `column` may be `time`, behind the last one.
+
+        Returns
+        -------
+        tensor of shape (targets, dim)
+        """
+        if not self._finishes_each_alone:
+            before, final = self.user_representation(item_sequences)  # (batch, dim, time), (batch, dim)
+            return torch.cat([before, final[:, :, None]], dim=2).permute(0, 2, 1)[row, column]
+        events, seen = without_padding(item_sequences)  # (batch, short, channel)
+        users = self._users(item_sequences) if self.has_users else None  # (batch, user)
+        encoded = self._encoded(events, users)  # (batch, short, state)
+        before = seen[row, column]  # (targets,): how many events
+        places = torch.where(before > 0, row * encoded.shape[1] + before - 1, -1)  # (targets,)
+        states = picked(encoded.flatten(0, 1), places)  # (targets, state)
+        if users is not None:
+            states = torch.cat([states, nn.functional.embedding(row, users)], dim=1)
+        states, back = self._projected(states)
+        return torch.cat([states, *back], dim=1) if back else states
+
+    @property
+    def _finishes_each_alone(self) -> bool:
+        """Whether a state is what :meth:`encode` and the last layer make of it, whatever the others are."""
+        own = type(self)
+        return own.finish is SessionNet.finish and own.user_representation is SessionNet.user_representation
+
+    def _encoded(self, events: Tensor, users: Tensor | None) -> Tensor:
+        """States after each event, also where there is none: (batch, time, channel) to (batch, time, state)."""
+        items = self._embedded(events)  # (batch, time, embedding)
+        if not items.shape[1]:
+            return items.new_zeros(len(items), 0, self._state_dim)
+        return self.encode(items, events, users)
+
+    def _projected(self, states: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """``[state ; user]`` in the item space, (..., embedding), and the pointer's weights where there is one."""
+        states = self.hidden_dropout(states)
+        back = [self.pointer(states)] if self.options.pointer else []  # (..., places)
+        return self.projection(states), back
+
+    def _embedded(self, events: Tensor) -> Tensor:
+        """Embedded items with their context: (batch, time, channel) to (batch, time, embedding)."""
+        items = self.item_embeddings(events[:, :, ITEM])
+        return items + self.context(events) if self.options.context and items.shape[1] else items
+
+    def finish(self, states: Tensor, events: Tensor, users: Tensor | None) -> Tensor:
+        """
+        Last touch to the states after 0, 1, ... events, in the item space.
+
+        Parameters
+        ----------
+        states : tensor of shape (batch, time + 1, embedding)
+        events, users :
+            As for :meth:`encode`.
+
+        Returns
+        -------
+        tensor of shape (batch, time + 1, dim), what :meth:`score` takes
+        """
+        return states
+
+    def _users(self, item_sequences: Tensor) -> Tensor:
+        # All of a row's events are the same user's; padding holds 0, so the largest is his.
+        if item_sequences.dim() == 2 or not item_sequences.shape[1]:
+            user_ids = item_sequences.new_zeros(len(item_sequences), dtype=torch.long)
+        else:
+            user_ids = self.user_dropout(item_sequences[:, :, USER].amax(dim=1))  # (batch,)
+        return self.user_embeddings(user_ids)  # (batch, user)
+
+    def forward(self, user_representations: Tensor, targets: Tensor) -> Tensor:
+        """
+        Scores of target items.
+
+        Parameters
+        ----------
+        user_representations : tensor of shape (batch, dim, time) or (batch, dim)
+        targets : int64 tensor of shape (batch, time) or (batch, time, channel)
+
+        Returns
+        -------
+        tensor of shape (batch, time)
+        """
+        items = targets[:, :, ITEM] if targets.dim() == 3 else targets
+        if user_representations.dim() == 2:
+            user_representations = user_representations[:, :, None].expand(-1, -1, items.shape[1])  # (batch, dim, time)
+        states = user_representations.permute(0, 2, 1).flatten(0, 1)  # (batch * time, dim)
+        return self.score(states, items.flatten()).view(items.shape)
+
+    def score(self, states: Tensor | HistoryStates, items: Tensor) -> Tensor:
+        """
+        Scores of given items.
+
+        Parameters
+        ----------
+        states : tensor of shape (targets, dim), or HistoryStates
+            A pointer needs the history; without it, as in a plain model of the host, only the rest counts.
+        items : int64 tensor of shape (..., targets)
+
+        Returns
+        -------
+        tensor of the shape of `items`
+        """
+        if not self.options.pointer:
+            return dot_product_scores(self, states, items)
+        vectors, back = self._apart(states)
+        scores = dot_product_scores(self, vectors, items)
+        if not isinstance(states, HistoryStates):
+            return scores
+        numbers = torch.arange(len(states), device=items.device)
+        return scores + back[numbers, states.places_of(items, self.num_items)]
+
+    def score_shared(self, states: Tensor | HistoryStates, items: Tensor | None = None) -> Tensor:
+        """Scores of the same items for all states, (targets, items); of all but the padding by default."""
+        if not self.options.pointer:
+            return dot_product_scores_of_shared(self, states, items)
+        vectors, back = self._apart(states)
+        scores = dot_product_scores_of_shared(self, vectors, items)
+        if not isinstance(states, HistoryStates):
+            return scores
+        target, item, place = states.places(self.num_items)  # (found,) each
+        if items is None:
+            column = item - 1  # without the padding
+        else:
+            found, column = pairs_of_equals(item, items)  # (pairs,) each
+            target, place = target[found], place[found]
+        return scores.index_put_((target, column), back[target, place], accumulate=True)
+
+    def _apart(self, states: Tensor | HistoryStates) -> tuple[Tensor, Tensor]:
+        """State vectors (targets, embedding), and weights of the history's places and of no place, (targets, 4)."""
+        states = states.states if isinstance(states, HistoryStates) else states
+        return states[:, : self.embedding_dim], nn.functional.pad(states[:, self.embedding_dim :], (0, 1))
+
+
+def as_events(sequences: Tensor) -> Tensor:
+    """Items alone as events with unknown dwell, an anonymous user and one session: (batch, time, channel)."""
+    if sequences.dim() == 3:
+        return sequences
+    events = sequences.new_zeros(*sequences.shape, NUM_CHANNELS)  # (batch, time, channel)
+    events[:, :, ITEM] = sequences
+    events[:, :, DWELL] = (sequences != PADDING_ITEM).long() * UNKNOWN_BIN
+    events[:, :, TIME] = UNKNOWN_TIME
+    return events

@@ -1,0 +1,1 @@
+"""Training: the trainer, its callbacks, negatives, initial embeddings, resuming and data-parallel jobs."""

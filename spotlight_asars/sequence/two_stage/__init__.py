@@ -1,0 +1,7 @@
+"""Two stages: candidates from several systems, ranked by a small net."""
+
+from spotlight_asars.sequence.two_stage.features import CandidateFeatures
+from spotlight_asars.sequence.two_stage.model import Member, TwoStageRanker
+from spotlight_asars.sequence.two_stage.ranker import Ranker
+
+__all__ = ["CandidateFeatures", "Member", "Ranker", "TwoStageRanker"]

@@ -1,0 +1,345 @@
+"""``asars_two_stage``: candidates from several systems, ranked anew by what the session tells of each of them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spotlight_asars.cross_validation import split_rows_by_time
+from spotlight_asars.errors import InputError, check_choice, check_whole
+from spotlight_asars.evaluation import System, metrics, rank_targets
+from spotlight_asars.interactions.channels import DWELL_RULES, ITEM, TARGET
+from spotlight_asars.interactions.sequences import SessionSequences, as_session_sequences
+from spotlight_asars.sequence.implicit import ASARSSequenceModel
+from spotlight_asars.sequence.non_neural.base import Moments, blocks_of
+from spotlight_asars.sequence.recommender.fitted import KeepsNumbering, Numbering
+from spotlight_asars.sequence.training.callbacks import LatestWeights, averaged
+from spotlight_asars.sequence.training.resuming import random_numbers_kept
+from spotlight_asars.sequence.two_stage.features import CandidateFeatures
+from spotlight_asars.sequence.two_stage.ranker import Ranker, _ranker_from
+from spotlight_asars.serialization.models import register_kind
+from spotlight_asars.serialization.state import SystemState, constructor_arguments, plain_and_code
+from spotlight_asars.serialization.weights import weights_of
+
+CELLS_A_BLOCK = 2**21  # probabilities and features worked on at a time: 8 MiB of float32 for each member
+CELLS_A_CANDIDATE = 32  # about as many as its features
+MOST_RANKED = 100_000  # targets that the ranking is learned from, spread over all there are
+LOWEST = 1e-6  # of a member's probability, before its logarithm
+LOWEST_MEAN = 1e-9  # of their mean
+
+
+@dataclass(frozen=True)
+class Member:
+    """
+    A system that proposes candidates.
+
+    Attributes
+    ----------
+    new : callable
+        From the number of epochs to a system not yet fitted, which has `fit`, `target_states` and
+        `item_probabilities`.
+    epochs : int or None
+        The most epochs to try, for an ``ASARSSequenceModel``; None for a system that is fitted at once.
+    """
+
+    new: Callable[[int], System]
+    epochs: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.epochs is not None:
+            check_whole("epochs", self.epochs)
+
+
+@dataclass(frozen=True)
+class TwoStageStates:
+    """What each target is scored from: the states of every member, and the moment; it can be sliced."""
+
+    members: tuple
+    moments: Moments
+
+    def __len__(self) -> int:
+        return len(self.moments)
+
+    def __getitem__(self, chosen: slice) -> "TwoStageStates":
+        return TwoStageStates(tuple(states[chosen] for states in self.members), self.moments[chosen])
+
+
+def _made_anew(template: System, by_epochs: bool, epochs: int) -> System:
+    """A system as it was before it was fitted, for so many epochs if it is fitted by epochs."""
+    system = deepcopy(template)
+    if by_epochs:
+        system._n_iter = epochs
+    return system
+
+
+class _Proposals:
+    """What members fitted on some rows propose, and what those rows tell of the candidates."""
+
+    def __init__(self, systems: Sequence[System], features: CandidateFeatures, candidates: int) -> None:
+        self.systems, self.features = tuple(systems), features
+        self._num_items, self._candidates = features.num_items, min(candidates, features.num_items - 1)
+
+    def states(self, sequences: SessionSequences) -> TwoStageStates:
+        """What each target is scored from, in the order of rows, then of time."""
+        states = tuple(system.target_states(sequences) for system in self.systems)
+        return TwoStageStates(states, Moments.before_targets(sequences))
+
+    def blocks(self, states: TwoStageStates) -> Iterator[slice]:
+        """Targets to be worked on together."""
+        moments = states.moments
+        cells = self._num_items + CELLS_A_CANDIDATE * self._candidates + moments.end - moments.row_begin  # (targets,)
+        return blocks_of(cells, CELLS_A_BLOCK)
+
+    def of(self, states: TwoStageStates) -> tuple[Tensor, Tensor, Tensor]:
+        """
+        Candidates for a block of targets.
+
+        Returns
+        -------
+        (base, candidates, features) : tensors
+            Logarithms of the members' mean probabilities, (targets, num_items - 1); places of the candidates there,
+            best first, (targets, candidates); their features, (targets, candidates, features).
+        """
+        with torch.no_grad():
+            shares = [
+                system.item_probabilities(part).cpu() for system, part in zip(self.systems, states.members, strict=True)
+            ]
+        base = (sum(shares) / len(shares)).clamp(min=LOWEST_MEAN).log()
+        best = base.topk(self._candidates, dim=1)
+        own = [share.gather(1, best.indices).clamp(min=LOWEST).log() for share in shares]
+        summary = [part for share in shares for part in (_entropy(share), share.amax(dim=1))]  # (targets,) each
+        features = self.features.of(states.moments, best.indices, [*own, best.values], summary)
+        return base, best.indices, features
+
+
+def _entropy(shares: Tensor) -> Tensor:
+    """Of each target's probabilities: (targets,)."""
+    return -(shares * shares.clamp(min=1e-9).log()).sum(dim=1)
+
+
+@register_kind("model")
+class TwoStageRanker(KeepsNumbering):
+    """
+    Two stages, as large recommenders have them (Covington et al. 2016): candidate generation, then ranking.
+
+    The members, ASARS nets beside the time-weighted memory and nearest neighbours, are fitted on the earlier sessions
+    of the training part; a small net learns from the later ones to rank their candidates, by the probability that
+    each member gives a candidate, by when and for how long it was looked at in the session, its popularity, and what
+    is known of the session. The members are then fitted anew on the whole training part.
+
+    Parameters
+    ----------
+    members : list of Member
+    dwell : {'known', 'observed'}
+    candidates : int, optional
+        How many items, the best by the members' mean probability, are ranked anew; the others follow in that order.
+    late_share : float, optional
+        Share of the sessions that the ranking is learned from.
+    hidden_dim, epochs, learning_rate, weight_decay, batch_size : optional
+        Of the ranking nets.
+    rankers : int, optional
+        Ranking nets that differ in their random start; their scores are averaged.
+    patience : int, optional
+        Epochs without a better MRR@20 on the later sessions after which a net among the members is not fitted on.
+    averaged_epochs : int, optional
+        A net among the members has the mean of its weights after so many of its last epochs (Izmailov et al. 2018).
+    random_state : int, optional
+        Of the ranking nets; the members bring their own.
+
+    Attributes
+    ----------
+    systems : tuple
+        The members, fitted on the whole training part.
+    member_epochs : tuple of int or None
+        For how many epochs each was fitted.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        dwell: str = "known",
+        candidates: int = 60,
+        late_share: float = 0.3,
+        hidden_dim: int = 16,
+        epochs: int = 8,
+        learning_rate: float = 3e-3,
+        weight_decay: float = 1e-3,
+        batch_size: int = 128,
+        rankers: int = 3,
+        patience: int = 3,
+        averaged_epochs: int = 3,
+        random_state: int = 0,
+    ) -> None:
+        if not members:
+            raise InputError("there are no members: give at least one system that proposes candidates")
+        check_choice("dwell", dwell, DWELL_RULES)
+        whole = {"candidates": candidates, "hidden_dim": hidden_dim, "epochs": epochs, "batch_size": batch_size}
+        whole |= {"rankers": rankers, "patience": patience, "averaged_epochs": averaged_epochs}
+        for name, value in whole.items():
+            check_whole(name, value)
+        if not 0 < late_share < 1:
+            raise InputError(f"late_share is {late_share}: give a share between 0 and 1")
+        self._members, self.dwell = tuple(members), dwell
+        self._candidates, self._late_share = candidates, late_share
+        self._hidden_dim, self._epochs, self._learning_rate = hidden_dim, epochs, learning_rate
+        self._weight_decay, self._batch_size, self._num_rankers = weight_decay, batch_size, rankers
+        self._patience, self._averaged_epochs, self._random_state = patience, averaged_epochs, random_state
+
+    def fit(self, sequences: SessionSequences) -> "TwoStageRanker":
+        """Fit members and ranking on a training part; an earlier one is forgotten, once all is fitted."""
+        with random_numbers_kept():  # the host seeds torch for everybody when a net is made
+            return self._fit(as_session_sequences(sequences))
+
+    def _fit(self, sequences: SessionSequences) -> "TwoStageRanker":
+        early, late = split_rows_by_time(sequences, self._late_share)
+        found = [self._fit_early(member, early, late) for member in self._members]
+        systems, epochs = zip(*found, strict=True)
+        rankers = self._fit_rankers(_Proposals(systems, CandidateFeatures(early, self.dwell), self._candidates), late)
+        systems = [
+            self._fit_whole(member, count, sequences) for member, count in zip(self._members, epochs, strict=True)
+        ]
+        self._proposals = _Proposals(systems, CandidateFeatures(sequences, self.dwell), self._candidates)
+        self.systems, self.member_epochs, self._rankers = tuple(systems), epochs, rankers
+        self._keep_numbering(sequences)
+        return self
+
+    def _parameters(self) -> dict[str, object]:
+        """Constructor arguments, see ``HasParameters``."""
+        return {**constructor_arguments(self, "rankers"), "rankers": self._num_rankers}
+
+    def state(self) -> SystemState:
+        """The ranking and its members as data, see ``SystemState``; a member is kept as the system that it makes."""
+        settings, code = plain_and_code({**self._parameters(), "members": [one.epochs for one in self._members]})
+        with random_numbers_kept():  # the host seeds torch for everybody when a net is made
+            parts = {f"member_{place}": self._new(one, one.epochs) for place, one in enumerate(self._members)}
+        if self.num_items is None:
+            return SystemState(settings, code, parts=parts)
+        numbering = Numbering.of(self)
+        parts |= {f"system_{place}": system for place, system in enumerate(self.systems)}
+        parts |= {**numbering.parts(), "features": self._proposals.features}
+        fitted = {**numbering.fitted(), "member_epochs": list(self.member_epochs)}
+        rankers = {str(place): weights_of(ranker) for place, ranker in enumerate(self._rankers)}
+        return SystemState(settings, code, fitted, {"rankers": rankers}, parts)
+
+    @classmethod
+    def from_state(cls, state: SystemState) -> "TwoStageRanker":
+        """An equal ranking; the global random state of torch stays as it is."""
+        settings, parts = dict(state.settings), state.parts
+        members = [
+            Member(partial(_made_anew, parts[f"member_{place}"], epochs is not None), epochs)
+            for place, epochs in enumerate(settings.pop("members"))
+        ]
+        ranking = cls(members, **settings)
+        if state.fitted is not None:
+            ranking._keep_numbering(Numbering.from_state(state))
+            ranking.member_epochs = tuple(state.fitted["member_epochs"])
+            ranking.systems = tuple(parts[f"system_{place}"] for place in range(len(members)))
+            ranking._proposals = _Proposals(ranking.systems, parts["features"], ranking._candidates)
+            saved = state.arrays["rankers"]
+            ranking._rankers = [_ranker_from(saved[str(place)], ranking._hidden_dim) for place in range(len(saved))]
+        return ranking
+
+    def _new(self, member: Member, epochs: int | None) -> System:
+        system = member.new(1 if epochs is None else epochs)
+        rule = getattr(system, "dwell", self.dwell)
+        if rule != self.dwell:
+            raise InputError(
+                f"a member was made with dwell={rule!r} and the ranking with {self.dwell!r}: give both one"
+            )
+        return system
+
+    def _fit_early(self, member: Member, early: SessionSequences, late: SessionSequences) -> tuple[System, int | None]:
+        """The member as it is best on the later sessions, and after how many epochs."""
+        system = self._new(member, member.epochs)
+        if member.epochs is None:
+            return system.fit(early), None
+        latest, found, best = LatestWeights(self._averaged_epochs), [], {}
+
+        def measure(model: ASARSSequenceModel, record: object) -> bool:
+            latest(model, record)
+            with averaged(model.net, latest) as weights:
+                found.append(metrics(rank_targets(model, late), (20,))["mrr@20"])
+                waited = len(found) - 1 - int(np.argmax(found))
+                if not waited:
+                    best.update(weights)
+            return waited >= self._patience
+
+        system.fit(early, callbacks=[measure])
+        system.net.load_state_dict(best)
+        return system, int(np.argmax(found)) + 1
+
+    def _fit_whole(self, member: Member, epochs: int | None, sequences: SessionSequences) -> System:
+        """The member fitted on the whole training part, for as many epochs as were best on the earlier sessions."""
+        system = self._new(member, epochs)
+        if epochs is None:
+            return system.fit(sequences)
+        latest = LatestWeights(self._averaged_epochs)
+        system.fit(sequences, callbacks=[latest])
+        system.net.load_state_dict(latest.mean())
+        return system
+
+    def _fit_rankers(self, proposals: _Proposals, late: SessionSequences) -> list[Ranker]:
+        """Nets that put the target first among its candidates where it is one; none where there is nothing to learn."""
+        states = proposals.states(late)
+        thinned = slice(None, None, -(-len(states) // MOST_RANKED))
+        wanted = torch.from_numpy(late.events[late.events[:, TARGET] != 0, ITEM].astype(np.int64))  # (targets,)
+        states, wanted = states[thinned], wanted[thinned]
+        features, places = [], []
+        for block in proposals.blocks(states):
+            _, candidates, known = proposals.of(states[block])
+            hit = candidates == wanted[block, None] - 1  # (targets, candidates)
+            inside = hit.any(dim=1)
+            features.append(known[inside])
+            places.append(hit[inside].int().argmax(dim=1))
+        features, places = torch.cat(features), torch.cat(places)
+        if not len(places) or features.shape[1] == 1:  # no target is ever a candidate, or there is but one
+            return []
+        first = self._random_state * self._num_rankers
+        generators = [torch.Generator().manual_seed(first + number) for number in range(self._num_rankers)]
+        return [self._fit_ranker(features, places, generator) for generator in generators]
+
+    def _fit_ranker(self, features: Tensor, places: Tensor, generator: torch.Generator) -> Ranker:
+        torch.manual_seed(int(torch.randint(2**31 - 1, (1,), generator=generator)))
+        ranker = Ranker(features.shape[2], self._hidden_dim)
+        ranker.standardise(features)
+        optimizer = torch.optim.Adam(ranker.parameters(), lr=self._learning_rate, weight_decay=self._weight_decay)
+        for _ in range(self._epochs):
+            for batch in torch.randperm(len(places), generator=generator).split(self._batch_size):
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(ranker(features[batch]), places[batch]).backward()
+                optimizer.step()
+        return ranker
+
+    def target_states(self, sequences: SessionSequences) -> TwoStageStates:
+        """What each target is scored from, in the order of rows, then of time."""
+        sequences = self._checked_rows(sequences)
+        return self._proposals.states(sequences)
+
+    def item_scores(self, states: TwoStageStates) -> Tensor:
+        """
+        Scores of items 1, 2, ...
+
+        Candidates have scores of at least 1; the others, below, the logarithm of the members' mean probability.
+
+        Returns
+        -------
+        float32 tensor of shape (targets, num_items - 1)
+        """
+        self._check_fitted()
+        scores = torch.empty(len(states), self.num_items - 1)
+        for block in self._proposals.blocks(states):
+            scores[block] = self._score(states[block])
+        return scores
+
+    def _score(self, states: TwoStageStates) -> Tensor:
+        base, candidates, features = self._proposals.of(states)
+        if not self._rankers:
+            return base
+        with torch.no_grad():
+            ranked = torch.stack([ranker(features) for ranker in self._rankers]).mean(dim=0)
+        ranked = ranked - ranked.min(dim=1, keepdim=True).values + 1.0
+        return base.scatter(1, candidates, ranked)

@@ -1,0 +1,322 @@
+"""The command line's `train`: one model file, from the whole log or a part; killed, stopped, and asked for nonsense."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from spotlight_asars import cli
+from spotlight_asars.cross_validation import rows_of, time_based_split
+from spotlight_asars.errors import InputError
+from spotlight_asars.evaluation import metrics, rank_targets
+from spotlight_asars.experiments import settings as settings_module
+from spotlight_asars.experiments.settings import NetSettings, Training, write_settings
+from spotlight_asars.interactions.sessions import SessionInteractions
+from spotlight_asars.sequence.implicit import ASARSSequenceModel
+from spotlight_asars.serialization.models import load_model
+
+COLUMNS = ["--format", "csv", "--columns", "user,item,time"]
+SMALL = NetSettings(
+    "gru4rec",
+    embedding_dim=8,
+    batch_size=2,
+    batch_events=1,
+    representation_options={"hidden_dim": 8, "dropout": 0.3},
+)
+
+
+@pytest.fixture
+def log(tmp_path):
+    """12 users with 10 sessions of 4 of 25 items, 12 hours apart."""
+    random_state = np.random.RandomState(0)
+    items = (random_state.randint(25, size=(120, 1)) + np.arange(4)) % 25
+    seconds = random_state.randint(5, 300, size=(120, 4)).cumsum(axis=1)
+    seconds = seconds + 43_200 * np.tile(np.arange(10), 12)[:, None]
+    frame = pd.DataFrame(
+        {"user": np.repeat(np.arange(12), 40), "item": items.ravel(), "time": seconds.ravel() + 1_400_000_000}
+    )
+    path = tmp_path / "log.csv"
+    frame.to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture
+def small(tmp_path):
+    write_settings(tmp_path / "gru4rec.json", SMALL)
+    return ["--model", "gru4rec", "--parameters", tmp_path / "gru4rec.json"]
+
+
+def run(capsys, *arguments):
+    """Exit code, standard output and standard error of a call."""
+    try:
+        code = cli.main([str(argument) for argument in arguments])
+    except SystemExit as stopped:  # argparse ends the process itself
+        code = stopped.code
+    return code, *capsys.readouterr()
+
+
+def weights(path):
+    return {name: weight.numpy() for name, weight in load_model(path).net.state_dict().items()}
+
+
+def same_weights(one, other):
+    first, second = weights(one), weights(other)
+    return set(first) == set(second) and all(first[name].tobytes() == second[name].tobytes() for name in first)
+
+
+def test_on_a_large_catalogue_the_loss_samples_unless_a_parameter_file_says_otherwise(
+    log, small, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(settings_module, "LARGE_CATALOGUE", 20)
+    arguments = ["--data", log, *COLUMNS, "--filters", "1,2,1", "--epochs", "1", "--out", tmp_path / "model.h5"]
+    code, _, err = run(capsys, "train", *arguments, "--model", "asars_user_cat")
+    assert code == 0 and "25 items are too many" in err
+    assert load_model(tmp_path / "model.h5")._loss == "sampled_cross_entropy"
+    code, _, err = run(capsys, "train", *arguments, *small)
+    assert code == 0 and "too many" not in err
+    assert load_model(tmp_path / "model.h5")._loss == "cross_entropy"
+
+
+def test_the_whole_log_is_the_default(log, small, tmp_path, capsys):
+    out = tmp_path / "deep" / "model.h5"
+    arguments = ["--data", log, *COLUMNS, "--filters", "1,2,1", *small, "--epochs", "2", "--out", out]
+    code, printed, err = run(capsys, "train", *arguments)
+    assert code == 0 and "the whole log; at least 1 events an item" in printed and "epochs" in err
+    assert "480 events, 12 users, 25 items, 120 sessions, of 480 events read" in printed
+    assert re.search(r"2 epochs, [\d,]+ events/s, training loss \d", printed) and f"written to {out}" in printed
+    model = load_model(out)
+    assert len(model.epoch_records) == 2 and model.num_items == 26 and model.num_users == 13
+    assert len(model.recommend([3, 4], timestamps=[0, 20], user=7, k=5)) == 5
+
+
+@pytest.mark.parametrize("quiet", [[], ["--quiet"]])
+def test_on_a_terminal_what_was_read_is_told_once(quiet, log, tmp_path, capsys, monkeypatch):
+    for stream in (sys.stdout, sys.stderr):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
+    arguments = ["--data", log, *COLUMNS, "--filters", "1,2,1", "--model", "popularity", "--out", tmp_path / "model.h5"]
+    code, printed, err = run(capsys, "train", *arguments, *quiet)
+    assert code == 0 and (printed + err).count("480 events read") == 1
+
+
+def test_a_test_share_is_held_back(log, tmp_path, capsys):
+    arguments = ["--data", log, *COLUMNS, "--filters", "1,2,1", "--test-share", ".25", "--model", "popularity"]
+    code, printed, err = run(capsys, "train", *arguments, "--quiet", "--out", tmp_path / "model.h5")
+    assert (code, err) == (0, "") and "the earliest 0.75 of the sessions" in printed
+    assert "fitted at once" in printed and "360 events, 12 users, 25 items, 90 sessions" in printed
+    frame = pd.read_csv(log)
+    early = frame[frame.time < frame.time.min() + 7.5 * 43_200]  # 90 of the 120 sessions end first
+    clicks = load_model(tmp_path / "model.h5")._clicks.sum()
+    assert clicks == 360 and abs(len(early) - 360) <= 48
+
+
+def test_a_training_part_is_taken_as_it_is_and_no_test_file_opened(log, tmp_path, capsys):
+    arguments = ["--train", log, "--test", tmp_path / "nowhere.csv", *COLUMNS, "--model", "vsknn"]
+    code, printed, _ = run(capsys, "train", *arguments, "--quiet", "--out", tmp_path / "model.h5")
+    assert code == 0 and "(as given)" in printed
+
+
+def test_validation_finds_the_epochs_and_then_all_is_fitted(log, small, tmp_path, capsys):
+    arguments = ["train", "--train", log, *COLUMNS, *small, "--quiet"]
+    out = tmp_path / "model.h5"
+    code, printed, _ = run(capsys, *arguments, "--epochs", "4", "--validation", "0.2", "--out", out)
+    assert code == 0
+    found = re.search(r"validation, 72 targets of the latest 0\.2 of the sessions: MRR@20 (0\.\d+), Recall@20", printed)
+    epochs = len(load_model(out).epoch_records)
+    values = validation_mrr(log)
+    assert epochs == int(np.argmax(values)) + 1 and found[1] == f"{max(values):.4f}"
+    again = tmp_path / "again.h5"
+    assert run(capsys, *arguments, "--epochs", epochs, "--out", again)[0] == 0
+    assert same_weights(out, again)  # the number of epochs is all that the validation has left
+
+
+def validation_mrr(log):
+    """MRR@20 after each of up to four epochs on all but the latest fifth of the sessions, by hand."""
+    whole = SessionInteractions.from_log(pd.read_csv(log).rename(columns={"time": "timestamp"}))
+    fitting, validation = rows_of(time_based_split(whole, 0.2), 200)
+    values = []
+    model = SMALL.new_system(fitting, Training(epochs=4))
+    model.fit(fitting, callbacks=[lambda *_: values.append(metrics(rank_targets(model, validation), (20,))["mrr@20"])])
+    return values
+
+
+def test_a_system_that_counts_is_validated_once(log, tmp_path, capsys):
+    arguments = ["--train", log, *COLUMNS, "--model", "vsknn", "--validation", "0.2", "--out", tmp_path / "model.h5"]
+    code, printed, err = run(capsys, "train", *arguments)
+    assert code == 0 and "validation, 72 targets" in printed and "fitting on all sessions" in err
+
+
+def test_killed_and_begun_again_it_comes_to_the_same_weights(log, small, tmp_path, capsys):
+    """A real SIGKILL once the checkpoint has been there for a while."""
+    checkpoint, out, whole = (tmp_path / name for name in ("fit.h5", "model.h5", "whole.h5"))
+    arguments = ["train", "--train", log, *COLUMNS, *small, "--epochs", "12", "--validation", "0.2", "--quiet"]
+    with_checkpoint = ["--out", out, "--checkpoint", checkpoint, "--checkpoint-minutes", "0"]
+    command = [sys.executable, "-m", "spotlight_asars", *map(str, arguments), *map(str, with_checkpoint)]
+    search = tmp_path / "fit.h5.validation"
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as running:
+        versions = set()
+        while len(versions) < 5 and running.poll() is None:
+            if search.exists():
+                versions.add(search.stat().st_mtime_ns)
+            time.sleep(0.002)
+        running.kill()
+    assert running.returncode == -signal.SIGKILL and search.exists() and not out.exists()
+    code, _, _ = run(capsys, *arguments, *with_checkpoint)
+    assert code == 0 and not search.exists() and not checkpoint.exists()
+    assert run(capsys, *arguments, "--out", whole)[0] == 0
+    assert same_weights(out, whole)
+    assert sorted(os.listdir(tmp_path)) == ["gru4rec.json", "log.csv", "model.h5", "whole.h5"]
+
+
+class TestTorchrun:
+    """Real jobs of two processes."""
+
+    def job(self, log, small, *arguments, epochs=4):
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+        train = ["train", "--train", log, *COLUMNS, *small, "--epochs", epochs, *arguments]
+        return [*command, "spotlight_asars", *map(str, train)]
+
+    def test_comes_to_the_weights_of_one_process_and_writes_once(self, log, small, tmp_path, capsys):
+        out, whole = tmp_path / "model.h5", tmp_path / "whole.h5"
+        validation = ["--validation", "0.2", "--checkpoint"]
+        done = subprocess.run(
+            self.job(log, small, *validation, tmp_path / "fit.h5", "--out", out), capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("written to") == 1 and done.stderr.count("fitting on all sessions") == 1
+        alone = ["train", "--train", log, *COLUMNS, *small, "--epochs", 4, *validation, tmp_path / "fit.h5"]
+        assert run(capsys, *alone, "--out", whole, "--quiet")[0] == 0
+        assert sorted(os.listdir(tmp_path)) == ["gru4rec.json", "log.csv", "model.h5", "whole.h5"]
+        ours, theirs = (load_model(path).net.state_dict() for path in (out, whole))
+        for name, weight in theirs.items():
+            torch.testing.assert_close(ours[name], weight, rtol=1e-2, atol=1e-3, msg=name)
+
+    def test_a_killed_process_ends_the_job_and_the_same_command_goes_on(self, log, small, tmp_path):
+        out, whole, checkpoint = (tmp_path / name for name in ("model.h5", "whole.h5", "fit.h5"))
+        arguments = ["--quiet", "--out", out, "--checkpoint", checkpoint, "--checkpoint-minutes", "0"]
+        command = self.job(log, small, *arguments, epochs=30)
+        with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as running:
+            versions = set()
+            while len(versions) < 5 and running.poll() is None:
+                if checkpoint.exists():
+                    versions.add(checkpoint.stat().st_mtime_ns)
+                time.sleep(0.002)
+            second = max(children_of(running.pid))
+            os.kill(second, signal.SIGKILL)
+            error = running.communicate(timeout=60)[1]
+        assert running.returncode == 1 and checkpoint.exists() and not out.exists()
+        assert "Signal 9 (SIGKILL)" in error  # torchrun's own report; ours may come too late for it
+        assert subprocess.run(command, capture_output=True).returncode == 0
+        assert not checkpoint.exists()
+        assert (
+            subprocess.run(self.job(log, small, "--quiet", "--out", whole, epochs=30), capture_output=True).returncode
+            == 0
+        )
+        assert same_weights(out, whole)
+
+    def test_wrong_input_is_told_in_one_line_of_each(self, log, small, tmp_path):
+        done = subprocess.run(self.job(tmp_path / "none.csv", small, "--quiet"), capture_output=True, text=True)
+        assert done.returncode == 1
+        assert f"spotlight-asars: {tmp_path / 'none.csv'}: there is no such file" in done.stderr
+        assert 'File "' + str(Path(__file__).parents[2] / "spotlight_asars") not in done.stderr  # no traceback of ours
+
+
+def children_of(process):
+    """The processes that a process has started."""
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True, text=True)
+    return [int(line) for line in listed.stdout.split()]
+
+
+def test_ctrl_c_keeps_what_was_fitted_and_says_how_to_go_on(log, small, tmp_path, capsys, monkeypatch):
+    arguments = ["train", "--train", log, *COLUMNS, *small, "--epochs", "3", "--quiet", "--out"]
+    whole, out, checkpoint = (tmp_path / name for name in ("whole.h5", "model.h5", "fit.h5"))
+    run(capsys, *arguments, whole)
+    fit_batch, batches = ASARSSequenceModel._fit_batch, []
+
+    def stopped(*parts):
+        batches.append(1)
+        if len(batches) == 9:
+            signal.raise_signal(signal.SIGINT)
+        return fit_batch(*parts)
+
+    monkeypatch.setattr(ASARSSequenceModel, "_fit_batch", stopped)
+    code, printed, err = run(capsys, *arguments, out, "--checkpoint", checkpoint)
+    assert code == 130 and printed == "" and err.count("\n") == 1 and len(batches) == 9
+    assert f"kept in {checkpoint}: the same command goes on" in err and not out.exists()
+    assert run(capsys, *arguments, out, "--checkpoint", checkpoint)[0] == 0
+    assert same_weights(out, whole) and not checkpoint.exists()
+    assert len(batches) == 3 * 6 + 2 * 5  # 6 an epoch, none twice; and each command tries its parameter file
+
+
+def test_ctrl_c_without_a_checkpoint_leaves_nothing(log, small, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(ASARSSequenceModel, "_fit_batch", lambda *parts: signal.raise_signal(signal.SIGINT))
+    arguments = ["train", "--train", log, *COLUMNS, *small, "--quiet", "--out", tmp_path / "deep" / "model.h5"]
+    code, _, err = run(capsys, *arguments)
+    assert code == 130 and "nothing was written" in err and not (tmp_path / "deep").exists()
+
+
+def test_another_log_under_the_same_checkpoint_is_told(log, small, tmp_path, capsys, monkeypatch):
+    arguments = ["train", *COLUMNS, *small, "--epochs", "1", "--quiet", "--out", tmp_path / "model.h5"]
+    arguments += ["--checkpoint", tmp_path / "fit.h5"]
+    monkeypatch.setattr("spotlight_asars.cli.train.save_model", lambda *parts: signal.raise_signal(signal.SIGINT))
+    assert run(capsys, *arguments, "--train", log)[0] == 130 and (tmp_path / "fit.h5").exists()
+    monkeypatch.undo()
+    frame = pd.read_csv(log)
+    frame[:-4].to_csv(tmp_path / "shorter.csv", index=False)
+    code, _, err = run(capsys, *arguments, "--train", tmp_path / "shorter.csv")
+    assert code == 2 and "on other rows" in err and "begin anew" in err and err.count("\n") == 1
+
+
+def test_figures_that_went_astray_are_told(log, small, tmp_path, capsys, monkeypatch):
+    arguments = ["train", "--train", log, *COLUMNS, *small, "--epochs", "3", "--validation", "0.2", "--quiet"]
+    arguments += ["--out", tmp_path / "model.h5", "--checkpoint", tmp_path / "fit.h5"]
+    monkeypatch.setattr("spotlight_asars.cli.train.save_model", lambda *parts: signal.raise_signal(signal.SIGINT))
+    assert run(capsys, *arguments)[0] == 130
+    figures = tmp_path / "fit.h5.validation.json"
+    for content, named in (("[]", "lacks figures"), ("{", "cannot be read")):
+        figures.write_text(content)
+        code, _, err = run(capsys, *arguments)
+        assert code == 2 and str(figures) in err and named in err and err.count("\n") == 1
+
+
+def test_a_checkpoint_that_cannot_be_written_costs_one_line(log, small, tmp_path, capsys, monkeypatch):
+    def full(*_):
+        raise InputError("fit.h5: cannot be written (No space left on device)")
+
+    monkeypatch.setattr("spotlight_asars.serialization.checkpoints.write_sealed", full)
+    arguments = ["train", "--train", log, *COLUMNS, *small, "--epochs", "2", "--quiet", "--out", tmp_path / "model.h5"]
+    with warnings.catch_warnings(action="default"):
+        code, _, err = run(capsys, *arguments, "--checkpoint", tmp_path / "fit.h5")
+    assert code == 0 and err.count("\n") == 1 and err.startswith("spotlight-asars: fitting goes on")
+    assert "No space left" in err and (tmp_path / "model.h5").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--test", "log.csv", *COLUMNS], "nothing to train on"),
+        (["--train", "nowhere.csv", *COLUMNS], "no such file"),
+        (["--model", "asars"], "--model: no system is called 'asars'"),
+        (["--model", "vsknn", "--checkpoint", "fit.h5"], "not fitted by epochs"),
+        (["--checkpoint-minutes", "1"], "goes with --checkpoint"),
+        (["--checkpoint", "model.h5"], "are one file"),
+        (["--checkpoint-minutes", "-1"], "minutes of at least 0"),
+        (["--validation", "1"], "between 0 and 1"),
+        (["--out", "."], "is a folder"),
+        (["--parameters", "nowhere.json"], "no parameter file"),
+        (["--data", "log.csv", "--train", "log.csv", *COLUMNS], "goes without --train"),
+    ],
+)
+def test_a_wrong_option(arguments, named, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, "train", *arguments)
+    assert code == 2 and out == "" and named in err and err.count("\n") == 1, err
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,131 @@
+"""The command line's `tune`: end to end on a small log, each kind of wrong input, and a stop on the way."""
+
+import json
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from spotlight_asars import cli
+from spotlight_asars.cli import tune as cli_tune
+
+pytest.importorskip("optuna")
+
+COLUMNS = ["--format", "csv", "--columns", "user,item,time"]
+QUICK = ["--models", "vsknn,gru4rec", "--trials", "2", "--epochs", "1"]
+
+
+@pytest.fixture
+def log(tmp_path):
+    """12 users with 10 sessions of 4 of 25 items."""
+    random_state = np.random.RandomState(0)
+    items = (random_state.randint(25, size=(120, 1)) + np.arange(4)) % 25
+    seconds = random_state.randint(5, 300, size=(120, 4)).cumsum(axis=1)
+    seconds = seconds + 43_200 * np.tile(np.arange(10), 12)[:, None]
+    frame = pd.DataFrame(
+        {"user": np.repeat(np.arange(12), 40), "item": items.ravel(), "time": seconds.ravel() + 1_400_000_000}
+    )
+    path = tmp_path / "log.csv"
+    frame.to_csv(path, index=False)
+    return path
+
+
+def run(capsys, *arguments):
+    """Exit code, standard output and standard error of a call."""
+    try:
+        code = cli.main([str(argument) for argument in arguments])
+    except SystemExit as stopped:  # argparse ends the process itself
+        code = stopped.code
+    return code, *capsys.readouterr()
+
+
+def test_what_it_finds_goes_into_a_comparison(log, tmp_path, capsys):
+    folder = tmp_path / "found"
+    arguments = ["--data", log, *COLUMNS, "--filters", "1,2,1"]
+    code, out, err = run(capsys, "tune", *arguments, *QUICK, "--out", folder)
+    assert code == 0 and "vsknn: trial 1 of 2, complete" in err and "gru4rec: trial 2 of 2" in err
+    assert {path.name for path in folder.iterdir()} == {"trials.csv", "trials.journal", "vsknn.json", "gru4rec.json"}
+    about = json.loads((folder / "gru4rec.json").read_text())["about"]
+    row = next(line for line in out.splitlines() if line.startswith("gru4rec"))
+    assert f"{about['validation_mrr@20']:.4f}" in row and about["log"] == "log.csv"
+    assert f"--parameters {folder}" in out
+    code, _, err = run(
+        capsys, "compare", *arguments, "--models", "vsknn,gru4rec", "--epochs", "1", "--quiet",
+        "--parameters", folder, "--out", tmp_path / "results",
+    )  # fmt: skip
+    assert code == 0, err
+    models = json.loads((tmp_path / "results" / "results.json").read_text())["models"]
+    assert models["gru4rec"]["settings_from"] == str(folder / "gru4rec.json")
+
+
+def test_a_search_can_begin_with_the_settings_of_another(log, tmp_path, capsys):
+    begun, out = tmp_path / "begun", tmp_path / "out"
+    begun.mkdir()
+    (begun / "vsknn.json").write_text(json.dumps({"kind": "counting", "system": "vsknn", "options": {"k": 321}}))
+    arguments = ["--train", log, *COLUMNS, "--models", "vsknn,stan", "--trials", "1", "--quiet", "--out", out]
+    code, printed, err = run(capsys, "tune", *arguments, "--parameters", begun)
+    assert (code, err) == (0, "") and "at first" in printed
+    assert json.loads((out / "vsknn.json").read_text())["options"] == {"k": 321}
+    assert json.loads((out / "stan.json").read_text())["options"] == {}
+    code, _, err = run(capsys, "tune", *arguments, "--parameters", tmp_path / "nowhere")
+    assert code == 2 and "nowhere: no such folder of parameter files" in err
+
+
+def test_the_training_part_alone_is_enough(log, tmp_path, capsys):
+    code, out, err = run(
+        capsys, "tune", "--train", log, *COLUMNS, "--models", "stan", "--trials", "1", "--quiet", "--out", tmp_path
+    )
+    assert (code, err) == (0, "") and "stan" in out and (tmp_path / "stan.json").exists()
+
+
+def test_a_stop_says_what_is_kept_and_how_to_go_on(log, tmp_path, capsys, monkeypatch):
+    def interrupted(log, name, *arguments, **settings):
+        if name == "gru4rec":
+            raise KeyboardInterrupt
+        return real(log, name, *arguments, **settings)
+
+    real = cli_tune.tune
+    monkeypatch.setattr(cli_tune, "tune", interrupted)
+    arguments = ["tune", "--data", log, *COLUMNS, "--filters", "1,2,1", *QUICK, "--quiet", "--out", tmp_path]
+    code, out, err = run(capsys, *arguments)
+    assert code == 130 and out == "" and err.count("\n") == 1
+    assert str(tmp_path / "trials.csv") in err and "goes on" in err and (tmp_path / "vsknn.json").exists()
+    monkeypatch.setattr(cli_tune, "tune", real)
+    assert run(capsys, *arguments)[0] == 0 and (tmp_path / "gru4rec.json").exists()
+
+
+def test_a_stop_before_the_first_trial_leaves_nothing(log, tmp_path, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli_tune, "training_part", interrupted)
+    code, _, err = run(capsys, "tune", "--data", log, *COLUMNS, *QUICK, "--out", tmp_path / "out")
+    assert code == 130 and "nothing was written" in err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--train", "nowhere.csv", *COLUMNS], "no such file"),
+        (["--test", "log.csv", *COLUMNS], "only one of --train and --test"),
+        (["--data", "log.csv", "--train", "log.csv", *COLUMNS], "goes without --train"),
+        (["--train", "log.csv", *COLUMNS, "--filters", "1,2,1"], "taken as they are"),
+        (["--models", "asars"], "asars_time_user"),
+        (["--trials", "0"], "at least 1"),
+        (["--timeout", "0"], "positive number"),
+        (["--dwell", "sometimes"], "observed"),
+    ],
+)
+def test_a_wrong_option(arguments, named, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, "tune", *arguments)
+    assert code == 2 and out == "" and named in err and err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_optuna(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    code, out, err = run(capsys, "tune")
+    assert code == 2 and out == "" and "pip install optuna" in err and err.count("\n") == 1

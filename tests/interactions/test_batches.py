@@ -1,0 +1,47 @@
+"""Which rows go through a net together."""
+
+import numpy as np
+import pytest
+
+from spotlight_asars import host
+from spotlight_asars.interactions.channels import ITEM
+from spotlight_asars.interactions.rows import like_length_batches
+from spotlight_asars.interactions.sequences import SessionSequences
+from spotlight_asars.sequence.implicit import ASARSSequenceModel
+
+
+def test_rows_of_like_length_train_together():
+    lengths = np.array([2, 9, 2, 9, 5, 5, 2, 9])
+    batches = like_length_batches(lengths, 3, np.random.RandomState(0))
+    assert sorted(np.concatenate(batches)) == list(range(8))
+    assert sorted(sorted(lengths[batch]) for batch in batches) == [[2, 2, 2], [5, 5, 9], [9, 9]]
+
+
+def test_batches_differ_from_epoch_to_epoch():
+    random_state = np.random.RandomState(0)
+    first, second = (like_length_batches(np.full(50, 4), 10, random_state) for _ in range(2))
+    assert any(not np.array_equal(one, other) for one, other in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+def test_lengths_are_mixed_where_asked_for(mixed, monkeypatch):
+    items = np.ones((60, 12), dtype=np.int64)
+    items[::2, :-2] = 0  # every other row has two events
+    items[:, -1] = np.arange(2, 62)  # the last one tells rows apart
+    seen = []
+    original = host.ImplicitSequenceModel.fit
+
+    def spy(self, interactions, verbose=False):
+        seen.append(interactions.sequences[:, :, ITEM])
+        return original(self, interactions, verbose)
+
+    monkeypatch.setattr(host.ImplicitSequenceModel, "fit", spy)
+    ASARSSequenceModel(n_iter=2, batch_size=20, random_state=0, mix_lengths=mixed).fit(
+        SessionSequences(items, num_items=62)
+    )
+    assert [len(batch) for batch in seen] == [20] * 6
+    short = [int(((batch != 0).sum(axis=1) == 2).sum()) for batch in seen]
+    assert all(0 < number < 20 for number in short) if mixed else sorted(short) == [0, 0, 10, 10, 20, 20]
+    epochs = [np.concatenate([batch[:, -1] for batch in seen[begin : begin + 3]]) for begin in (0, 3)]
+    assert all(sorted(epoch) == list(range(2, 62)) for epoch in epochs)
+    assert not np.array_equal(*epochs)

@@ -1,0 +1,205 @@
+"""Features of candidates against a slow loop, and what they must not look at."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from spotlight_asars.interactions.channels import DWELL, ITEM, SESSION_START, TARGET, TIME, UNKNOWN_TIME
+from spotlight_asars.interactions.sequences import SessionSequences, to_session_sequences
+from spotlight_asars.interactions.sessions import SessionInteractions
+from spotlight_asars.sequence.non_neural.base import Moments
+from spotlight_asars.sequence.two_stage.features import CandidateFeatures
+
+
+def random_rows(seed=0, users=4, num_items=9, events=140, **windows):
+    """Users with several sessions over some days; user 0 is anonymous."""
+    random_state = np.random.RandomState(seed)
+    session = np.sort(random_state.randint(35, size=events))
+    log = SessionInteractions(
+        random_state.randint(users, size=35)[session],
+        random_state.randint(1, num_items - 1, size=events),
+        timestamps=1e9 + np.cumsum(random_state.randint(0, 5_000, size=events)),
+        session_ids=session,
+        num_items=num_items,
+        num_users=users,
+    )
+    return to_session_sequences(log, **windows)
+
+
+def some_candidates(moments, num_items, count=5, seed=0):
+    random_state = np.random.RandomState(seed)
+    return torch.from_numpy(np.array([random_state.permutation(num_items - 1)[:count] for _ in range(len(moments))]))
+
+
+def popularity(rows, item, half_life=None):
+    targets = [event for event in rows.events.tolist() if event[TARGET]]
+    newest = max(event[TIME] for event in targets)
+    total = 0.1
+    for event in targets:
+        age = 0.0 if event[TIME] == UNKNOWN_TIME else (newest - event[TIME]) / 86_400
+        total += (event[ITEM] == item) * (1.0 if half_life is None else 0.5 ** (age / half_life))
+    return math.log(total)
+
+
+def distance(training, near, item):
+    """In a log without raw ids, the items' numbers are their places."""
+    return math.log1p(training.num_items if near is None else abs(near - item))
+
+
+def slow_features(training, rows, candidates, dwell):
+    """All features by a loop over targets and candidates: (targets, candidates, features)."""
+    bins = np.maximum(rows.events[:, DWELL] - 1, 0) / training.binning.num_bins
+    items = rows.events[:, ITEM].tolist()
+    found = []
+    for target, (session, earlier) in enumerate(prefixes(rows)):
+        own = [items[event] for event in session]
+        shared = [
+            popularity(training, own[-1]) if own else math.log(0.1),
+            math.log(max(len(own), 1)),
+            float(len(own) > 1 and own[-1] == own[-2]),
+            float(len(own) > 2 and own[-1] == own[-3]),
+            bins[session[-2]] if len(own) > 1 else 0.0,
+            float(bool(earlier)),
+        ]
+        of_target = []
+        for place, item in enumerate((candidates[target] + 1).tolist()):
+            known = session[:-1] if dwell == "known" else session
+            of_target.append(
+                [
+                    *(popularity(training, item, half_life) for half_life in (None, 1.0, 3.0)),
+                    *(float(len(own) >= back and own[-back] == item) for back in (1, 2, 3, 4)),
+                    float(item in own),
+                    math.log1p(own.count(item)),
+                    sum(bins[event] for event in known if items[event] == item),
+                    math.log1p(sum(items[event] == item for event in earlier)),
+                    *(distance(training, own[-back] if len(own) >= back else None, item) for back in (1, 2, 3)),
+                    *shared,
+                    place,
+                ]
+            )
+        found.append(of_target)
+    return np.array(found)
+
+
+def prefixes(rows):
+    """Of each target, the events of its session before it, and those of its row's earlier sessions."""
+    for row in range(len(rows)):
+        begin = start = int(rows.offsets[row])
+        for event in range(start, int(rows.offsets[row + 1])):
+            begin = event if rows.events[event, SESSION_START] else begin
+            if rows.events[event, TARGET]:
+                yield list(range(begin, event)), list(range(start, begin))
+
+
+@pytest.mark.parametrize("dwell", ["known", "observed"])
+class TestSlowLoop:
+    @pytest.mark.parametrize("windows", [{}, {"max_sequence_length": 6, "step_size": 2}])
+    def test_all_features(self, dwell, windows):
+        training, rows = random_rows(**windows), random_rows(seed=1, **windows)
+        moments = Moments.before_targets(rows)
+        candidates = some_candidates(moments, 9)
+        found = CandidateFeatures(training, dwell).of(moments, candidates, [], [])
+        assert found.dtype == torch.float32
+        np.testing.assert_allclose(found, slow_features(training, rows, candidates, dwell), atol=1e-5)
+
+    def test_given_ones_come_first_and_summaries_before_the_session(self, dwell):
+        rows = random_rows()
+        moments = Moments.before_targets(rows)
+        candidates = some_candidates(moments, 9)
+        features = CandidateFeatures(rows, dwell)
+        plain = features.of(moments, candidates, [], [])
+        given, summary = torch.rand(len(moments), 5), torch.rand(len(moments))
+        found = features.of(moments, candidates, [given], [summary])
+        assert torch.equal(found[:, :, 0], given)
+        assert torch.equal(found[:, :, 15], summary[:, None].expand(-1, 5))
+        rest = [place for place in range(found.shape[2]) if place not in (0, 15)]
+        assert torch.equal(found[:, :, rest], plain)
+
+    def test_a_slice_is_as_among_all(self, dwell):
+        rows = random_rows()
+        moments = Moments.before_targets(rows)
+        candidates = some_candidates(moments, 9)
+        features = CandidateFeatures(rows, dwell)
+        whole = features.of(moments, candidates, [], [])
+        for chosen in (slice(3, 4), slice(10, 30), slice(0, 0)):
+            assert torch.equal(features.of(moments[chosen], candidates[chosen], [], []), whole[chosen])
+
+    def test_nothing_that_comes_later(self, dwell):
+        rows = random_rows()
+        moments = Moments.before_targets(rows)
+        candidates = some_candidates(moments, 9, count=8)
+        features = CandidateFeatures(random_rows(seed=1), dwell)
+        whole = features.of(moments, candidates, [], [])
+        newest_moved = 0
+        for place, end in enumerate(moments.end):
+            changed = random_rows()
+            changed.events[end:, ITEM] = changed.events[end:, ITEM] % 8 + 1
+            changed.events[end:, DWELL] = 1
+            others = Moments.before_targets(changed)
+            assert torch.equal(features.of(others, candidates, [], [])[place], whole[place])
+            changed.events[end - 1, DWELL] = changed.events[end - 1, DWELL] % (rows.binning.num_bins - 1) + 1
+            newest_moved += not torch.equal(features.of(others, candidates, [], [])[place], whole[place])
+        assert newest_moved == 0 if dwell == "known" else newest_moved > len(moments) / 4
+
+    def test_a_target_without_a_session_before_it(self, dwell):
+        """Its own item, which lies where the session would, is not looked at."""
+        both = []
+        for item in (1, 2):
+            rows = SessionSequences(np.array([[item, 1, 1, 2]]), targets=np.ones((1, 4), dtype=bool))
+            moments = Moments.before_targets(rows)[:1]
+            training = SessionSequences(np.array([[2, 1, 1, 1]]))
+            both.append(CandidateFeatures(training, dwell).of(moments, torch.tensor([[0, 1]]), [], []))
+        assert torch.equal(*both)
+        assert math.isclose(float(both[0][0, 0, 14]), math.log(0.1), rel_tol=1e-6)
+
+
+class TestPopularity:
+    @pytest.mark.parametrize("origin", [0, 9e8, 1.4e9])  # 1970, 1998 and 2014; rows count time from 2001
+    def test_lately_means_before_the_last_event(self, origin):
+        day = 86_400
+        rows = SessionSequences(
+            np.array([[1, 2], [1, 3]]), timestamps=np.array([[0, 1], [3 * day, 3 * day + 1]]) + origin
+        )
+        found = CandidateFeatures(rows, "known").of(Moments.before_targets(rows), torch.tensor([[1, 2]] * 2), [], [])
+        np.testing.assert_allclose(found[0, :, 1], np.log([0.125 + 0.1, 1.1]), rtol=1e-5)  # half-life of a day
+        np.testing.assert_allclose(found[0, :, 2], np.log([0.5 + 0.1, 1.1]), rtol=1e-5)  # of three days
+
+    def test_unknown_times_are_of_now(self):
+        rows = SessionSequences(np.array([[1, 2], [1, 3]]))
+        found = CandidateFeatures(rows, "known").of(Moments.before_targets(rows), torch.tensor([[1, 2]] * 2), [], [])
+        np.testing.assert_allclose(found[:, :, :3], math.log(1.1), rtol=1e-5)
+
+
+class TestCatalogue:
+    def rows(self, items):
+        log = pd.DataFrame({"item": items, "session": 1, "timestamp": np.arange(len(items)) * 10.0 + 1e9})
+        return to_session_sequences(SessionInteractions.from_log(log))
+
+    def distances(self, items, candidates):
+        rows = self.rows(items)
+        numbers = torch.from_numpy(rows.item_vocabulary.transform(candidates) - 1)
+        moments = Moments.before_targets(rows)
+        return CandidateFeatures(rows, "known").of(moments, numbers.expand(len(moments), -1), [], [])[:, :, 11:14]
+
+    def test_distances_are_in_the_order_of_raw_ids(self):
+        found = self.distances([500, 7, 90, 20], [7, 500])  # places 4, 1, 3, 2
+        far = math.log1p(5)  # where there is no event
+        apart = [[[3, None, None], [0, None, None]], [[0, 3, None], [3, 0, None]], [[2, 0, 3], [1, 3, 0]]]
+        expected = [[[far if n is None else math.log1p(n) for n in c] for c in target] for target in apart]
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+    def test_ids_without_an_order_are_all_alike(self):
+        found = self.distances(["a", 1, "b", 2], ["a", 2])
+        far = math.log1p(5)
+        expected = [[[0, far, far]] * 2, [[0, 0, far]] * 2, [[0, 0, 0]] * 2]
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+    def test_how_items_happen_to_be_numbered_does_not_matter(self):
+        candidates = [7, 90, 500]
+        one = self.distances([500, 7, 90, 20], candidates)
+        other = self.distances([500, 7, 90, 20, 15_000], candidates)[:3]  # a fifth item, behind all others
+        near = one != math.log1p(5)
+        assert torch.equal(one[near], other[near])
