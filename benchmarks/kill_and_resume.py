@@ -30,10 +30,10 @@ from spotlight_asars.serialization.checkpoints import Checkpoint
 
 CASES = {
     "cross_entropy": {"loss": "cross_entropy", "optimizer_func": partial(torch.optim.Adagrad, lr=0.05)},
-    "local negatives, adam, mixed lengths": {"loss": "bpr", "mix_lengths": True},
+    "local negatives, adam, mixed lengths": {"loss": "bpr", "training": {"mix_lengths": True}},
     "shared negatives": {"loss": "bpr_max", "sampling": "shared", "num_negative_samples": 20},
     "sparse": {"loss": "sampled_cross_entropy", "sparse": True},
-    "validation": {"loss": "cross_entropy", "early_stopping": 2},
+    "validation": {"loss": "cross_entropy", "training": {"early_stopping": 2}},
 }
 
 

@@ -27,7 +27,7 @@ from spotlight_asars.experiments.settings import Settings, Training
 from spotlight_asars.experiments.systems import for_catalogue, settings_at, system_names
 from spotlight_asars.experiments.training import Plan, Trained, train_one
 from spotlight_asars.interactions.sessions import LogCounts
-from spotlight_asars.sequence.training.distributed import Team, data_parallel
+from spotlight_asars.sequence.training.distributed import ProcessGroup, data_parallel
 from spotlight_asars.serialization.checkpoints import Checkpoint
 from spotlight_asars.serialization.files import output_folder
 from spotlight_asars.serialization.models import save_model
@@ -94,11 +94,11 @@ def run_train(options: argparse.Namespace) -> int:
         0, or 130 when interrupted.
     """
     check_cuda(options)
-    with data_parallel(options.use_cuda) as team:
-        return _run(options, team)
+    with data_parallel(options.use_cuda) as group:
+        return _run(options, group)
 
 
-def _run(options: argparse.Namespace, team: Team) -> int:
+def _run(options: argparse.Namespace, group: ProcessGroup) -> int:
     begin = time.perf_counter()
     settings = known_settings(options.model, "--model")
     if options.parameters is not None:
@@ -111,10 +111,10 @@ def _run(options: argparse.Namespace, team: Team) -> int:
         options.max_sequence_length,
         options.validation,
         None if options.checkpoint is None else Checkpoint(options.checkpoint, options.checkpoint_minutes),
-        team.is_first and not options.quiet,
+        group.is_first and not options.quiet,
     )
     report = say if plan.verbose else silence
-    with output_folder(options.out.parent) if team.is_first else nullcontext():
+    with output_folder(options.out.parent) if group.is_first else nullcontext():
         log = training_log(choice, whole=options.test_share is None)
         report(_about(log, options.model))
         if options.parameters is None:
@@ -123,7 +123,7 @@ def _run(options: argparse.Namespace, team: Team) -> int:
         try:
             trained = _train(log, plan, report)
         except KeyboardInterrupt:
-            if not team.is_first:
+            if not group.is_first:
                 return INTERRUPTED
             kept = [str(path) for path in plan.files if path.exists()]
             if not kept:
@@ -134,7 +134,7 @@ def _run(options: argparse.Namespace, team: Team) -> int:
                 file=sys.stderr,
             )
             return INTERRUPTED
-        if not team.is_first:
+        if not group.is_first:
             return 0
         save_model(trained.system, options.out)
     for path in plan.files:  # with other rows tomorrow, the same command shall begin anew

@@ -17,7 +17,7 @@ from spotlight_asars.sequence.non_neural.memory import SessionMemory
 from spotlight_asars.sequence.non_neural.neighbours import STAN, VSKNN, VSTAN
 from spotlight_asars.sequence.non_neural.rules import Popularity, SequentialRules
 from spotlight_asars.sequence.representations.registry import HOST_REPRESENTATIONS, representation_factory
-from spotlight_asars.sequence.training.trainer import ALL_ITEMS_LOSS, SAMPLED_LOSS
+from spotlight_asars.sequence.training.objective import ALL_ITEMS_LOSS, SAMPLED_LOSS
 from spotlight_asars.sequence.two_stage.model import Member, TwoStageRanker
 from spotlight_asars.serialization.files import write_whole
 
@@ -148,10 +148,8 @@ class NetSettings:
             dwell=training.dwell,
             representation_options=self.representation_options,
             loss_options=self.loss_options,
-            sampling=self.sampling,
-            sampling_options=self.sampling_options,
-            mix_lengths=self.mix_lengths,
-            initial_embeddings=self.initial_embeddings,
+            sampling={"kind": self.sampling, **self.sampling_options},
+            training={"mix_lengths": self.mix_lengths, "initial_embeddings": self.initial_embeddings},
         )
 
 

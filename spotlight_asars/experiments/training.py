@@ -5,7 +5,6 @@ The most memory a piece of work takes.
 One system trained for use: the number of its epochs found on the latest sessions, then fitted on all of them.
 """
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -18,8 +17,7 @@ import numpy as np
 import torch
 
 from spotlight_asars.cross_validation import TimeSplit, rows_of, time_based_split
-from spotlight_asars.errors import InputError
-from spotlight_asars.evaluation import Ranks, System, metrics, rank_targets
+from spotlight_asars.evaluation import Ranks, System, rank_targets
 from spotlight_asars.experiments.logs import VALIDATION_SHARE
 from spotlight_asars.experiments.settings import NetSettings, Settings, Training
 from spotlight_asars.interactions.binning import UNKNOWN_BIN
@@ -27,10 +25,8 @@ from spotlight_asars.interactions.channels import DWELL
 from spotlight_asars.interactions.sequences import SessionSequences, to_session_sequences
 from spotlight_asars.interactions.sessions import SessionInteractions
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
-from spotlight_asars.sequence.training.distributed import Team
-from spotlight_asars.sequence.training.resuming import EpochRecord
+from spotlight_asars.sequence.training.callbacks import EarlyStopping
 from spotlight_asars.serialization.checkpoints import Checkpoint
-from spotlight_asars.serialization.files import write_whole
 
 _STATUS = Path("/proc/self/status")
 _RESET = Path("/proc/self/clear_refs")
@@ -72,9 +68,6 @@ class PeakMemory:
 
             unit = 1 if sys.platform == "darwin" else 2**10
             self.mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
-
-
-PATIENCE = 3  # epochs without a better validation MRR@20 after which the search for their number ends
 
 
 @dataclass(frozen=True)
@@ -159,21 +152,16 @@ def train_and_test(settings: Settings, parts: Parts, training: Training, verbose
 
 
 def _fit_net(settings: NetSettings, parts: Parts, training: Training, verbose: bool) -> tuple[ASARSSequenceModel, dict]:
-    validation_mrr = []
-
-    def measure(model: ASARSSequenceModel, record: EpochRecord) -> bool:
-        validation_mrr.append(metrics(rank_targets(model, parts.validation), (20,))["mrr@20"])
-        return bool(len(validation_mrr) - 1 - np.argmax(validation_mrr) >= PATIENCE)
-
-    settings.new_system(parts.fitting, training).fit(parts.fitting, verbose=verbose, callbacks=[measure])
-    epochs = int(np.argmax(validation_mrr)) + 1
+    stopping = EarlyStopping(parts.validation)
+    settings.new_system(parts.fitting, training).fit(parts.fitting, verbose=verbose, callbacks=[stopping])
+    epochs = stopping.best_epoch + 1
     model = settings.new_system(parts.train, replace(training, epochs=epochs))
     model.fit(parts.train, verbose=verbose)
     seconds = float(np.median([record.seconds for record in model.epoch_records]))
     return model, {
         "seed": training.seed,
         "epochs": epochs,
-        "validation_mrr@20": validation_mrr[epochs - 1],
+        "validation_mrr@20": stopping.best_figures["mrr@20"],
         "parameters": sum(weight.numel() for weight in model.net.parameters()),
         "seconds_per_epoch": seconds,
         "events_per_second": model.epoch_records[0].events / seconds,
@@ -312,53 +300,10 @@ def _validate(log: SessionInteractions, plan: Plan) -> tuple[dict[str, float], T
     fitting, rows = rows_of(time_based_split(log, plan.validation), plan.max_sequence_length)
     system = plan.settings.new_system(fitting, plan.training)
     if not plan.settings.trained_by_epochs:
-        return _figures(system.fit(fitting), rows), plan.training
-    found = _Figures(plan.figures_file, rows)
-    system.fit(fitting, verbose=plan.verbose, callbacks=[found.measure], checkpoint=plan.search_checkpoint)
-    found.check_complete(len(system.epoch_records))
-    return found.epochs[found.best], replace(plan.training, epochs=found.best + 1)
-
-
-def _figures(system: System, rows: SessionSequences) -> dict[str, float]:
-    ranks = rank_targets(system, rows)
-    return {**metrics(ranks, (20,)), "targets": len(ranks)}
-
-
-class _Figures:
-    """Figures of each epoch, kept in a file where there is one, so that a stopped training has those it began with."""
-
-    def __init__(self, path: Path | None, rows: SessionSequences) -> None:
-        self._path, self._rows, self._team = path, rows, Team.of_process()
-        self.epochs: list[dict[str, float]] = self._team.agreed(self._read() if self._team.is_first else [])
-
-    def _read(self) -> list[dict[str, float]]:
-        if self._path is None or not self._path.exists():
-            return []
-        try:
-            return json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{self._path}: cannot be read ({error}): remove it and the checkpoint beside it"
-            ) from error
-
-    @property
-    def best(self) -> int:
-        """The epoch with the best MRR@20."""
-        return int(np.argmax([figures["mrr@20"] for figures in self.epochs]))
-
-    def measure(self, model: System, record: EpochRecord) -> bool:
-        """Measure an epoch; whether it is time to stop."""
-        self.check_complete(record.epoch)
-        # What stands there of this epoch and later ones was written just before a stop, or is of another training.
-        self.epochs = [*self.epochs[: record.epoch], self._team.agreed(_figures(model, self._rows))]
-        if self._path is not None and self._team.is_first:
-            write_whole(self._path, json.dumps(self.epochs) + "\n")
-        return len(self.epochs) - 1 - self.best >= PATIENCE
-
-    def check_complete(self, epochs: int) -> None:
-        """Refuse to go on from a checkpoint without the figures of its epochs."""
-        if len(self.epochs) < epochs:
-            raise InputError(
-                f"{self._path}: it lacks figures of the epochs that the checkpoint beside it has: remove that too, to "
-                "begin anew"
-            )
+        stopping = EarlyStopping(rows)
+        stopping.measure(system.fit(fitting))
+        return stopping.best_figures, plan.training
+    stopping = EarlyStopping(rows, path=plan.figures_file)
+    system.fit(fitting, verbose=plan.verbose, callbacks=[stopping], checkpoint=plan.search_checkpoint)
+    stopping.check_complete(len(system.epoch_records))
+    return stopping.best_figures, replace(plan.training, epochs=stopping.best_epoch + 1)

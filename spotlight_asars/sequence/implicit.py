@@ -1,19 +1,19 @@
-"""The session-aware sequence model: Spotlight's ImplicitSequenceModel with users, sessions and dwell.
+"""The session-aware sequence model: Spotlight's ImplicitSequenceModel with users, sessions and dwell."""
 
-The session-aware model as data: what a file needs to make an equal one, and what of it is code.
-"""
-
+import warnings
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, is_dataclass
+from functools import partial, wraps
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from spotlight_asars import host
-from spotlight_asars.errors import InputError
+from spotlight_asars.errors import InputError, check_choice
 from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
+from spotlight_asars.host import ImplicitSequenceModel, SequenceInteractions
 from spotlight_asars.interactions.binning import PADDING_BIN, UNKNOWN_BIN, ScottBinning
 from spotlight_asars.interactions.channels import (
     DWELL,
@@ -27,182 +27,129 @@ from spotlight_asars.interactions.channels import (
     USER,
     whole_seconds,
 )
-from spotlight_asars.interactions.sequences import SessionSequences
-from spotlight_asars.losses import LOSSES
+from spotlight_asars.interactions.sequences import SessionSequences, as_session_sequences
+from spotlight_asars.interactions.vocabulary import Vocabulary
 from spotlight_asars.sequence.online.sessions import LiveSession
 from spotlight_asars.sequence.recommender.base import Recommends
 from spotlight_asars.sequence.recommender.explaining import no_attention
 from spotlight_asars.sequence.recommender.fitted import Numbering
+from spotlight_asars.sequence.representations.options import NetOptions
 from spotlight_asars.sequence.representations.registry import HOST_REPRESENTATIONS, representation_factory
 from spotlight_asars.sequence.representations.scoring import (
     final_states,
     score_all_items,
     score_items,
-    scores_by_dot_product,
     target_states,
 )
-from spotlight_asars.sequence.training.initial_embeddings import INITIAL_EMBEDDINGS
-from spotlight_asars.sequence.training.negatives import check_sampling
-from spotlight_asars.sequence.training.resuming import EpochRecord, random_numbers_kept
-from spotlight_asars.sequence.training.trainer import ALL_ITEMS_LOSS, SessionFitting
+from spotlight_asars.sequence.training.callbacks import Callback, Progress, as_callback
+from spotlight_asars.sequence.training.distributed import ProcessGroup
+from spotlight_asars.sequence.training.initial_embeddings import start_from_cooccurrence
+from spotlight_asars.sequence.training.negatives import MOST_TARGETS, SamplingOptions
+from spotlight_asars.sequence.training.objective import ALL_ITEMS_LOSS, Objective
+from spotlight_asars.sequence.training.resuming import (
+    EpochRecord,
+    call_of,
+    random_numbers_kept,
+    saved_progress,
+    shared_call,
+    start_of,
+)
+from spotlight_asars.sequence.training.trainer import Trainer, TrainingOptions
+from spotlight_asars.serialization.checkpoints import Checkpoint, CheckpointFile
 from spotlight_asars.serialization.models import register_kind
 from spotlight_asars.serialization.state import SystemState, as_plain, constructor_arguments, plain_and_code
 from spotlight_asars.serialization.weights import load_weights, weights_of
 
 OptimizerFunc = Callable[[Iterable], torch.optim.Optimizer]
-
-
-class ModelState:
-    """``state`` and ``from_state`` of ``ASARSSequenceModel``, see ``SystemState``."""
-
-    def state(self) -> SystemState:
-        """
-        The model as data; the optimizer's own state is not part of it.
-
-        Raises
-        ------
-        InputError
-            If there are weights or raw ids that no file can hold.
-        """
-        settings, code = self._settings()
-        settings["random_state"] = _random_state_as_data(self._random_state)
-        if not self._initialized:
-            return SystemState(settings, code)
-        numbering = Numbering.of(self)
-        records = [as_plain(asdict(record)) for record in self.epoch_records]
-        fitted = {**numbering.fitted(), "net": type(self._net).__name__, "epoch_records": records}
-        return SystemState(settings, code, fitted, {"weights": weights_of(self._net)}, numbering.parts())
-
-    def _settings(self) -> tuple[dict[str, object], dict[str, str]]:
-        """Constructor arguments but the random state: plain data, and the names of what is none."""
-        arguments = self._parameters()
-        del arguments["random_state"]
-        arguments["optimizer_func"] = _optimizer_as_data(self._optimizer_func)
-        return plain_and_code(arguments)
-
-    def _parameters(self) -> dict[str, object]:
-        """Constructor arguments, see ``HasParameters``; the random state as it was given."""
-        arguments = constructor_arguments(self)
-        arguments["random_state"] = self._given_random_state
-        if self._sampling == "local":  # it takes none, and has the defaults all the same
-            arguments["sampling_options"] = None
-        return arguments
-
-    @classmethod
-    def from_state(cls, state: SystemState) -> "ModelState":
-        """An equal model; the global random state of torch stays as it is."""
-        settings = dict(state.settings)
-        random_state = np.random.RandomState()
-        random_state.set_state(settings.pop("random_state"))
-        settings["optimizer_func"] = _optimizer_from(settings["optimizer_func"])
-        with random_numbers_kept(settings["use_cuda"]):  # the host seeds torch for everybody
-            model = cls(**settings, random_state=0)
-            if state.fitted is not None:
-                model._initialize(Numbering.from_state(state))
-        if state.fitted is not None:
-            made, wanted = type(model._net).__name__, state.fitted["net"]
-            if made != wanted:  # weights may fit another net and score otherwise
-                raise InputError(f"its net was a {wanted}, and here a {made} is made: register or give that one")
-            load_weights(model._net, state.arrays["weights"])
-            model._net.train(False)
-            model.epoch_records = [EpochRecord(**record) for record in state.fitted["epoch_records"]]
-        model._random_state = model._given_random_state = random_state
-        return model
-
-
-def _random_state_as_data(random_state: np.random.RandomState) -> dict[str, object]:
-    found = random_state.get_state(legacy=False)
-    if found["bit_generator"] != "MT19937":
-        raise InputError(
-            f"the random_state runs on {found['bit_generator']}, which no model file can hold: "
-            "give an int or numpy.random.RandomState(seed)"
-        )
-    return {**found, "state": {"key": found["state"]["key"].tolist(), "pos": int(found["state"]["pos"])}}
-
-
-def _optimizer_as_data(optimizer_func: OptimizerFunc | None) -> object:
-    """A class of torch.optim, with plain keywords or without, as data; anything else as it is."""
-    made_by, keywords = optimizer_func, {}
-    if isinstance(optimizer_func, partial) and not optimizer_func.args:
-        made_by, keywords = optimizer_func.func, optimizer_func.keywords
-    name = getattr(made_by, "__name__", None)
-    if name is None or _optimizer_class(name) is not made_by:
-        return optimizer_func
-    try:
-        return {"optimizer": name, "keywords": as_plain(keywords)}
-    except TypeError:
-        return optimizer_func
-
-
-def _optimizer_from(data: object) -> OptimizerFunc | None:
-    if not isinstance(data, dict):
-        return data
-    made_by = _optimizer_class(data["optimizer"])
-    if made_by is None:
-        raise InputError(f"there is no optimizer {data['optimizer']!r} here: update torch or spotlight_asars")
-    keywords = {name: tuple(one) if isinstance(one, list) else one for name, one in data["keywords"].items()}
-    return partial(made_by, **keywords)
-
-
-def _optimizer_class(name: str) -> type[torch.optim.Optimizer] | None:
-    found = getattr(torch.optim, name, None)
-    return found if isinstance(found, type) and issubclass(found, torch.optim.Optimizer) else None
-
-
 PADDING_SCORE = float(np.finfo(np.float32).min)
+_TRAINING_KEYWORDS = ("early_stopping", "mix_lengths", "initial_embeddings")  # of release 0.1.0, now in `training`
+
+
+def _regrouped(settings: dict[str, object]) -> dict[str, object]:
+    """Return constructor arguments with those of release 0.1.0 in the groups that hold them now."""
+    settings = dict(settings)
+    training = {name: settings.pop(name) for name in _TRAINING_KEYWORDS if name in settings}
+    if training:
+        settings["training"] = {**asdict(TrainingOptions.of(settings.get("training"))), **training}
+    sampling_options = settings.pop("sampling_options", None)
+    if sampling_options:
+        settings["sampling"] = {"kind": settings.get("sampling", "local"), **sampling_options}
+    return settings
+
+
+def _with_former_keywords(init: Callable) -> Callable:
+    """Accept the constructor's former keywords for one release, with a DeprecationWarning."""
+
+    @wraps(init)
+    def with_former_keywords(self: object, *arguments: object, **keywords: object) -> None:
+        former = [name for name in (*_TRAINING_KEYWORDS, "sampling_options") if name in keywords]
+        if former:
+            warnings.warn(
+                f"{', '.join(former)}: these keywords go with the next release; give them in training={{...}}, and "
+                'options of the sampling in sampling={"kind": "shared", ...}',
+                DeprecationWarning,
+                stacklevel=2,
+            )
+            keywords = _regrouped(keywords)
+        init(self, *arguments, **keywords)
+
+    return with_former_keywords
 
 
 @register_kind("model")
-class ASARSSequenceModel(ModelState, Recommends, SessionFitting):
+class ASARSSequenceModel(Recommends, ImplicitSequenceModel):
     """
     A next-item model over sessions, with users and dwell times.
 
     Parameters
     ----------
     loss : str or callable, optional
-        'cross_entropy' over all items, which draws nothing; or, with negative samples, 'sampled_cross_entropy', 'bpr',
-        'bpr_max', 'top1', 'top1_max', 'hinge', 'adaptive_hinge', 'pointwise'; or a function ``f(positive, negative)``
-        of scores of shapes (targets,) and (negatives, targets).
+        'cross_entropy' over all items, which draws no negatives; or, with negative samples, 'sampled_cross_entropy',
+        'bpr', 'bpr_max', 'top1', 'top1_max', 'hinge', 'adaptive_hinge', 'pointwise'; or a function ``f(positive,
+        negative)`` of scores of shapes (targets,) and (negatives, targets).
     representation : str, module or callable, optional
         A registered name ('asars_time_user', 'asars_time_att', 'asars_user_cat', 'gru4rec', ...), one of the host's
         ('pooling', 'cnn', 'lstm', 'mixture'), a module with the host's interface, or a factory as for
         ``register_representation``.
     embedding_dim, n_iter, batch_size, l2, learning_rate, optimizer_func, use_cuda, sparse, random_state :
-        As in the host; `batch_size` counts rows, `random_state` may be an int. With `sparse`, and without an
-        `optimizer_func`, Adagrad takes the place of Adam, which cannot use sparse gradients.
+        As in the host; `batch_size` counts rows, `random_state` may be an int. With `sparse` and no `optimizer_func`,
+        the optimizer is Adagrad instead of Adam, which cannot use sparse gradients.
     num_negative_samples : int, optional
-        Negatives a target, for every loss that samples.
+        Negatives per target, for every loss that samples.
     dwell : {'known', 'observed'}, optional
-        'known' uses only dwell times that had ended before the prediction, as a server has them; 'observed' is the
+        'known' uses only dwell times that have ended before the prediction, as a server has them; 'observed' is the
         paper's protocol, where the time up to the next event counts.
-    representation_options, loss_options : dict, optional
-        Further keywords of the net (see ``NetOptions``) and of the loss function.
-    early_stopping : int, optional
-        Epochs without a smaller validation loss after which `fit` stops; needs `validation`.
-    sampling : {'local', 'shared'}, optional
-        Negatives of each target's own, by popularity in the mini-batch and never of the user's history; or shared by
-        the mini-batch: its other targets, and `num_negative_samples` items by popularity to the power `alpha`.
-    sampling_options : dict, optional
-        ``{"alpha": 0.5, "most_targets": 1024}`` for 'shared'; of a mini-batch with more targets, so many are shared.
-    mix_lengths : bool, optional
-        Let a mini-batch hold rows of any length instead of like ones. It computes more padding, about twice the time on
-        sessions of unequal length. But a step on a batch of short sessions has few targets and one of long sessions
-        many, and both move the net as far: mixed, no target counts for less than others.
-    initial_embeddings : {'random', 'cooccurrence', 'catalogue'}, optional
-        Where item embeddings begin: anywhere; or where items that stand together in sessions lie together, see
-        ``initial_embeddings.py``, which takes a second and helps most where items have few events; or where, besides,
-        neighbours in the order of the raw ids do, see ``catalogue.py``.
+    representation_options : NetOptions or dict, optional
+        Further keywords of the net, see ``NetOptions``.
+    loss_options : dict, optional
+        Further keywords of the loss function.
+    sampling : {'local', 'shared'}, SamplingOptions or dict, optional
+        How negatives are drawn: by the kind's name, or with options, as in ``{"kind": "shared", "alpha": 0.5}``.
+    training : TrainingOptions or dict, optional
+        Early stopping, mini-batches and initial embeddings.
 
     Attributes
     ----------
-    epoch_records : list of EpochRecord
-        One an epoch, over all calls of `fit`.
+    net : module or None
+        None before the first fit, as what follows.
+    trainer : Trainer or None
+        Holds the optimizer from one call of `fit` to the next.
+    num_items, num_users : int or None
+        Numbers of ids, 0 included.
+    item_vocabulary, user_vocabulary : Vocabulary or None
+        Raw ids, where the rows had them.
+    binning, gap_binning : ScottBinning or None
+        Bins of dwell and of session gaps.
+    session_gap : float or None
+        Seconds of inactivity that end a session.
 
-    Notes
-    -----
-    `fit`, from :class:`SessionFitting`, drives the host's own `fit`, so that rows of like length can train together.
+    Raises
+    ------
+    InputError
+        If an argument is not valid, or arguments do not go together.
     """
 
+    @_with_former_keywords
     def __init__(
         self,
         loss: str | Callable[..., Tensor] = ALL_ITEMS_LOSS,
@@ -212,86 +159,72 @@ class ASARSSequenceModel(ModelState, Recommends, SessionFitting):
         batch_size: int = 256,
         l2: float = 0.0,
         learning_rate: float = 1e-2,
-        optimizer_func: Callable[[Iterable], torch.optim.Optimizer] | None = None,
+        optimizer_func: OptimizerFunc | None = None,
         use_cuda: bool = False,
         sparse: bool = False,
         random_state: np.random.RandomState | int | None = None,
         num_negative_samples: int = 5,
         dwell: str = "known",
-        representation_options: dict | None = None,
+        representation_options: NetOptions | dict | None = None,
         loss_options: dict | None = None,
-        early_stopping: int = 10,
-        sampling: str = "local",
-        sampling_options: dict | None = None,
-        mix_lengths: bool = False,
-        initial_embeddings: str = "random",
+        sampling: SamplingOptions | str | dict = "local",
+        training: TrainingOptions | dict | None = None,
     ) -> None:
-        if isinstance(loss, str) and loss not in LOSSES:
-            raise ValueError(f"loss is {loss!r}: choose one of {', '.join(LOSSES)}")
-        if isinstance(representation, str) and representation not in HOST_REPRESENTATIONS:
-            representation_factory(representation)
-        if representation == "mixture" and host.NAME == "embedded":
-            raise ValueError("representation 'mixture' is Spotlight's own and needs it installed: choose another")
-        if representation_options and (isinstance(representation, nn.Module) or representation in HOST_REPRESENTATIONS):
-            raise ValueError("representation_options go with our nets by name or a factory: this net takes none")
-        if loss_options and loss == ALL_ITEMS_LOSS:
-            raise ValueError("loss_options go with losses that have options: 'cross_entropy' has none")
-        if isinstance(representation, nn.Module) and getattr(representation, "dwell", dwell) != dwell:
-            raise ValueError(f"the net was made with dwell={representation.dwell!r} and the model with {dwell!r}")
+        check_choice("dwell", dwell, DWELL_RULES)
+        _check_representation(representation, representation_options, dwell)
         if sparse and l2 and optimizer_func is None:
-            raise ValueError("l2 is dense and does not go with sparse gradients: leave one out")
-        check_sampling(sampling, sampling_options or {})
-        if sampling == "shared" and loss == ALL_ITEMS_LOSS:
-            raise ValueError(
-                "sampling='shared' goes with losses that sample: 'cross_entropy' is over all items; "
-                "choose 'sampled_cross_entropy' or 'bpr_max', or leave sampling out"
-            )
-        if initial_embeddings not in INITIAL_EMBEDDINGS:
-            raise ValueError(
-                f"initial_embeddings is {initial_embeddings!r}: choose one of {', '.join(INITIAL_EMBEDDINGS)}"
-            )
-        if num_negative_samples < 1:
-            raise ValueError(f"num_negative_samples is {num_negative_samples}: give at least 1")
-        if dwell not in DWELL_RULES:
-            raise ValueError(f"dwell is {dwell!r}: choose one of {', '.join(DWELL_RULES)}")
-        self._seeded, self._given_random_state = random_state is not None, random_state
-        if not isinstance(random_state, np.random.RandomState):
-            random_state = np.random.RandomState(random_state)
-        # The host knows its own losses and nets only: it gets two of them, and ours in their place.
+            raise InputError("l2 is dense and does not go with sparse gradients: leave one out")
+        objective = Objective(loss, dict(loss_options or {}), SamplingOptions.of(sampling), num_negative_samples)
+        options = TrainingOptions.of(training)
+        # The host knows its own losses and nets only; it is given the net in `_initialize`.
         super().__init__(
-            "pointwise",
-            "pooling",
-            embedding_dim,
-            n_iter,
-            batch_size,
-            l2,
-            learning_rate,
-            optimizer_func,
-            use_cuda,
-            sparse,
-            random_state,
-            num_negative_samples,
+            embedding_dim=embedding_dim,
+            n_iter=n_iter,
+            batch_size=batch_size,
+            l2=l2,
+            learning_rate=learning_rate,
+            optimizer_func=optimizer_func,
+            use_cuda=use_cuda,
+            sparse=sparse,
+            random_state=random_state if hasattr(random_state, "shuffle") else np.random.RandomState(random_state),
+            num_negative_samples=num_negative_samples,
         )
-        self._loss, self._representation = loss, representation
-        self.dwell = dwell
-        self._representation_options = dict(representation_options or {})
-        self._loss_options = dict(loss_options or {})
-        self._early_stopping = early_stopping
-        self._sampling, self._sampling_options = sampling, {"alpha": 0.5, **(sampling_options or {})}
-        self._mix_lengths = mix_lengths
-        self._initial_embeddings = initial_embeddings
+        self.loss, self.representation, self.dwell = loss, representation, dwell
+        self.representation_options, self.loss_options = representation_options, loss_options
+        self.sampling, self.training = sampling, training
+        self._given_random_state, self._objective, self._training_options = random_state, objective, options
         self._num_users: int | None = None
         self.binning: ScottBinning | None = None
         self.gap_binning: ScottBinning | None = None
-        self.item_vocabulary = self.user_vocabulary = None
+        self.item_vocabulary: Vocabulary | None = None
+        self.user_vocabulary: Vocabulary | None = None
         self.session_gap: float | None = None
-        self.epoch_records: list[EpochRecord] = []
-        self._unfinished_start: dict | None = None
+        self._trainer: Trainer | None = None
+        self._interrupted_start: dict | None = None  # what a call of `fit` began with that was stopped
 
     @property
     def net(self) -> nn.Module | None:
         """The net; None before the first fit."""
         return self._net
+
+    @property
+    def n_iter(self) -> int:
+        """Epochs that a call of `fit` takes."""
+        return self._n_iter
+
+    @n_iter.setter
+    def n_iter(self, epochs: int) -> None:
+        self._n_iter = epochs
+
+    @property
+    def trainer(self) -> Trainer | None:
+        """The trainer; None before the first fit."""
+        return self._trainer
+
+    @property
+    def epoch_records(self) -> list[EpochRecord]:
+        """One record for each epoch, over all calls of `fit`."""
+        return [] if self._trainer is None else self._trainer.epoch_records
 
     @property
     def num_items(self) -> int | None:
@@ -303,43 +236,150 @@ class ASARSSequenceModel(ModelState, Recommends, SessionFitting):
         """Number of user ids, the anonymous one included; None before the first fit."""
         return self._num_users
 
-    def _initialize(self, interactions: SessionSequences) -> None:
+    def fit(
+        self,
+        interactions: SequenceInteractions,
+        verbose: bool = False,
+        validation: SequenceInteractions | None = None,
+        callbacks: Iterable[Callback | Callable[["ASARSSequenceModel", EpochRecord], object]] = (),
+        checkpoint: Checkpoint | str | Path | None = None,
+    ) -> "ASARSSequenceModel":
+        """
+        Fit the model; a further call resumes training.
+
+        In a data-parallel job (see ``spotlight_asars.sequence.training.distributed``) every process makes the same
+        call, and all reach the same weights.
+
+        Parameters
+        ----------
+        interactions : SessionSequences, or the host's SequenceInteractions or Interactions with timestamps
+            Rows to learn from. Dwell is unknown in SequenceInteractions; Interactions are split into sessions.
+        verbose : bool, optional
+            Show a progress bar, one step an epoch.
+        validation : SessionSequences, SequenceInteractions or Interactions, optional
+            Rows whose loss is measured after each epoch. With them, fitting stops early and keeps the weights of the
+            epoch with the smallest validation loss.
+        callbacks : iterable of Callback or callable, optional
+            A plain function is called with the model and the :class:`EpochRecord` after each epoch, and ends fitting by
+            returning True. In a job every process calls its own callbacks, and the first process decides.
+        checkpoint : path or Checkpoint, optional
+            A file that records progress, after every epoch or as ``Checkpoint(path, minutes=10)`` says. If the process
+            is killed, the same call with the same settings, rows and file resumes there and ends with the same weights,
+            to the bit on a CPU; callbacks are called for the remaining epochs. A finished call returns at once when
+            repeated, and goes on with a larger `n_iter`. Each call needs its own file.
+
+        Returns
+        -------
+        The model.
+
+        Raises
+        ------
+        InputError
+            If no row has an event to predict, if ids lie outside what the model was first fitted on, or if the loss is
+            no longer finite; the model is then as it was after the last epoch that was kept. Also if the checkpoint is
+            damaged or belongs to another call; the model is then as it was.
+
+        Warns
+        -----
+        UserWarning
+            Once, if a checkpoint cannot be written; fitting goes on.
+        """
+        group = ProcessGroup.current()
+        sequences = _rows_with_targets(interactions, like=self)
+        validation = None if validation is None else _rows_with_targets(validation, like=sequences)
+        file = None if checkpoint is None else CheckpointFile(checkpoint, group)
+        saved = self._saved(group, file, sequences, validation)
+        callbacks = [*([Progress()] if verbose else []), *map(as_callback, callbacks)]
+        # torch wants to know whether to check sparse tensors; those of embeddings' gradients are valid.
+        unchecked = torch.sparse.check_sparse_tensor_invariants(False)
+        with random_numbers_kept(self._use_cuda), unchecked:
+            torch.manual_seed(int(self._random_state.randint(2**31 - 1)))
+            is_new = not self._initialized
+            try:
+                if is_new:
+                    self._begin(sequences)
+                for rows in (sequences, validation):
+                    if rows is not None:
+                        self._check_ids(rows)
+                progress = self._trainer.begin(file, saved)
+            except InputError:
+                if is_new:
+                    self._net = self._trainer = None  # as before the call
+                raise
+            self._trainer.fit(self, sequences, self._n_iter, progress, validation, callbacks, file)
+        self._net.train(False)
+        self._interrupted_start = None
+        return self
+
+    def _saved(
+        self,
+        group: ProcessGroup,
+        file: CheckpointFile | None,
+        sequences: SessionSequences,
+        validation: SessionSequences | None,
+    ) -> dict[str, object] | None:
+        """Return what the checkpoint of this call holds; None if it is only beginning."""
+        settings = self._settings_of_call()
+        if group.size > 1:
+            group.check_same(
+                shared_call(settings, sequences, validation, len(self.epoch_records), has_checkpoint=file is not None)
+            )
+        if file is None or not group.is_first:
+            self._interrupted_start = None
+            return None
+        # A model whose call was interrupted, say by Ctrl-C, is not as that call found it; it goes on all the same.
+        start = self._interrupted_start if file.exists and self._interrupted_start else self._start()
+        saved = saved_progress(file, call_of(settings, start, sequences, validation), self._n_iter)
+        self._interrupted_start = start
+        return saved
+
+    def _start(self) -> dict[str, object]:
+        """Return what a call of `fit` begins with."""
+        is_seeded = self._given_random_state is not None
+        state = {"random_state": self._random_state.get_state(legacy=False)} if is_seeded else None
+        if self._initialized:
+            net, optimizer = self._net.state_dict(), self._trainer.optimizer.state_dict()
+            state = {**(state or {}), "net": net, "optimizer": optimizer}
+        return start_of(len(self.epoch_records), state)
+
+    def _begin(self, sequences: SessionSequences) -> None:
+        """Make net and trainer for the rows of the first fit."""
+        self._initialize(sequences)
+        choice = self._training_options.initial_embeddings
+        if choice != "random":
+            start_from_cooccurrence(self._net, sequences, choice == "catalogue")
+
+    def _initialize(self, interactions: SessionSequences | Numbering) -> None:
         self._num_users = interactions.num_users
         self.binning, self.gap_binning = interactions.binning, interactions.gap_binning
         self.session_gap = interactions.session_gap
-        self.item_vocabulary, self.user_vocabulary = (
-            interactions.item_vocabulary,
-            interactions.user_vocabulary,
-        )
-        net = self._new_net(interactions)
-        one_by_one = net == "mixture" or (isinstance(net, nn.Module) and not scores_by_dot_product(net))
-        if self._loss == ALL_ITEMS_LOSS and one_by_one:
-            name = net if isinstance(net, str) else type(net).__name__
-            raise ValueError(
-                f"the loss 'cross_entropy' scores all items at once, which {name} cannot: "
-                "choose 'sampled_cross_entropy', 'bpr_max' or another loss with negative samples"
-            )
-        asked, self._representation = self._representation, net
-        try:
-            super()._initialize(interactions)
-        finally:
-            self._representation = asked
+        self.item_vocabulary, self.user_vocabulary = interactions.item_vocabulary, interactions.user_vocabulary
+        self._representation = self._host_representation(interactions)
+        if isinstance(self._representation, nn.Module):
+            self._objective.check_net(self._representation)
+        super()._initialize(interactions)
+        self._objective.check_net(self._net)  # the host's own nets are made only here
         if self._optimizer_func is None:
             self._optimizer = self._default_optimizer()
-        self._loss_func = self._mean_loss
+        self._trainer = Trainer(
+            self._net,
+            self._optimizer,
+            self._objective,
+            self._training_options,
+            batch_size=self._batch_size,
+            num_items=self._num_items,
+            num_users=self._num_users,
+            random_state=self._random_state,
+            use_cuda=self._use_cuda,
+        )
 
-    def _default_optimizer(self) -> torch.optim.Optimizer:
-        weights, rate = self._net.parameters(), self._learning_rate
-        if self._sparse:
-            return torch.optim.Adagrad(weights, lr=rate)
-        # The host's, with each weight's step as one operation.
-        return torch.optim.Adam(weights, lr=rate, weight_decay=self._l2, fused=True)
-
-    def _new_net(self, interactions: SessionSequences) -> str | nn.Module:
-        representation = self._representation
+    def _host_representation(self, interactions: SessionSequences | Numbering) -> str | nn.Module:
+        """Return what the host makes its net from: one of its names, or a module."""
+        representation = self.representation
         if isinstance(representation, nn.Module) or representation in HOST_REPRESENTATIONS:
             return representation
         factory = representation_factory(representation) if isinstance(representation, str) else representation
+        options = self.representation_options or {}
         return factory(
             num_items=interactions.num_items,
             embedding_dim=self._embedding_dim,
@@ -348,8 +388,36 @@ class ASARSSequenceModel(ModelState, Recommends, SessionFitting):
             num_gap_bins=interactions.gap_binning.num_bins,
             dwell=self.dwell,
             sparse=self._sparse,
-            **self._representation_options,
+            **(vars(options) if isinstance(options, NetOptions) else options),
         )
+
+    def _default_optimizer(self) -> torch.optim.Optimizer:
+        weights, rate = self._net.parameters(), self._learning_rate
+        if self._sparse:
+            return torch.optim.Adagrad(weights, lr=rate)
+        # The host's, with each weight's step as one operation.
+        return torch.optim.Adam(weights, lr=rate, weight_decay=self._l2, fused=True)
+
+    def _check_ids(self, sequences: SessionSequences) -> None:
+        for kind in ("items", "users"):
+            there, known = getattr(sequences, f"num_{kind}"), getattr(self, f"_num_{kind}")
+            if there > known:
+                raise InputError(
+                    f"the rows have {there} ids of {kind} and the model was made for {known}: "
+                    f"number them alike, with the vocabularies of the rows it was first fitted on"
+                )
+        for name in ("item_vocabulary", "user_vocabulary"):
+            theirs, ours = getattr(sequences, name), getattr(self, name)
+            if theirs is not ours and theirs is not None and ours is not None and theirs != ours:
+                raise InputError(
+                    f"the rows have another {name} than the model, so their numbers mean other ids: split one log "
+                    "with time_based_split, or align the other part with align_test"
+                )
+        if sequences.binning.fitted and sequences.binning != self.binning:
+            raise InputError(
+                "the rows have other dwell bins than the model, so the same bin means another time: make them with "
+                "binning=model.binning, or with history= the training part"
+            )
 
     def _check_input(self, item_ids: np.ndarray | int) -> None:
         item_ids = np.asarray(item_ids)
@@ -511,3 +579,135 @@ class ASARSSequenceModel(ModelState, Recommends, SessionFitting):
     def item_probabilities(self, states: Tensor) -> Tensor:
         """Softmax of :meth:`item_scores`: (targets, items)."""
         return self.item_scores(states).softmax(dim=1)
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self._trainer.device)
+
+    def state(self) -> SystemState:
+        """
+        Return the model as data; the optimizer's own state is not part of it.
+
+        Raises
+        ------
+        InputError
+            If there are weights or raw ids that no file can hold.
+        """
+        settings, code = self._settings()
+        settings["random_state"] = _random_state_as_data(self._random_state)
+        if not self._initialized:
+            return SystemState(settings, code)
+        numbering = Numbering.of(self)
+        records = [as_plain(asdict(record)) for record in self.epoch_records]
+        fitted = {**numbering.fitted(), "net": type(self._net).__name__, "epoch_records": records}
+        return SystemState(settings, code, fitted, {"weights": weights_of(self._net)}, numbering.parts())
+
+    @classmethod
+    def from_state(cls, state: SystemState) -> "ASARSSequenceModel":
+        """Return an equal model; torch's global random state stays as it is."""
+        settings = _regrouped(state.settings)
+        random_state = np.random.RandomState()
+        random_state.set_state(settings.pop("random_state"))
+        settings["optimizer_func"] = _optimizer_from(settings["optimizer_func"])
+        with random_numbers_kept(settings["use_cuda"]):  # the host seeds torch for the whole process
+            model = cls(**settings, random_state=random_state)
+            random_state.set_state(state.settings["random_state"])  # the host has drawn torch's seed from it
+            if state.fitted is not None:
+                model._initialize(Numbering.from_state(state))
+        if state.fitted is not None:
+            made, wanted = type(model.net).__name__, state.fitted["net"]
+            if made != wanted:  # weights may fit another net and score otherwise
+                raise InputError(f"its net was a {wanted}, and here a {made} is made: register or give that one")
+            load_weights(model.net, state.arrays["weights"])
+            model.net.train(False)
+            model.trainer.epoch_records = [EpochRecord(**record) for record in state.fitted["epoch_records"]]
+        return model
+
+    def _settings(self) -> tuple[dict[str, object], dict[str, str]]:
+        """Return the constructor arguments but the random state: plain data, and the names of those that are code."""
+        arguments = {name: asdict(one) if is_dataclass(one) else one for name, one in self._parameters().items()}
+        del arguments["random_state"]
+        arguments["optimizer_func"] = _optimizer_as_data(self._optimizer_func)
+        return plain_and_code(arguments)
+
+    def _settings_of_call(self) -> dict[str, object]:
+        """Return the settings that identify a call of `fit`; named as in release 0.1.0, whose checkpoints resume."""
+        settings, code = self._settings()
+        sampling, given = self._objective.sampling, {**settings, **code}
+        options = {name: value for name, value in asdict(sampling).items() if name == "alpha" or value != MOST_TARGETS}
+        del options["kind"], given["training"]
+        return {
+            **given,
+            **asdict(self._training_options),
+            "representation_options": given["representation_options"] or {},
+            "loss_options": given["loss_options"] or {},
+            "sampling": sampling.kind,
+            "sampling_options": options if sampling.kind == "shared" else None,
+        }
+
+    def _parameters(self) -> dict[str, object]:
+        """Return the constructor arguments; the random state as it was given."""
+        return {**constructor_arguments(self, "random_state"), "random_state": self._given_random_state}
+
+
+def _check_representation(
+    representation: str | nn.Module | Callable[..., nn.Module], options: NetOptions | dict | None, dwell: str
+) -> None:
+    """Raise an InputError if there is no such net, or the arguments do not go with it."""
+    is_module, is_hosts = isinstance(representation, nn.Module), representation in HOST_REPRESENTATIONS
+    if isinstance(representation, str) and not is_hosts:
+        representation_factory(representation)
+    if representation == "mixture" and host.NAME == "embedded":
+        raise InputError("representation 'mixture' is Spotlight's own and needs it installed: choose another")
+    if options and (is_module or is_hosts):
+        raise InputError("representation_options go with our nets by name or a factory: this net takes none")
+    if is_module and getattr(representation, "dwell", dwell) != dwell:
+        raise InputError(f"the net was made with dwell={representation.dwell!r} and the model with {dwell!r}")
+
+
+def _rows_with_targets(
+    interactions: SequenceInteractions, like: "ASARSSequenceModel | SessionSequences"
+) -> SessionSequences:
+    """Return interactions as rows; raise an InputError if there is nothing to predict."""
+    sequences = as_session_sequences(interactions, like)
+    if not sequences.num_targets:
+        raise InputError("no row has an event to predict: sessions need at least two events")
+    return sequences
+
+
+def _random_state_as_data(random_state: np.random.RandomState) -> dict[str, object]:
+    found = random_state.get_state(legacy=False)
+    if found["bit_generator"] != "MT19937":
+        raise InputError(
+            f"the random_state runs on {found['bit_generator']}, which no model file can hold: "
+            "give an int or numpy.random.RandomState(seed)"
+        )
+    return {**found, "state": {"key": found["state"]["key"].tolist(), "pos": int(found["state"]["pos"])}}
+
+
+def _optimizer_as_data(optimizer_func: OptimizerFunc | None) -> object:
+    """A class of torch.optim, with plain keywords or without, as data; anything else as it is."""
+    made_by, keywords = optimizer_func, {}
+    if isinstance(optimizer_func, partial) and not optimizer_func.args:
+        made_by, keywords = optimizer_func.func, optimizer_func.keywords
+    name = getattr(made_by, "__name__", None)
+    if name is None or _optimizer_class(name) is not made_by:
+        return optimizer_func
+    try:
+        return {"optimizer": name, "keywords": as_plain(keywords)}
+    except TypeError:
+        return optimizer_func
+
+
+def _optimizer_from(data: object) -> OptimizerFunc | None:
+    if not isinstance(data, dict):
+        return data
+    made_by = _optimizer_class(data["optimizer"])
+    if made_by is None:
+        raise InputError(f"there is no optimizer {data['optimizer']!r} here: update torch or spotlight_asars")
+    keywords = {name: tuple(one) if isinstance(one, list) else one for name, one in data["keywords"].items()}
+    return partial(made_by, **keywords)
+
+
+def _optimizer_class(name: str) -> type[torch.optim.Optimizer] | None:
+    found = getattr(torch.optim, name, None)
+    return found if isinstance(found, type) and issubclass(found, torch.optim.Optimizer) else None

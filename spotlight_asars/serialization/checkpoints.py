@@ -76,7 +76,7 @@ class CheckpointFile:
     Parameters
     ----------
     checkpoint : Checkpoint or path
-    team : Processes
+    group : Processes
         Of its processes, the first alone reads and writes; each has to make the other calls.
 
     Raises
@@ -85,15 +85,15 @@ class CheckpointFile:
         If its folder is not there.
     """
 
-    def __init__(self, checkpoint: "Checkpoint | str | Path", team: Processes) -> None:
+    def __init__(self, checkpoint: "Checkpoint | str | Path", group: Processes) -> None:
         checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
         self.path, self._minutes = Path(checkpoint.path), checkpoint.minutes
         self._asked_to_stop = checkpoint.asked_to_stop or (lambda: False)
-        self._team = team
+        self._group = group
         self._call: dict[str, object] = {}
         self._written = perf_counter()
         self._failure_said = False
-        if team.is_first and not os.path.isdir(self.path.parent):  # a slip of the pen, told before hours are lost
+        if group.is_first and not os.path.isdir(self.path.parent):  # a slip of the pen, told before hours are lost
             raise InputError(f"{self.path.parent}: no such folder: make it, or {CHECKPOINT.give}")
 
     @property
@@ -132,7 +132,7 @@ class CheckpointFile:
     def due(self, epoch_ended: bool = False) -> bool:
         """Whether it is time to write, for any of the processes."""
         timely = epoch_ended if self._minutes is None else perf_counter() - self._written >= 60.0 * self._minutes
-        return self._team.any(bool(self._asked_to_stop()) or timely)
+        return self._group.any(bool(self._asked_to_stop()) or timely)
 
     def write(self, state: dict[str, object]) -> None:
         """
@@ -143,10 +143,10 @@ class CheckpointFile:
         KeyboardInterrupt
             If it is asked to stop, in any of the processes.
         """
-        if self._team.is_first:
+        if self._group.is_first:
             self._write(state)
         self._written = perf_counter()
-        if self._team.any(bool(self._asked_to_stop())):
+        if self._group.any(bool(self._asked_to_stop())):
             raise KeyboardInterrupt
 
     def _write(self, state: dict[str, object]) -> None:

@@ -21,7 +21,7 @@ from spotlight_asars.evaluation import metrics, rank_targets
 from spotlight_asars.experiments import settings as settings_module
 from spotlight_asars.experiments.settings import NetSettings, Training, write_settings
 from spotlight_asars.interactions.sessions import SessionInteractions
-from spotlight_asars.sequence.implicit import ASARSSequenceModel
+from spotlight_asars.sequence.training.trainer import TrainingStep
 from spotlight_asars.serialization.models import load_model
 
 COLUMNS = ["--format", "csv", "--columns", "user,item,time"]
@@ -239,15 +239,15 @@ def test_ctrl_c_keeps_what_was_fitted_and_says_how_to_go_on(log, small, tmp_path
     arguments = ["train", "--train", log, *COLUMNS, *small, "--epochs", "3", "--quiet", "--out"]
     whole, out, checkpoint = (tmp_path / name for name in ("whole.h5", "model.h5", "fit.h5"))
     run(capsys, *arguments, whole)
-    fit_batch, batches = ASARSSequenceModel._fit_batch, []
+    take, batches = TrainingStep.user_representation, []
 
     def stopped(*parts):
         batches.append(1)
         if len(batches) == 9:
             signal.raise_signal(signal.SIGINT)
-        return fit_batch(*parts)
+        return take(*parts)
 
-    monkeypatch.setattr(ASARSSequenceModel, "_fit_batch", stopped)
+    monkeypatch.setattr(TrainingStep, "user_representation", stopped)
     code, printed, err = run(capsys, *arguments, out, "--checkpoint", checkpoint)
     assert code == 130 and printed == "" and err.count("\n") == 1 and len(batches) == 9
     assert f"kept in {checkpoint}: the same command goes on" in err and not out.exists()
@@ -257,7 +257,7 @@ def test_ctrl_c_keeps_what_was_fitted_and_says_how_to_go_on(log, small, tmp_path
 
 
 def test_ctrl_c_without_a_checkpoint_leaves_nothing(log, small, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(ASARSSequenceModel, "_fit_batch", lambda *parts: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(TrainingStep, "user_representation", lambda *parts: signal.raise_signal(signal.SIGINT))
     arguments = ["train", "--train", log, *COLUMNS, *small, "--quiet", "--out", tmp_path / "deep" / "model.h5"]
     code, _, err = run(capsys, *arguments)
     assert code == 130 and "nothing was written" in err and not (tmp_path / "deep").exists()

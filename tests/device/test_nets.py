@@ -32,10 +32,10 @@ OPTIONS = {
 }
 SETTINGS = {
     "sparse": {"sparse": True, "loss": "sampled_cross_entropy"},
-    "cooccurrence": {"initial_embeddings": "cooccurrence"},
-    "catalogue": {"initial_embeddings": "catalogue"},
-    "rows of any length": {"mix_lengths": True, "loss": "bpr_max", "loss_options": {"elu": 0.5}},
-    "few targets shared": {"loss": "bpr_max", "sampling": "shared", "sampling_options": {"most_targets": 5}},
+    "cooccurrence": {"training": {"initial_embeddings": "cooccurrence"}},
+    "catalogue": {"training": {"initial_embeddings": "catalogue"}},
+    "rows of any length": {"training": {"mix_lengths": True}, "loss": "bpr_max", "loss_options": {"elu": 0.5}},
+    "few targets shared": {"loss": "bpr_max", "sampling": {"kind": "shared", "most_targets": 5}},
     "observed": {"dwell": "observed"},
     "Adagrad": {"optimizer_func": torch.optim.Adagrad},
     "l2": {"l2": 1e-4},
@@ -46,7 +46,7 @@ SETTINGS = {
 def fitted(rows, use_cuda, representation="asars_time_user", loss="cross_entropy", **settings):
     if representation in OURS:
         settings["representation_options"] = {**SMALL, **settings.get("representation_options", {})}
-    fixed = {"embedding_dim": 6, "n_iter": 1, "batch_size": 16, "random_state": 3, "early_stopping": 1}
+    fixed = {"embedding_dim": 6, "n_iter": 1, "batch_size": 16, "random_state": 3}
     model = ASARSSequenceModel(loss, representation, use_cuda=use_cuda, **{**fixed, **settings})
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "a user has every item")
@@ -57,8 +57,8 @@ def fitted(rows, use_cuda, representation="asars_time_user", loss="cross_entropy
 def found_by(model, rows):
     """All that a model tells of some rows and of a history."""
     states = model.target_states(rows)
-    assert isinstance(states, HistoryStates) or states.device == model._device
-    assert {one.device.type for one in model.net.state_dict().values()} == {"cuda" if model._use_cuda else "cpu"}
+    assert isinstance(states, HistoryStates) or states.device == model.trainer.device
+    assert {one.device.type for one in model.net.state_dict().values()} == {"cuda" if model.trainer.use_cuda else "cpu"}
     sequences = rows.sequences[:3]
     answer = model.recommend(ITEMS, TIMES, user=3, k=30, exclude_seen=True, return_scores=True)
     return [

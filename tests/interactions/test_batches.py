@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from spotlight_asars import host
 from spotlight_asars.interactions.channels import ITEM
 from spotlight_asars.interactions.rows import like_length_batches
 from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
+from spotlight_asars.sequence.training.trainer import TrainingStep
 
 
 def test_rows_of_like_length_train_together():
@@ -29,14 +29,14 @@ def test_lengths_are_mixed_where_asked_for(mixed, monkeypatch):
     items[::2, :-2] = 0  # every other row has two events
     items[:, -1] = np.arange(2, 62)  # the last one tells rows apart
     seen = []
-    original = host.ImplicitSequenceModel.fit
+    original = TrainingStep.states_of
 
-    def spy(self, interactions, verbose=False):
-        seen.append(interactions.sequences[:, :, ITEM])
-        return original(self, interactions, verbose)
+    def spy(self, events):
+        seen.append(events[:, :, ITEM].numpy())
+        return original(self, events)
 
-    monkeypatch.setattr(host.ImplicitSequenceModel, "fit", spy)
-    ASARSSequenceModel(n_iter=2, batch_size=20, random_state=0, mix_lengths=mixed).fit(
+    monkeypatch.setattr(TrainingStep, "states_of", spy)
+    ASARSSequenceModel(n_iter=2, batch_size=20, random_state=0, training={"mix_lengths": mixed}).fit(
         SessionSequences(items, num_items=62)
     )
     assert [len(batch) for batch in seen] == [20] * 6

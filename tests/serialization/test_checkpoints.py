@@ -20,10 +20,10 @@ from spotlight_asars.serialization.checkpoints import Checkpoint
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kill_and_resume.py"
 CASES = {
     "cross_entropy": {"loss": "cross_entropy", "optimizer_func": partial(torch.optim.Adagrad, lr=0.05)},
-    "local": {"loss": "bpr", "mix_lengths": True},
+    "local": {"loss": "bpr", "training": {"mix_lengths": True}},
     "shared": {"loss": "bpr_max", "sampling": "shared", "num_negative_samples": 20},
     "sparse": {"loss": "sampled_cross_entropy", "sparse": True},
-    "cooccurrence": {"loss": "cross_entropy", "initial_embeddings": "cooccurrence"},
+    "cooccurrence": {"loss": "cross_entropy", "training": {"initial_embeddings": "cooccurrence"}},
 }
 
 
@@ -56,7 +56,7 @@ def same(one, other) -> bool:
     return (
         all(torch.equal(first[name], second[name]) for name in first)
         and [record.loss for record in one.epoch_records] == [record.loss for record in other.epoch_records]
-        and repr(one._random_state.get_state()) == repr(other._random_state.get_state())
+        and repr(one.trainer.random_state.get_state()) == repr(other.trainer.random_state.get_state())
     )
 
 
@@ -95,7 +95,7 @@ def test_more_epochs_go_on_from_a_finished_call(tmp_path):
 
 def test_early_stopping_remembers_what_was_best(tmp_path):
     rows, validation = make_rows(), make_rows(seed=1)
-    options = {"early_stopping": 2, "n_iter": 12}
+    options = {"training": {"early_stopping": 2}, "n_iter": 12}
     never_stopped = make_model(**options).fit(rows, validation=validation)
     assert len(never_stopped.epoch_records) < 12
     for epochs in range(1, len(never_stopped.epoch_records)):

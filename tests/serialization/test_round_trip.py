@@ -100,7 +100,7 @@ class TestNets:
         [
             {"sparse": True, "representation_options": {"pointer": True, "context": ("hour", "session_gap")}},
             {"loss": "cross_entropy", "n_iter": np.int64(1), "learning_rate": np.float32(0.1)},
-            {"sampling": "shared", "sampling_options": {"alpha": 0.25}, "loss_options": {"elu": 0.5}},
+            {"sampling": {"kind": "shared", "alpha": 0.25}, "loss_options": {"elu": 0.5}},
             {"optimizer_func": torch.optim.Adagrad},
             {"optimizer_func": partial(torch.optim.Rprop, lr=0.01, etas=(0.4, 1.3))},
             {"optimizer_func": partial(torch.optim.AdamW, lr=0.1, betas=(0.5, 0.9), amsgrad=True)},
@@ -113,16 +113,20 @@ class TestNets:
         again_fitted = again(model, tmp_path)
         assert_alike(model, again_fitted, rows)
         for one in (loaded, again_fitted):
-            assert type(one._optimizer) is type(model._optimizer)
-            assert one._optimizer.defaults == model._optimizer.defaults
+            assert type(one.trainer.optimizer) is type(model.trainer.optimizer)
+            assert one.trainer.optimizer.defaults == model.trainer.optimizer.defaults
 
     def test_the_global_random_state_stays(self, rows, make_model, tmp_path):
         model = make_model().fit(rows)
-        states = torch.get_rng_state(), np.random.get_state()[1].copy(), model._random_state.get_state()[1].copy()
+        states = (
+            torch.get_rng_state(),
+            np.random.get_state()[1].copy(),
+            model.trainer.random_state.get_state()[1].copy(),
+        )
         again(model, tmp_path)
         assert torch.equal(torch.get_rng_state(), states[0])
         np.testing.assert_array_equal(np.random.get_state()[1], states[1])
-        np.testing.assert_array_equal(model._random_state.get_state()[1], states[2])
+        np.testing.assert_array_equal(model.trainer.random_state.get_state()[1], states[2])
 
     def test_same_model_same_bytes(self, rows, make_model, tmp_path):
         model = make_model().fit(rows)

@@ -15,7 +15,8 @@ from spotlight_asars.experiments.comparison.runs import Job, RunFolder, determin
 from spotlight_asars.experiments.comparison.summary import JUDGED_BY, differences, dwell_gain, summarise, target_values
 from spotlight_asars.experiments.logs import VALIDATION_SHARE, PreparedLog
 from spotlight_asars.experiments.settings import Settings, Training, describe
-from spotlight_asars.experiments.training import PATIENCE, Parts, Run, parts_of, train_and_test
+from spotlight_asars.experiments.training import Parts, Run, parts_of, train_and_test
+from spotlight_asars.sequence.training.callbacks import PATIENCE
 
 
 @dataclass(frozen=True)

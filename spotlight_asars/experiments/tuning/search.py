@@ -16,14 +16,13 @@ from optuna.trial import FrozenTrial
 
 import spotlight_asars
 from spotlight_asars.errors import InputError
-from spotlight_asars.evaluation import metrics, rank_targets
 from spotlight_asars.experiments.logs import TuningLog
 from spotlight_asars.experiments.settings import Settings, Training, describe, write_settings
 from spotlight_asars.experiments.systems import settings_of
-from spotlight_asars.experiments.training import PATIENCE
 from spotlight_asars.experiments.tuning.spaces import Space, settings_from, space_of, suggest, values_of
 from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
+from spotlight_asars.sequence.training.callbacks import EarlyStopping
 from spotlight_asars.sequence.training.resuming import EpochRecord
 from spotlight_asars.serialization.files import write_whole
 
@@ -240,7 +239,7 @@ def _run(trial: "Trial", settings: Settings, log: TuningLog, training: Training)
     """Train and validate, and tell the study how it went; whatever ends it, the trial is closed."""
     from optuna.trial import TrialState
 
-    watch, begin = _Watch(trial, log.validation), perf_counter()
+    watch, begin = _Pruning(trial, log.validation), perf_counter()
     state, outcome = TrialState.FAIL, "stopped"
     try:
         system = settings.new_system(log.fitting, training)
@@ -257,35 +256,27 @@ def _run(trial: "Trial", settings: Settings, log: TuningLog, training: Training)
     finally:
         trial.set_user_attr("outcome", outcome)
         trial.set_user_attr("seconds", perf_counter() - begin)
-        if watch.history:
-            best = watch.best_epoch
-            trial.set_user_attr("best", watch.history[best])
-            trial.set_user_attr("best_epoch", best + 1 if settings.trained_by_epochs else None)
+        if watch.figures:
+            best = {name: watch.best_figures[name] for name in ("mrr@20", "recall@20")}
+            trial.set_user_attr("best", best)
+            trial.set_user_attr("best_epoch", watch.best_epoch + 1 if settings.trained_by_epochs else None)
         complete = state == TrialState.COMPLETE
-        trial.study.tell(trial, watch.history[best]["mrr@20"] if complete else None, state)
+        trial.study.tell(trial, best["mrr@20"] if complete else None, state)
 
 
-class _Watch:
-    """Measures a system after each epoch, and ends what gains no more or lies below the median of other trials."""
+class _Pruning(EarlyStopping):
+    """End a trial early too if it lies below the median of the other trials at that epoch."""
 
     def __init__(self, trial: "Trial", validation: SessionSequences) -> None:
-        self._trial, self._validation = trial, validation
-        self.history: list[dict[str, float]] = []
-        self.pruned = False
+        super().__init__(validation)
+        self._trial, self.pruned = trial, False
 
-    @property
-    def best_epoch(self) -> int:
-        return int(np.argmax([figures["mrr@20"] for figures in self.history]))
-
-    def __call__(self, model: ASARSSequenceModel, record: EpochRecord) -> bool:
-        self.measure(model)
-        self._trial.report(self.history[-1]["mrr@20"], record.epoch)
+    def on_epoch_end(self, model: ASARSSequenceModel, record: EpochRecord) -> bool:
+        """Measure an epoch and report it to the study; return whether to stop."""
+        out_of_patience = super().on_epoch_end(model, record)
+        self._trial.report(self.figures[-1]["mrr@20"], record.epoch)
         self.pruned = bool(self._trial.should_prune())  # numpy's True is not `is True`, which `fit` asks for
-        return self.pruned or len(self.history) - 1 - self.best_epoch >= PATIENCE
-
-    def measure(self, system: object) -> None:
-        """Figures of a fitted system."""
-        self.history.append(metrics(rank_targets(system, self._validation), (20,)))
+        return self.pruned or out_of_patience
 
 
 def _ends() -> tuple:

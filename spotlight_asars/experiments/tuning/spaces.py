@@ -21,7 +21,7 @@ from spotlight_asars.experiments.settings import (
 from spotlight_asars.sequence.non_neural.rules import STEP_WEIGHTS
 from spotlight_asars.sequence.representations.options import SCOPES, NetOptions
 from spotlight_asars.sequence.representations.registry import representation_factory
-from spotlight_asars.sequence.training.trainer import SAMPLED_LOSS
+from spotlight_asars.sequence.training.objective import SAMPLED_LOSS
 from spotlight_asars.sequence.two_stage.model import TwoStageRanker
 
 _BPR_MAX_LOSS = "bpr_max"

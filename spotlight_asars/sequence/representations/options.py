@@ -1,9 +1,13 @@
 """The options that the nets share: sizes and switches."""
 
 from dataclasses import dataclass, fields
+from typing import TypeVar
 
+from spotlight_asars.errors import InputError
 from spotlight_asars.layers.recurrent import EventGRU, EventLSTM
 from spotlight_asars.sequence.representations.context import CONTEXTS
+
+Options = TypeVar("Options")
 
 SCOPES = ("sequence", "session")
 RECURRENT_LAYERS = {"lstm": EventLSTM, "gru": EventGRU}
@@ -102,3 +106,29 @@ class NetOptions:
             if name not in known:
                 raise ValueError(f"no net option is called {name!r}: there are {', '.join(known)}")
         return cls(**options)
+
+
+def options_of(kind: type[Options], name: str, given: "Options | dict | None") -> Options:
+    """
+    Return options given as a dataclass, as a dict of its attributes, or as None for its defaults.
+
+    Parameters
+    ----------
+    kind : dataclass
+    name : str
+        The argument that they are given by, for messages.
+
+    Raises
+    ------
+    InputError
+        If they are of another type, or there is no such option; the message lists those that there are.
+    """
+    if isinstance(given, kind):
+        return given
+    if given is not None and not isinstance(given, dict):
+        raise InputError(f"{name} is {given!r:.80}: give {kind.__name__} or a dict of its attributes")
+    known = [field.name for field in fields(kind)]
+    for option in given or {}:
+        if option not in known:
+            raise InputError(f"{name} has no option {option!r}: there are {', '.join(known)}")
+    return kind(**(given or {}))

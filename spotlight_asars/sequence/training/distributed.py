@@ -1,15 +1,14 @@
 """
-Data-parallel training: one call of `fit` shared by the processes of a job, as ``torchrun`` starts them.
+Data-parallel training: one call of `fit` shared by the processes of a ``torchrun`` job.
 
-Every process runs the same program on the same rows and draws the same random numbers. The global batch is a
-mini-batch of `batch_size` rows, as one process would have it; each process takes a part of its rows, one after the
-other, through the net. Its loss is the sum over its targets divided by the number of targets of the whole mini-batch,
-and gradients are summed over the processes before the optimizer's step, those of sparse embeddings sparsely. So all
-processes take the same step to the same weights: those that one process comes to, but for the order of floating-point
-sums. The first process alone writes files.
+Every process runs the same program on the same rows with the same random numbers. A mini-batch of `batch_size` rows is
+the global batch; each process passes a contiguous share of its rows through the net. A process's loss is the sum over
+its targets divided by the number of targets in the global batch, and gradients are summed over the processes before the
+optimizer's step (sparse ones sparsely). So all processes reach the same weights: those of a single process, up to the
+order of floating-point sums. Only the first process writes files.
 
-Any process group that `torch.distributed` has begun is such a job; :func:`data_parallel` begins torchrun's. One of
-GPUs needs gloo beside NCCL, ``cpu:gloo,cuda:nccl``, since not all that is agreed on lies on a GPU.
+Any initialised process group of `torch.distributed` is such a job; :func:`data_parallel` initialises torchrun's. On
+GPUs the group needs gloo beside NCCL (``cpu:gloo,cuda:nccl``), since some exchanged values lie in main memory.
 """
 
 import os
@@ -28,32 +27,32 @@ from spotlight_asars.errors import InputError, LostProcess
 from spotlight_asars.interactions.channels import ITEM, TARGET
 from spotlight_asars.serialization.state import nested_from, plain_and_arrays
 
-# What a process says of a parameter's gradient before they are summed; of a sparse one, its number of entries.
+# What a process reports of a parameter's gradient before the sum; for a sparse gradient, its number of entries.
 NO_GRADIENT, DENSE = -2, -1
-LETTING_GO = 0.1  # seconds; a thread needs some microseconds of them
+SECONDS_TO_LEAVE = 0.1  # a thread needs a few microseconds of these
 
 
 @contextmanager
-def data_parallel(use_cuda: bool = False, timeout: float = 600.0) -> Iterator["Team"]:
+def data_parallel(use_cuda: bool = False, timeout: float = 600.0) -> Iterator["ProcessGroup"]:
     """
-    While it is open, every `fit` is shared by all processes that one ``torchrun`` has started; else nothing changes.
+    Share every `fit` inside the context among all processes of a ``torchrun`` job; do nothing in any other process.
 
     Parameters
     ----------
     use_cuda : bool, optional
-        Give each process of a machine a GPU of its own, and talk over NCCL where torch has it; else over gloo.
+        Give each process of a machine its own GPU, and communicate over NCCL if torch has it, else over gloo.
     timeout : float, optional
-        Seconds after which a process that does not answer counts as lost. One that has ended is noticed at once.
+        Seconds after which an unresponsive process counts as lost. A process that ends is noticed at once.
 
     Raises
     ------
     InputError
         If a machine has fewer GPUs than processes.
     LostProcess
-        If the others cannot be reached.
+        If the other processes cannot be reached.
     """
     if not (dist.is_available() and dist.is_torchelastic_launched()) or dist.is_initialized():
-        yield Team.of_process()
+        yield ProcessGroup.current()
         return
     backend = "gloo"
     if use_cuda:
@@ -65,25 +64,25 @@ def data_parallel(use_cuda: bool = False, timeout: float = 600.0) -> Iterator["T
     with _reached():
         dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
     try:
-        yield Team.of_process()
+        yield ProcessGroup.current()
     finally:
         leave()
 
 
 def leave() -> None:
     """
-    End the process group, once its threads have let go of what they sent.
+    Destroy the process group once its threads have released the tensors they sent.
 
-    Before torch 2.8 they are joined while the interpreter is held, which a thread that frees a tensor waits for in turn
-    (pytorch/pytorch#154976): both would wait without end.
+    Before torch 2.8 the threads are joined while the interpreter lock is held, and a thread that frees a tensor waits
+    for that lock (pytorch/pytorch#154976): a deadlock.
     """
-    time.sleep(LETTING_GO)
+    time.sleep(SECONDS_TO_LEAVE)
     dist.destroy_process_group()
 
 
 @contextmanager
 def _reached() -> Iterator[None]:
-    """torch tells of a lost process by errors of many kinds and words."""
+    """Raise a LostProcess for a lost process, which torch reports through many exception types and messages."""
     try:
         yield
     except RuntimeError as error:
@@ -95,23 +94,24 @@ def _reached() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Team:
+class ProcessGroup:
     """
-    The processes that share a fit, as one of them sees it; by itself, one alone.
+    The processes that share a call of `fit`, as seen by one of them.
 
     Attributes
     ----------
     rank : int
         This process, from 0.
     size : int
+        How many processes there are; 1 outside a job.
     """
 
     rank: int = 0
     size: int = 1
 
     @classmethod
-    def of_process(cls) -> "Team":
-        """That of the process group of ``torch.distributed``, where there is one."""
+    def current(cls) -> "ProcessGroup":
+        """Return the initialised group of ``torch.distributed``, or a group of this process alone."""
         if dist.is_available() and dist.is_initialized():
             return cls(dist.get_rank(), dist.get_world_size())
         return cls()
@@ -122,11 +122,11 @@ class Team:
         return self.rank == 0
 
     def part(self, rows: int) -> slice:
-        """Which rows of a mini-batch are this process's: none, where there are fewer than processes."""
+        """Return this process's share of the rows of a mini-batch; empty if there are fewer rows than processes."""
         return slice(rows * self.rank // self.size, rows * (self.rank + 1) // self.size)
 
-    def agreed(self, value: object) -> object:
-        """The first process's value, in all of them."""
+    def broadcast(self, value: object) -> object:
+        """Return the first process's value in every process."""
         if self.size == 1:
             return value
         values = [value]
@@ -135,7 +135,7 @@ class Team:
         return values[0]
 
     def any(self, flag: bool) -> bool:
-        """Whether it is so in any process."""
+        """Return whether the flag is set in any process."""
         if self.size == 1:
             return flag
         found = torch.tensor(int(flag))
@@ -143,11 +143,11 @@ class Team:
             dist.all_reduce(found, dist.ReduceOp.MAX)
         return bool(found)
 
-    def check_same(self, what: dict[str, object]) -> None:
-        """Raise an InputError, in every process, where these, by name, are not the same in all."""
+    def check_same(self, values: dict[str, object]) -> None:
+        """Raise an InputError in every process if a named value differs between processes."""
         found: list[dict | None] = [None] * self.size
         with _reached():
-            dist.all_gather_object(found, what)
+            dist.all_gather_object(found, values)
         for name, value in found[0].items():
             for rank, other in enumerate(found):
                 if other[name] != value:
@@ -155,13 +155,13 @@ class Team:
                         f"process {rank} has other {name} than process 0: give all the same log and options"
                     )
 
-    def state_of_first(self, state: dict[str, object]) -> dict[str, object]:
-        """The first process's, a nested dict of tensors and plain data, in all of them."""
+    def broadcast_state(self, state: dict[str, object]) -> dict[str, object]:
+        """Return the first process's state, a nested dict of tensors and plain data, in every process."""
         if self.size == 1:
             return state
         plain, arrays = plain_and_arrays(state) if self.is_first else (None, {})
         kinds = [(name, array.dtype.str, array.shape) for name, array in arrays.items()]
-        plain, kinds = self.agreed((plain, kinds))
+        plain, kinds = self.broadcast((plain, kinds))
         if not self.is_first:
             arrays = {name: np.empty(shape, dtype) for name, dtype, shape in kinds}
         for array in arrays.values():
@@ -170,12 +170,12 @@ class Team:
         return state if self.is_first else nested_from(plain, arrays)
 
     @contextmanager
-    def draws_of_whole(self, net: nn.Module, events: Tensor, part: slice) -> Iterator[None]:
+    def dropout_of_whole_batch(self, net: nn.Module, events: Tensor, part: slice) -> Iterator[None]:
         """
-        While it is open, the net drops out what it would in the whole mini-batch, although it gets a part of its rows.
+        Inside the context, let the net drop what it would drop in the whole mini-batch, although it sees only a share.
 
-        For ``nn.Dropout`` on (rows, ...) or (rows, time, dim), and of a net's states on (targets, dim); what a net
-        draws otherwise is each process's own.
+        This covers ``nn.Dropout`` on (rows, ...) or (rows, time, dim), and on a net's states, (targets, dim). Other
+        random draws of a net are each process's own.
 
         Parameters
         ----------
@@ -183,7 +183,7 @@ class Team:
         events : tensor of shape (batch, time, channel)
             The whole mini-batch.
         part : slice
-            Of its rows.
+            The rows that the net sees.
         """
         if self.size == 1:
             yield
@@ -228,13 +228,13 @@ class Team:
         """
         Sum gradients over the processes, in place, to the same bits in each.
 
-        What is sent grows with the dense parameters, and with the entries of sparse gradients, not with the size of
-        their embeddings.
+        The traffic grows with the dense parameters and with the entries of sparse gradients, not with the size of the
+        embedding tables.
 
         Parameters
         ----------
         parameters : iterable of Parameter
-            The same in each process. Where none of the processes has a gradient, there is none after it.
+            The same in each process. A parameter without a gradient in any process has none afterwards.
         loss : tensor of shape ()
 
         Returns
@@ -246,8 +246,8 @@ class Team:
             if parameter.grad is not None and parameter.grad.is_sparse:
                 parameter.grad = parameter.grad.coalesce()
         with _reached():
-            said = self._gathered(torch.tensor([_said_of(parameter.grad) for parameter in parameters]))
-            entries = torch.stack(said).T.tolist()  # [parameters][processes]
+            kinds = self._gathered(torch.tensor([_kind_of_gradient(parameter.grad) for parameter in parameters]))
+            entries = torch.stack(kinds).T.tolist()  # [parameters][processes]
             dense = [parameter for parameter, own in zip(parameters, entries, strict=True) if max(own) == DENSE]
             total = self._sum_dense(dense, loss)
             for parameter, own in zip(parameters, entries, strict=True):
@@ -267,7 +267,7 @@ class Team:
         return float(total)
 
     def _sum_sparse(self, parameter: nn.Parameter, entries: list[int]) -> None:
-        """Sum the gradients of an embedding of which each process has so many rows."""
+        """Sum an embedding's sparse gradients; `entries` has the number of rows in each process."""
         most, own = max(entries), entries[self.rank]
         rows = parameter.new_zeros(most, dtype=torch.long)  # (entries,)
         values = parameter.new_zeros(most, *parameter.shape[1:])  # (entries, dim)
@@ -280,18 +280,22 @@ class Team:
         parameter.grad = torch.sparse_coo_tensor(rows[None], values, parameter.shape).coalesce()
 
     def _gathered(self, own: Tensor) -> list[Tensor]:
-        """Of each process, its tensor of the same shape."""
+        """Return each process's tensor; all have the same shape."""
         found = [torch.empty_like(own) for _ in range(self.size)]
         dist.all_gather(found, own)
         return found
 
 
 def _up_to(part: slice) -> tuple[slice, slice, slice]:
-    """The rows before a part, those up to its end, and all."""
+    """Return the rows before a part, those up to its end, and all rows."""
     return slice(part.start), slice(part.stop), slice(None)
 
 
-def _said_of(gradient: Tensor | None) -> int:
+def _kind_of_gradient(gradient: Tensor | None) -> int:
+    """Return NO_GRADIENT, DENSE, or the number of entries of a sparse gradient."""
     if gradient is None:
         return NO_GRADIENT
     return len(gradient.values()) if gradient.is_sparse else DENSE
+
+
+Team = ProcessGroup  # its name in release 0.1.0, for one release

@@ -1,30 +1,58 @@
-"""Scores of the negatives of a mini-batch, drawn for each target or shared by all of them."""
+"""Negatives of a mini-batch and their scores: drawn for each target, or shared by all targets."""
 
 import warnings
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spotlight_asars.errors import InputError
 from spotlight_asars.interactions.channels import ITEM
 from spotlight_asars.sampling import PopularitySampler, SeenItems, log_popularity, sample_local_items
+from spotlight_asars.sequence.representations.options import options_of
 from spotlight_asars.sequence.representations.pointer import pairs_of_equals
 from spotlight_asars.sequence.representations.scoring import TargetStates, score_items, score_shared_items
 
 SAMPLINGS = ("local", "shared")
-MOST_TARGETS = 1024
+ALPHA, MOST_TARGETS = 0.5, 1024
 
 
-def check_sampling(sampling: str, options: dict) -> None:
-    """Raise a ValueError where there is no such sampling, or it has no such options."""
-    if sampling not in SAMPLINGS:
-        raise ValueError(f"sampling is {sampling!r}: choose one of {', '.join(SAMPLINGS)}")
-    if set(options) - {"alpha", "most_targets"} or (options and sampling != "shared"):
-        raise ValueError(f"sampling_options are {options}: there are alpha and most_targets, for sampling='shared'")
-    most = options.get("most_targets", MOST_TARGETS)
-    if isinstance(most, bool) or not isinstance(most, int | np.integer) or most < 0:
-        raise ValueError(f"most_targets is {most!r}: give a whole number of at least 0")
+@dataclass(frozen=True)
+class SamplingOptions:
+    """
+    How negatives are drawn.
+
+    Attributes
+    ----------
+    kind : {'local', 'shared'}
+        'local' draws each target's own negatives, by popularity in the mini-batch and never from the user's history
+        (paper section 2.4). 'shared' gives all targets of a mini-batch the same ones: its other targets, and items
+        drawn by a power of their popularity (GRU4Rec).
+    alpha : float
+        The power of the popularity, for 'shared'.
+    most_targets : int
+        At most this many targets of a mini-batch are shared.
+    """
+
+    kind: str = "local"
+    alpha: float = ALPHA
+    most_targets: int = MOST_TARGETS
+
+    def __post_init__(self) -> None:
+        if self.kind not in SAMPLINGS:
+            raise InputError(f"sampling is {self.kind!r}: choose one of {', '.join(SAMPLINGS)}")
+        if self.kind == "local" and (self.alpha, self.most_targets) != (ALPHA, MOST_TARGETS):
+            raise InputError("alpha and most_targets are options of 'shared' sampling: leave them out for 'local'")
+        most = self.most_targets
+        if isinstance(most, bool) or not isinstance(most, int | np.integer) or most < 0:
+            raise InputError(f"most_targets is {most!r}: give a whole number of at least 0")
+
+    @classmethod
+    def of(cls, given: "SamplingOptions | str | dict | None") -> "SamplingOptions":
+        """Return options given as such, by the kind's name, as a dict of attributes, or as None for the defaults."""
+        return options_of(cls, "sampling", {"kind": given} if isinstance(given, str) else given)
 
 
 class Negatives(Protocol):
@@ -32,16 +60,16 @@ class Negatives(Protocol):
 
     def score(self, net: nn.Module, targets: TargetStates, corrected: bool) -> Tensor:
         """
-        Scores of the negatives of a mini-batch, (negatives, targets); -inf where one is the target itself.
+        Return the scores of a mini-batch's negatives, (negatives, targets); -inf where a negative is the target.
 
-        With `corrected`, less the logarithm of how often each is drawn, relative to the target's own: only
-        differences to the target's score count, so its own correction may stand here.
+        With `corrected`, subtract the logarithm of how often each negative is drawn relative to the target. Losses
+        compare scores only with the target's, so the target's own correction can be applied here too.
         """
 
 
 class LocalNegatives:
     """
-    Negatives of each target's own, by popularity in the mini-batch, never of the user's history (paper section 2.4).
+    Each target's own negatives, by popularity in the mini-batch, never from the user's history (paper section 2.4).
 
     Parameters
     ----------
@@ -77,9 +105,10 @@ class SharedNegatives:
     """
     The same negatives for all targets: the mini-batch's targets, and items drawn by a power of their popularity.
 
-    As GRU4Rec draws them (Hidasi and Karatzoglou 2018, section 3.1). All scores are one matrix product, so thousands
-    of negatives cost little. Of a mini-batch with many targets only some are shared, drawn anew each time: all by all
-    would take the square of their number. Corrected for how often each is drawn, only targets of other rows are shared.
+    This is GRU4Rec's sampling (Hidasi and Karatzoglou 2018, section 3.1). All scores are one matrix product, so
+    thousands of negatives cost little. At most `most_targets` targets of a mini-batch are shared, drawn at random each
+    time, since the cost would grow with the square of their number. When scores are corrected for how often negatives
+    are drawn, a target shares only the targets of other rows.
 
     Parameters
     ----------
@@ -90,14 +119,19 @@ class SharedNegatives:
         The power.
     most_targets : int, optional
         How many of the mini-batch's targets are shared.
+
+    Attributes
+    ----------
+    sampler : PopularitySampler
+        Draws the items beside the mini-batch's targets.
     """
 
     def __init__(
         self, popularity: Tensor, num_negative_samples: int, alpha: float, most_targets: int = MOST_TARGETS
     ) -> None:
-        self._num_negative_samples, self._most_targets = num_negative_samples, most_targets
-        self._drawn = PopularitySampler(popularity, alpha)
-        # An item that was never a target, as one of the validation rows may be, counts as if it had been one once.
+        self.num_negative_samples, self._most_targets = num_negative_samples, most_targets
+        self.sampler = PopularitySampler(popularity, alpha)
+        # An item that was never a training target, but may be one in validation, counts as if it had been one once.
         self._share = popularity.clamp(min=1).double() / popularity.sum()  # (num_items,)
 
     def score(self, net: nn.Module, targets: TargetStates, corrected: bool) -> Tensor:
@@ -105,34 +139,34 @@ class SharedNegatives:
         all_items, rows = targets.all_items, targets.rows  # (targets,) each, of the whole mini-batch
         shared = self._shared(len(all_items))  # (shared,), places
         own, everyones = targets.items, all_items[shared]  # (targets,), (shared,)
-        negatives = torch.cat([everyones, self._drawn.draw(self._num_negative_samples)])  # (negatives,)
+        negatives = torch.cat([everyones, self.sampler.draw(self.num_negative_samples)])  # (negatives,)
         scores = score_shared_items(net, targets.states, negatives)  # (targets, negatives)
         none = [pairs_of_equals(own, negatives)]
         if corrected:
-            # What stands in a target's own row stands there for certain, however seldom it is expected.
+            # Targets of the same row are present for certain, however rarely they are expected.
             none.append(pairs_of_equals(rows[targets.own], rows[shared]))
             from_others = _targets_of_other_rows(rows, shared)
             log_count = self._expected(negatives, from_others).log().to(scores.dtype)  # (negatives,)
-            # The target stands in the loss once, however often it is expected: what counts is whether it is at all.
-            # With its expected number it would fade from the loss as the samples grow, and the loss not become
-            # the full softmax.
+            # The target enters the loss once, however often it is expected, so its chance of being present counts. With
+            # its expected number, the target would vanish from the loss as samples grow, and the loss would not
+            # approach the full softmax.
             log_chance = (-torch.expm1(-self._expected(own, from_others))).log().to(scores.dtype)  # (targets,)
             scores = scores.sub_(log_count).add_(log_chance[:, None])
-        # Nothing behind looks at these few, so there is no gradient to be held back from them.
+        # No operation before this one needs these scores for its gradient, so they can be overwritten in place.
         for pairs in none:
             scores.detach()[pairs] = -torch.inf
         return scores.T  # (negatives, targets)
 
     def _shared(self, targets: int) -> Tensor | slice:
-        """Which of so many targets of the mini-batch all of them get as negatives."""
+        """Return which of the mini-batch's targets are shared."""
         return slice(None) if targets <= self._most_targets else torch.randperm(targets)[: self._most_targets]
 
     def _expected(self, items: Tensor, targets: Tensor) -> Tensor:
-        """How often an item is expected among the negatives: in the draws, and as a shared target."""
-        return self._num_negative_samples * self._drawn.log_share(items).double().exp() + targets * self._share[items]
+        """Return how often an item is expected among the negatives: in the draws, and as a shared target."""
+        return self.num_negative_samples * self.sampler.log_share(items).double().exp() + targets * self._share[items]
 
 
 def _targets_of_other_rows(rows: Tensor, shared: Tensor | slice) -> Tensor:
-    """How many of the shared targets stand in another row than a target does, on average; at least one."""
+    """Return how many shared targets are in another row than a target, on average; at least one."""
     in_row, shared_in_row = rows.bincount(), rows[shared].bincount(minlength=int(rows.max()) + 1)  # (batch,) each
     return (shared_in_row.sum() - (in_row * shared_in_row).sum() / len(rows)).clamp(min=1.0)

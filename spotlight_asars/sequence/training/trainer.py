@@ -1,412 +1,541 @@
-"""How the session-aware model fits: epoch by epoch through the host's own `fit`, with validation and best weights.
+"""The trainer: epochs through the host's own `fit`, with validation, callbacks and checkpoints."""
 
-What the host's fitting loop sees while our model fits: a step on the target events of a mini-batch.
-"""
-
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from time import perf_counter
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from spotlight_asars.errors import InputError
-from spotlight_asars.host import ImplicitSequenceModel, SequenceInteractions
-from spotlight_asars.interactions.channels import ITEM, TARGET
+from spotlight_asars.evaluation import System
+from spotlight_asars.host import ImplicitSequenceModel
+from spotlight_asars.interactions.channels import TARGET
 from spotlight_asars.interactions.rows import like_length_batches, mixed_batches
-from spotlight_asars.interactions.sequences import SessionSequences, as_session_sequences
-from spotlight_asars.losses import LOSSES, log_sum_exp
-from spotlight_asars.sampling import SeenItems
-from spotlight_asars.sequence.representations.scoring import (
-    TargetStates,
-    score_all_items,
-    score_items,
-    scores_by_dot_product,
-    states_at_targets,
-)
-from spotlight_asars.sequence.training.distributed import Team
-from spotlight_asars.sequence.training.initial_embeddings import start_from_cooccurrence
-from spotlight_asars.sequence.training.negatives import LocalNegatives, Negatives, SharedNegatives
-from spotlight_asars.sequence.training.resuming import EpochRecord, FitProgress, Resumes, random_numbers_kept
-from spotlight_asars.serialization.checkpoints import Checkpoint, CheckpointFile
+from spotlight_asars.interactions.sequences import SessionSequences
+from spotlight_asars.sequence.representations.options import options_of
+from spotlight_asars.sequence.representations.scoring import TargetStates, score_items, states_at_targets
+from spotlight_asars.sequence.training.callbacks import Callback
+from spotlight_asars.sequence.training.distributed import ProcessGroup
+from spotlight_asars.sequence.training.initial_embeddings import INITIAL_EMBEDDINGS
+from spotlight_asars.sequence.training.negatives import Negatives
+from spotlight_asars.sequence.training.objective import Objective
+from spotlight_asars.sequence.training.resuming import EpochRecord, FitProgress, random_numbers_kept
+from spotlight_asars.serialization.checkpoints import CheckpointFile
 
 
 @dataclass(frozen=True)
-class EventRows:
-    """The little of SequenceInteractions that the host's `fit` reads: one mini-batch of events."""
-
-    sequences: np.ndarray  # (batch, time, channel)
-    num_items: int
-
-
-class HostStep(nn.Module):
+class TrainingOptions:
     """
-    Stands in for the net inside the host's loop, which hands its results from call to call without looking.
-
-    The host would score every position of every row, padding too; here only targets are scored, and the events stay
-    beside their states, since negatives depend on the whole mini-batch. Of a team, each process takes its part of the
-    rows.
+    How a net is trained.
 
     Attributes
     ----------
-    measured, loss : float or None
-        The mini-batch's mean loss, once the host has measured it: this process's part, and all of it.
+    early_stopping : int
+        Epochs without a smaller validation loss after which `fit` stops; needs validation rows.
+    mix_lengths : bool
+        Let a mini-batch hold rows of any length. By default rows of like length train together (length bucketing),
+        which computes little padding and takes about half the time on sessions of unequal length. But a step on short
+        sessions has few targets, one on long sessions has many, and both move the net equally far: with mixed lengths
+        all targets count alike.
+    initial_embeddings : {'random', 'cooccurrence', 'catalogue'}
+        Where item embeddings start: at random; from a factorisation of which items occur together in sessions (see
+        ``initial_embeddings.py``), which takes a second and helps most where items have few events; or with neighbours
+        in the order of the raw ids close together as well (see ``catalogue.py``).
+    """
+
+    early_stopping: int = 10
+    mix_lengths: bool = False
+    initial_embeddings: str = "random"
+
+    def __post_init__(self) -> None:
+        if self.initial_embeddings not in INITIAL_EMBEDDINGS:
+            raise InputError(
+                f"initial_embeddings is {self.initial_embeddings!r}: choose one of {', '.join(INITIAL_EMBEDDINGS)}"
+            )
+
+    @classmethod
+    def of(cls, given: "TrainingOptions | dict | None") -> "TrainingOptions":
+        """Return options given as such, as a dict of attributes, or as None for the defaults."""
+        return options_of(cls, "training", given)
+
+
+class TrainableModel(System, Protocol):
+    """A model as its trainer and its callbacks see it."""
+
+    net: nn.Module
+
+
+class Trainer:
+    """
+    Trains a net; it keeps the optimizer and the records of all epochs from one call of :meth:`fit` to the next.
+
+    Parameters
+    ----------
+    net : module
+    optimizer : torch optimizer
+        Of the net's parameters.
+    objective : Objective
+    options : TrainingOptions
+    batch_size : int
+        Rows in a mini-batch.
+    num_items, num_users : int
+        Numbers of ids that the net knows, 0 included.
+    random_state : numpy RandomState
+        Draws the mini-batches; torch's global random numbers do the rest.
+    use_cuda : bool, optional
+
+    Attributes
+    ----------
+    epoch_records : list of EpochRecord
+        One for each epoch, over all calls of :meth:`fit`.
     """
 
     def __init__(
         self,
         net: nn.Module,
-        negatives: object | None,
-        loss_func: Callable[[Tensor, Tensor], Tensor],
-        team: Team,
+        optimizer: torch.optim.Optimizer,
+        objective: Objective,
+        options: TrainingOptions,
+        *,
+        batch_size: int,
+        num_items: int,
+        num_users: int,
+        random_state: np.random.RandomState,
+        use_cuda: bool = False,
     ) -> None:
-        super().__init__()
-        self.net = net
-        self.negatives = negatives
-        self._loss_func = loss_func
-        self._team = team
-        self._share = 1.0
-        self._measured: Tensor | None = None
-        self._loss: float | None = None
-
-    def user_representation(self, events: Tensor) -> tuple[TargetStates, None]:
-        """Called first by the host."""
-        part = self._team.part(len(events))
-        stands_in = part.start == part.stop
-        if stands_in:  # a step is taken all the same, with a weight of 0
-            part = slice(0, 1)
-        with self._team.draws_of_whole(self.net, events, part):
-            states, items = states_at_targets(self.net, events[part])
-        before, number = (int((events[rows, :, TARGET] != 0).sum()) for rows in (slice(part.start), slice(None)))
-        self._share = 0.0 if stands_in else len(items) / max(number, 1)
-        return TargetStates(events, states, items, slice(before, before + len(items))), None
-
-    def forward(self, targets: TargetStates, events: Tensor) -> Tensor:
-        """Called second: scores of the target items, (targets,)."""
-        return score_items(self.net, targets.states, targets.items)
-
-    def measure(self, positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Called last; the host's mask is not needed, as only targets are here."""
-        loss = self._loss_func(positive, negative)
-        if self._team.size > 1:  # all targets weigh alike, however they lie in the parts
-            loss = loss * self._share
-        self._measured = loss.detach()
-        return loss
-
-    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Called by the optimizer before its step, where there is a team."""
-        self._loss = self._team.sum_gradients(parameters, self._measured)
+        self.net, self.optimizer, self.objective, self.options = net, optimizer, objective, options
+        self.batch_size, self.num_items, self.num_users = batch_size, num_items, num_users
+        self.random_state, self.use_cuda = random_state, use_cuda
+        self.epoch_records: list[EpochRecord] = []
 
     @property
-    def measured(self) -> float | None:
-        """See the class."""
-        return None if self._measured is None else float(self._measured)
+    def device(self) -> torch.device:
+        """Where the net is."""
+        return next(self.net.parameters()).device
 
-    @property
-    def loss(self) -> float | None:
-        """See the class."""
-        return self.measured if self._loss is None else self._loss
-
-
-ALL_ITEMS_LOSS = "cross_entropy"
-SAMPLED_LOSS = "sampled_cross_entropy"
-Callback = Callable[["SessionFitting", EpochRecord], object]
-
-
-class SessionFitting(Resumes, ImplicitSequenceModel):
-    """
-    The fitting half of ``ASARSSequenceModel``: what the host's loop asks of a subclass, and the epochs around it.
-
-    A mini-batch of rows goes through the host's `fit` at a time, so that rows of like length can train together.
-    """
-
-    def _get_negative_prediction(self, shape: torch.Size, user_representation: TargetStates) -> Tensor:
-        """Scores of the negatives, (negatives, targets); for the loss over all items those of all, (targets, items)."""
-        targets, net = user_representation, self._net.net
-        if self._loss == ALL_ITEMS_LOSS:
-            return score_all_items(net, targets.states, self._num_items)
-        return self._net.negatives.score(net, targets, corrected=self._loss == SAMPLED_LOSS)
-
-    def _get_multiple_negative_predictions(
-        self, shape: torch.Size, user_representation: TargetStates, n: int = 5
-    ) -> Tensor:
-        """What the host calls for adaptive hinge; the number of negatives is the model's for every loss here."""
-        return self._get_negative_prediction(shape, user_representation)
-
-    def _mean_loss(self, positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
-        if self._loss == ALL_ITEMS_LOSS:
-            return (log_sum_exp(negative, dim=1) - positive).mean()
-        function = self._loss if callable(self._loss) else LOSSES[self._loss]
-        return function(positive, negative, **self._loss_options)
-
-    def fit(
-        self,
-        interactions: SequenceInteractions,
-        verbose: bool = False,
-        validation: SequenceInteractions | None = None,
-        callbacks: Iterable[Callback] = (),
-        checkpoint: Checkpoint | str | Path | None = None,
-    ) -> "SessionFitting":
+    def begin(self, file: CheckpointFile | None = None, saved: dict[str, object] | None = None) -> FitProgress:
         """
-        Fit the model; called again, it goes on from where it was.
-
-        In a job of several processes, see ``spotlight_asars.sequence.distributed``, each makes the same call, and all
-        come to the same weights.
+        Begin a call of :meth:`fit`, or resume one.
 
         Parameters
         ----------
-        interactions : SessionSequences, or the host's SequenceInteractions or Interactions with timestamps
-            Rows to learn from. Of SequenceInteractions dwell is unknown; Interactions are cut into sessions.
-        verbose : bool, optional
-            Show progress, a step an epoch.
-        validation : SessionSequences, SequenceInteractions or Interactions, optional
-            Rows whose loss is measured after each epoch. With it, fitting stops early, and the weights of the epoch
-            with the smallest validation loss are kept.
-        callbacks : iterable of callables, optional
-            Each is called with the model and the epoch's :class:`EpochRecord`; one that returns True ends fitting. In a
-            job, every process calls its own, and the first decides.
-        checkpoint : path or Checkpoint, optional
-            A file in which the call keeps how far it is, after every epoch or as ``Checkpoint(path, minutes=10)`` says.
-            Killed and made again, with the same settings, rows and file, the call goes on from there and ends with the
-            same weights, to the bit on a CPU; callbacks are told of the epochs that were still to come. A finished
-            call made again returns at once; with a larger `n_iter` it goes on. Each call has a file of its own.
-
-        Returns
-        -------
-        The model.
+        file : CheckpointFile, optional
+        saved : dict, optional
+            The :meth:`snapshot` to resume from. In a job, all processes resume from the first one's.
 
         Raises
         ------
         InputError
-            If no row has an event to predict, if ids lie outside what the model was first fitted on, or if the
-            loss is no longer finite; the model is then as it was after the last epoch that was kept. Also if the
-            checkpoint is damaged or of another call; the model is then as it was.
-
-        Warns
-        -----
-        UserWarning
-            Once, if a checkpoint cannot be written; fitting goes on.
+            If the snapshot does not fit the net and the optimizer, which are then as before.
         """
-        team = self._team
-        sequences = self._as_rows(interactions, like=self)
-        validation = None if validation is None else self._as_rows(validation, like=sequences)
-        file = None if checkpoint is None else CheckpointFile(checkpoint, team)
-        if team.size > 1:
-            team.check_same(self._call_in_short(sequences, validation, file))
-        saved = self._saved(file, sequences, validation) if team.is_first else None
-        # torch asks users of sparse gradients to say whether it shall check them; the embeddings' are sound.
-        unchecked = torch.sparse.check_sparse_tensor_invariants(False)
-        with random_numbers_kept(self._use_cuda), unchecked:
-            torch.manual_seed(int(self._random_state.randint(2**31 - 1)))
-            if not self._initialized:
-                self._begin(sequences)
-            self._check_ids(sequences)
-            if validation is not None:
-                self._check_ids(validation)
-            run = self._begin_or_go_on(file, saved)
-            self._fit_epochs(sequences, validation, verbose, tuple(callbacks), run, file)
-        self._net.train(False)
-        self._unfinished_start = None
-        return self
+        group = ProcessGroup.current()
+        run = FitProgress(self._state()) if saved is None else self._resumed(file, saved)
+        begins = group.broadcast(saved is None)
+        snapshot = group.broadcast_state(self.snapshot(run))
+        if not group.is_first:
+            run = self._take_up(snapshot)
+        if begins and file is not None:  # at once, so that an unwritable place is reported at once
+            file.write(self.snapshot(run))
+        return run
 
-    def _begin(self, sequences: SessionSequences) -> None:
-        self._initialize(sequences)
-        if self._initial_embeddings == "random":
-            return
-        try:
-            start_from_cooccurrence(self._net, sequences, self._initial_embeddings == "catalogue")
-        except InputError:
-            self._net = None  # as before the call
-            raise
-
-    def _as_rows(
-        self, interactions: SequenceInteractions, like: "SessionFitting | SessionSequences"
-    ) -> SessionSequences:
-        sequences = as_session_sequences(interactions, like)
-        if not sequences.num_targets:
-            raise InputError("no row has an event to predict: sessions need at least two events")
-        return sequences
-
-    def _check_ids(self, sequences: SessionSequences) -> None:
-        for kind in ("items", "users"):
-            there, known = getattr(sequences, f"num_{kind}"), getattr(self, f"_num_{kind}")
-            if there > known:
-                raise InputError(
-                    f"the rows have {there} ids of {kind} and the model was made for {known}: "
-                    f"number them alike, with the vocabularies of the rows it was first fitted on"
-                )
-        for name in ("item_vocabulary", "user_vocabulary"):
-            theirs, ours = getattr(sequences, name), getattr(self, name)
-            if theirs is not ours and theirs is not None and ours is not None and theirs != ours:
-                raise InputError(
-                    f"the rows have another {name} than the model, so their numbers mean other ids: split one log "
-                    "with time_based_split, or align the other part with align_test"
-                )
-        if sequences.binning.fitted and sequences.binning != self.binning:
-            raise InputError(
-                "the rows have other dwell bins than the model, so the same bin means another time: make them with "
-                "binning=model.binning, or with history= the training part"
-            )
-
-    def _fit_epochs(
+    def fit(
         self,
+        model: TrainableModel,
         sequences: SessionSequences,
-        validation: SessionSequences | None,
-        verbose: bool,
-        callbacks: tuple[Callback, ...],
-        run: FitProgress,
-        file: CheckpointFile | None,
+        n_iter: int,
+        progress: FitProgress | None = None,
+        validation: SessionSequences | None = None,
+        callbacks: Sequence[Callback] = (),
+        file: CheckpointFile | None = None,
     ) -> None:
-        negatives = self._negatives_of(sequences)
-        epochs = range(run.epoch, run.epoch if run.ended else self._n_iter)
-        bar = tqdm(epochs, "epochs", leave=False, disable=not verbose)
-        for epoch in bar:
-            record = self._fit_epoch(sequences, validation, negatives, run, file)
-            if not np.isfinite([record.loss, record.validation_loss or 0.0]).all():
-                self._restore(run.kept_state)
-                raise InputError(
-                    f"the loss is no longer finite in epoch {record.epoch}: fit a new model with a lower "
-                    "learning_rate; this one is as it was when last kept"
-                )
-            self.epoch_records.append(record)
-            losses = {"loss": record.loss, "validation_loss": record.validation_loss}
-            bar.set_postfix({name: loss for name, loss in losses.items() if loss is not None})
-            if validation is None or record.validation_loss < run.kept_loss:
-                run.keep(self._state(), record.validation_loss)
-            asked_to_stop = self._team.agreed([callback(self, record) is True for callback in callbacks])
-            run.end_epoch()
-            run.ended = any(asked_to_stop) or epoch - run.kept_epoch >= self._early_stopping
-            if file is not None and (file.due(epoch_ended=True) or run.ended or run.epoch == self._n_iter):
-                file.write(self._in_hand(run))
-            if run.ended:
-                break
+        """
+        Train up to `n_iter` epochs.
+
+        Parameters
+        ----------
+        model : TrainableModel
+            What callbacks are called with.
+        sequences : SessionSequences
+        n_iter : int
+        progress : FitProgress, optional
+            As from :meth:`begin`; by default the call begins.
+        validation : SessionSequences, optional
+            With it, training stops early, and the weights with the smallest validation loss are kept.
+        callbacks : sequence of Callback, optional
+        file : CheckpointFile, optional
+
+        Raises
+        ------
+        InputError
+            If the loss is not finite. The net is then as it was when its weights were last kept.
+        """
+        group = ProcessGroup.current()
+        run = self.begin() if progress is None else progress
+        negatives = self.objective.negatives(sequences, self.num_items, self.num_users, self.device)
+        checkpoint = CheckpointWriter(file, lambda: self.snapshot(run))
+        epochs = range(run.epoch, run.epoch if run.ended else n_iter)
+        with random_numbers_kept(self.use_cuda):  # the host seeds torch for the whole process
+            loop = HostLoop(self.optimizer, self.use_cuda)
+        for callback in callbacks:
+            callback.on_fit_begin(model, epochs)
+        try:
+            for epoch in epochs:
+                record = self._fit_epoch(loop, sequences, negatives, run, [checkpoint, *callbacks], model)
+                record = self._validated(record, validation, negatives, run)
+                self.epoch_records.append(record)
+                if validation is None or record.validation_loss < run.kept_loss:
+                    run.keep(self._state(), record.validation_loss)
+                asked_to_stop = [callback.on_epoch_end(model, record) is True for callback in callbacks]
+                run.end_epoch()
+                out_of_patience = epoch - run.kept_epoch >= self.options.early_stopping
+                run.ended = any(group.broadcast(asked_to_stop)) or out_of_patience
+                checkpoint.write_epoch(is_last=run.ended or run.epoch == n_iter)
+                if run.ended:
+                    break
+        finally:
+            for callback in callbacks:
+                callback.on_fit_end(model)
         self._restore(run.kept_state)
+
+    def mean_loss(self, sequences: SessionSequences, negatives: Negatives | None = None) -> float:
+        """
+        Return the mean loss per target of some rows, without dropout; the negatives drawn are the same in each call.
+
+        Parameters
+        ----------
+        sequences : SessionSequences
+        negatives : Negatives, optional
+            Made from the rows by default.
+        """
+        if negatives is None:
+            negatives = self.objective.negatives(sequences, self.num_items, self.num_users, self.device)
+        self.net.eval()
+        step = TrainingStep(self.net, self.objective, negatives, ProcessGroup())
+        total = 0.0
+        with torch.no_grad(), random_numbers_kept(self.use_cuda):
+            torch.manual_seed(0)
+            for rows in like_length_batches(sequences.lengths, self.batch_size):
+                events = torch.from_numpy(sequences.padded_events(rows)).to(self.device)  # (batch, time, channel)
+                targets = step.states_of(events)
+                if len(targets.items):
+                    loss = step.mean_loss(step(targets, events), step.negative_scores(targets))
+                    total += float(loss) * len(targets.items)
+        return total / sequences.num_targets
+
+    def snapshot(self, run: FitProgress) -> dict[str, object]:
+        """Return everything that the rest of a call of :meth:`fit` depends on."""
+        devices = [torch.cuda.get_rng_state(device) for device in self._cuda_devices]
+        return {
+            "run": vars(run),
+            "state": (dict(self.net.state_dict()), self.optimizer.state_dict()),
+            "random_state": self.random_state.get_state(legacy=False),
+            "torch_random_states": [torch.random.get_rng_state(), *devices],
+            "epoch_records": [asdict(record) for record in self.epoch_records],
+        }
+
+    def _resumed(self, file: CheckpointFile, saved: dict[str, object]) -> FitProgress:
+        before = self._state()
+        try:
+            return self._take_up(saved)
+        except (RuntimeError, ValueError, KeyError) as error:
+            self._restore(before)
+            reason = str(error).partition("\n")[0]
+            raise InputError(
+                f"{file.path}: the checkpoint does not fit this net and optimizer ({reason}): make them as they were, "
+                "or remove it to begin anew"
+            ) from error
+
+    def _take_up(self, snapshot: dict[str, object]) -> FitProgress:
+        """Resume from a snapshot; if its weights do not fit, only they have changed."""
+        self._restore(snapshot["state"])
+        self.random_state.set_state(snapshot["random_state"])
+        main_memory, *devices = snapshot["torch_random_states"]
+        torch.random.set_rng_state(main_memory)
+        for device, state in zip(self._cuda_devices, devices, strict=True):
+            torch.cuda.set_rng_state(state, device)
+        self.epoch_records = [EpochRecord(**record) for record in snapshot["epoch_records"]]
+        return FitProgress(**snapshot["run"])
+
+    def _state(self) -> tuple[dict, dict]:
+        """Copy the weights and the optimizer's state, which belong together."""
+        return deepcopy(self.net.state_dict()), deepcopy(self.optimizer.state_dict())
+
+    def _restore(self, state: tuple[dict, dict]) -> None:
+        weights, optimizer = state
+        self.net.load_state_dict(weights)
+        self.optimizer.load_state_dict(optimizer)
+
+    @property
+    def _cuda_devices(self) -> list[int]:
+        return [torch.cuda.current_device()] if self.use_cuda else []
 
     def _fit_epoch(
         self,
+        loop: "HostLoop",
         sequences: SessionSequences,
+        negatives: Negatives | None,
+        run: FitProgress,
+        callbacks: Sequence[Callback],
+        model: TrainableModel,
+    ) -> EpochRecord:
+        """Take the steps of an epoch that are left, through the host's `fit`; the record has no validation loss yet."""
+        self.net.train()  # the host leaves it in evaluation mode after predict
+        rows = np.flatnonzero(sequences.targets_a_row)
+        batches = self._batches(sequences.lengths[rows], run)[run.batch :]
+        begin = perf_counter()
+
+        def on_step(loss: float, targets: int) -> None:
+            nonlocal begin
+            run.loss += loss * targets
+            run.batch += 1
+            run.seconds += perf_counter() - begin
+            if not np.isfinite(loss):
+                raise _LossNotFinite
+            for callback in callbacks:
+                callback.on_batch_end(model)
+            begin = perf_counter()
+
+        def events_of_batches() -> Iterator[np.ndarray]:
+            for batch in batches:
+                order = np.arange(len(batch))
+                self.random_state.shuffle(order)  # as the host shuffles rows; seeds give the results of release 0.1.0
+                yield sequences.padded_events(rows[batch[order]])
+
+        group = ProcessGroup.current()
+        step = TrainingStep(self.net, self.objective, negatives, group, events_of_batches(), on_step)
+        try:
+            loop.run(step, len(batches))
+        except _LossNotFinite:
+            run.loss = float("nan")
+        run.seconds += perf_counter() - begin
+        number, loss = len(self.epoch_records), run.loss / sequences.num_targets
+        return EpochRecord(number, loss, None, run.seconds, int(sequences.lengths[rows].sum()))
+
+    def _validated(
+        self,
+        record: EpochRecord,
         validation: SessionSequences | None,
         negatives: Negatives | None,
         run: FitProgress,
-        file: CheckpointFile | None,
     ) -> EpochRecord:
-        """One pass over the rows, or what is left of it, through the host's `fit`, a mini-batch a call."""
-        self._net.train()  # the host leaves it in evaluation mode after predict
-        rows = np.flatnonzero(sequences.targets_a_row)
-        batches = self._batches(sequences.lengths[rows], run)
-        begin = perf_counter()
-        for batch in batches[run.batch :]:
-            events = sequences.padded_events(rows[batch])  # (batch, time, channel)
-            with self._host_loop(negatives, self._team) as step:
-                loss = self._fit_batch(step, events)
-            run.loss += loss * int(events[:, :, TARGET].sum())
-            run.batch += 1
-            if not np.isfinite(loss):
-                break
-            if file is not None and file.due():
-                run.seconds += perf_counter() - begin
-                file.write(self._in_hand(run))
-                begin = perf_counter()
-        run.seconds += perf_counter() - begin
-        finite = np.isfinite(run.loss)
-        return EpochRecord(
-            len(self.epoch_records),
-            run.loss / sequences.num_targets,
-            None if validation is None or not finite else self._team.agreed(self._mean_loss_of(validation, negatives)),
-            run.seconds,
-            int(sequences.lengths[rows].sum()),
-        )
+        """Add the validation loss to a record; raise an InputError if a loss is not finite."""
+        if validation is not None and np.isfinite(record.loss):
+            loss = ProcessGroup.current().broadcast(self.mean_loss(validation, negatives))
+            record = EpochRecord(**{**asdict(record), "validation_loss": loss})
+        if not np.isfinite([record.loss, record.validation_loss or 0.0]).all():
+            self._restore(run.kept_state)
+            raise InputError(
+                f"the loss is no longer finite in epoch {record.epoch}: fit a new model with a lower "
+                "learning_rate; this one is as it was when last kept"
+            )
+        return record
 
     def _batches(self, lengths: np.ndarray, run: FitProgress) -> list[np.ndarray]:
-        """The mini-batches of an epoch; those of one that had begun are drawn as they were."""
-        random_state = self._random_state
+        """Draw the mini-batches of an epoch; those of an epoch that had begun are drawn as before."""
+        random_state = self.random_state
         if run.drawn_with is None:
             run.drawn_with = random_state.get_state(legacy=False)
         else:
             random_state = deepcopy(random_state)
             random_state.set_state(run.drawn_with)
-        if self._mix_lengths:
-            return mixed_batches(len(lengths), self._batch_size, random_state)
-        return like_length_batches(lengths, self._batch_size, random_state)
+        if self.options.mix_lengths:
+            return mixed_batches(len(lengths), self.batch_size, random_state)
+        return like_length_batches(lengths, self.batch_size, random_state)
 
-    def _fit_batch(self, step: HostStep, events: np.ndarray) -> float:
-        try:
-            super().fit(EventRows(events, self._num_items))
-        except ValueError:
-            # The host stops at a loss of 0, which in a single mini-batch is no fault, and at NaN, which `fit` tells.
-            if step.measured is None or (np.isfinite(step.measured) and step.measured != 0.0):
-                raise
-        return step.loss
 
-    @contextmanager
-    def _host_loop(self, negatives: Negatives | None, team: Team) -> Iterator[HostStep]:
-        """While it is open, the host's `fit` takes one step on the target events of what it is given."""
-        net, n_iter, loss_func = self._net, self._n_iter, self._loss_func
-        step = HostStep(net, negatives, loss_func, team)
-        self._net, self._n_iter, self._loss_func = step, 1, step.measure
+class CheckpointWriter(Callback):
+    """
+    Write snapshots of a call of `fit` to its checkpoint, when they are due.
+
+    Parameters
+    ----------
+    file : CheckpointFile or None
+        None writes nothing.
+    snapshot : callable
+    """
+
+    def __init__(self, file: CheckpointFile | None, snapshot: Callable[[], dict[str, object]]) -> None:
+        self._file, self._snapshot = file, snapshot
+
+    def on_batch_end(self, model: TrainableModel) -> None:
+        """Write if it is time to."""
+        if self._file is not None and self._file.due():
+            self._file.write(self._snapshot())
+
+    def write_epoch(self, is_last: bool) -> None:
+        """Write after an epoch, once its callbacks have been called."""
+        if self._file is not None and (self._file.due(epoch_ended=True) or is_last):
+            self._file.write(self._snapshot())
+
+
+class _LossNotFinite(ArithmeticError):
+    """Ends the host's loop within an epoch."""
+
+
+class TrainingStep(nn.Module):
+    """
+    A training step on the targets of a mini-batch, with the interface of the net that the host's loop drives.
+
+    The host scores every position of every row, padding included. Here it hands on the states of the targets alone,
+    with the events beside them, since negatives depend on the whole mini-batch. In a data-parallel job each process
+    takes its share of the rows.
+
+    Parameters
+    ----------
+    net : module
+    objective : Objective
+    negatives : Negatives or None
+    group : ProcessGroup
+    batches : iterable of int64 arrays of shape (batch, time, channel), optional
+        The events of the mini-batches, in the order in which they are taken.
+    on_step : callable, optional
+        Called after each step with the mini-batch's mean loss and its number of targets.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        objective: Objective,
+        negatives: Negatives | None,
+        group: ProcessGroup,
+        batches: Iterable[np.ndarray] = (),
+        on_step: Callable[[float, int], None] = lambda loss, targets: None,
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self._objective, self._negatives, self._group = objective, negatives, group
+        self._batches: Iterator[np.ndarray] = iter(batches)
+        self._on_step = on_step
+        self._share, self._targets = 1.0, 0
+        self._loss: Tensor | None = None  # of the mini-batch whose step is being taken
+        self._total: float | None = None  # the same over all processes
+
+    def user_representation(self, numbers: Tensor) -> tuple[TargetStates, None]:
+        """Take the next mini-batch; the host calls this first, with its number."""
+        self.finish()
+        events = next(self._batches)  # (batch, time, channel)
+        self._targets = int(events[:, :, TARGET].sum())
+        return self.states_of(torch.from_numpy(events).to(numbers.device)), None
+
+    def states_of(self, events: Tensor) -> TargetStates:
+        """Return the states of this process's targets of a mini-batch, (batch, time, channel)."""
+        part = self._group.part(len(events))
+        has_none = part.start == part.stop
+        if has_none:  # the process takes a step all the same, with a weight of 0
+            part = slice(0, 1)
+        with self._group.dropout_of_whole_batch(self.net, events, part):
+            states, items = states_at_targets(self.net, events[part])
+        before, number = (int((events[rows, :, TARGET] != 0).sum()) for rows in (slice(part.start), slice(None)))
+        self._share = 0.0 if has_none else len(items) / max(number, 1)
+        return TargetStates(events, states, items, slice(before, before + len(items)))
+
+    def forward(self, targets: TargetStates, numbers: Tensor) -> Tensor:
+        """Return the scores of the target items, (targets,); the host calls this second."""
+        return score_items(self.net, targets.states, targets.items)
+
+    def negative_scores(self, targets: TargetStates) -> Tensor:
+        """Return the scores that the targets are compared with; the host asks for them third."""
+        return self._objective.negative_scores(self.net, targets, self._negatives)
+
+    def mean_loss(self, positive: Tensor, negative: Tensor) -> Tensor:
+        """Return the mean loss; in a job, this process's share of it, so that all targets weigh alike."""
+        loss = self._objective.mean(positive, negative)
+        return loss * self._share if self._group.size > 1 else loss
+
+    def measure(self, positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> "StepLoss":
+        """Return the loss as the host's loop uses it; its mask is not needed, as only targets are here."""
+        loss = self.mean_loss(positive, negative)
+        self._loss, self._total = loss.detach(), None
+        return StepLoss(loss)
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Sum gradients over the processes of a job; the optimizer calls this before its step."""
+        self._total = self._group.sum_gradients(parameters, self._loss)
+
+    def finish(self) -> None:
+        """Report the last step; called before the next one, and after the last."""
+        if self._loss is not None:
+            loss = float(self._loss) if self._total is None else self._total
+            self._loss = None
+            self._on_step(loss, self._targets)
+
+
+@dataclass(frozen=True)
+class StepLoss:
+    """What the host's loop asks of a loss."""
+
+    loss: Tensor
+
+    def backward(self) -> None:
+        """Compute the gradients."""
+        self.loss.backward()
+
+    def item(self) -> float:
+        """Return a constant: the trainer sums the losses itself, and the host rejects an epoch with a loss of 0."""
+        return 1.0
+
+
+@dataclass(frozen=True)
+class _BatchNumbers:
+    """What the host's `fit` reads of its SequenceInteractions: a row for each mini-batch."""
+
+    sequences: np.ndarray  # (batches, 1)
+    num_items: int = 0
+
+
+@dataclass
+class _InOrder:
+    """A random state whose shuffle keeps the order."""
+
+    seeds: np.random.RandomState = field(default_factory=lambda: np.random.RandomState(0))
+
+    def randint(self, *bounds: int) -> int:
+        """Draw the seed that the host gives torch."""
+        return self.seeds.randint(*bounds)
+
+    def shuffle(self, rows: np.ndarray) -> None:
+        """Leave the rows as they are."""
+
+
+class HostLoop(ImplicitSequenceModel):
+    """
+    Spotlight's own fitting loop, driven once an epoch over the numbers of the mini-batches.
+
+    The loop takes each number for a sequence and asks its net, a :class:`TrainingStep`, for the mini-batch of that
+    number; loss, backward pass and optimizer step are the host's.
+
+    Parameters
+    ----------
+    optimizer : torch optimizer
+    use_cuda : bool
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, use_cuda: bool) -> None:
+        super().__init__(n_iter=1, batch_size=1, use_cuda=use_cuda, random_state=_InOrder())
+        self._optimizer = optimizer
+
+    def run(self, step: TrainingStep, batches: int) -> None:
+        """Take a step for each mini-batch."""
+        if not batches:
+            return
+        self._net, self._loss_func = step, step.measure
         handle = None
-        if team.size > 1:
+        if ProcessGroup.current().size > 1:
             parameters = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
             handle = self._optimizer.register_step_pre_hook(lambda *step_of: step.sum_gradients(parameters))
         try:
-            yield step
+            self.fit(_BatchNumbers(np.arange(batches)[:, None]))
         finally:
             if handle is not None:
                 handle.remove()
-            self._net, self._n_iter, self._loss_func = net, n_iter, loss_func
+        step.finish()
 
-    def _mean_loss_of(self, sequences: SessionSequences, negatives: Negatives | None) -> float:
-        """Mean loss a target, without dropout; the negatives, where any are drawn, are the same at each call."""
-        self._net.eval()
-        total = 0.0
-        with (
-            torch.no_grad(),
-            random_numbers_kept(self._use_cuda),
-            self._host_loop(negatives, Team()) as step,
-        ):
-            torch.manual_seed(0)
-            for rows in like_length_batches(sequences.lengths, self._batch_size):
-                events = self._tensor(sequences.padded_events(rows))  # (batch, time, channel)
-                targets, _ = step.user_representation(events)
-                if len(targets.items):
-                    negative = self._get_negative_prediction(events.shape, targets)
-                    total += float(step.measure(step(targets, events), negative)) * len(targets.items)
-        return total / sequences.num_targets
+    def _check_input(self, item_ids: np.ndarray) -> None:
+        """Accept the numbers of mini-batches, which are no item ids."""
 
-    def _negatives_of(self, sequences: SessionSequences) -> Negatives | None:
-        if self._loss == ALL_ITEMS_LOSS:
-            return None
-        if self._sampling == "shared":
-            if not scores_by_dot_product(self._net):
-                raise ValueError(
-                    f"sampling='shared' scores the same items for all targets at once, which "
-                    f"{type(self._net).__name__} cannot: choose 'local'"
-                )
-            # Rows may overlap, but an event is a target only once.
-            counts = np.zeros(self._num_items, dtype=np.int64)
-            counts[: sequences.num_items] = sequences.target_counts
-            popularity = torch.from_numpy(counts).to(self._device)
-            return SharedNegatives(popularity, self._num_negative_samples, **self._sampling_options)
-        event_users = np.repeat(sequences.user_ids, sequences.lengths)
-        seen = SeenItems(event_users, sequences.events[:, ITEM], self._num_users, self._num_items, self._device)
-        return LocalNegatives(seen, self._num_negative_samples)
-
-    @property
-    def _team(self) -> Team:
-        return Team.of_process()
-
-    @property
-    def _device(self) -> torch.device:
-        return next(self._net.parameters()).device
-
-    @property
-    def _cuda_devices(self) -> list[int]:
-        return [torch.cuda.current_device()] if self._use_cuda else []
-
-    def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array).to(self._device)
+    def _get_negative_prediction(self, shape: torch.Size, user_representation: TargetStates) -> Tensor:
+        return self._net.negative_scores(user_representation)

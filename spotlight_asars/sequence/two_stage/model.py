@@ -11,13 +11,12 @@ from torch import Tensor, nn
 
 from spotlight_asars.cross_validation import split_rows_by_time
 from spotlight_asars.errors import InputError, check_choice, check_whole
-from spotlight_asars.evaluation import System, metrics, rank_targets
+from spotlight_asars.evaluation import System
 from spotlight_asars.interactions.channels import DWELL_RULES, ITEM, TARGET
 from spotlight_asars.interactions.sequences import SessionSequences, as_session_sequences
-from spotlight_asars.sequence.implicit import ASARSSequenceModel
 from spotlight_asars.sequence.non_neural.base import Moments, blocks_of
 from spotlight_asars.sequence.recommender.fitted import KeepsNumbering, Numbering
-from spotlight_asars.sequence.training.callbacks import LatestWeights, averaged
+from spotlight_asars.sequence.training.callbacks import EarlyStopping, WeightAveraging
 from spotlight_asars.sequence.training.resuming import random_numbers_kept
 from spotlight_asars.sequence.two_stage.features import CandidateFeatures
 from spotlight_asars.sequence.two_stage.ranker import Ranker, _ranker_from
@@ -72,7 +71,7 @@ def _made_anew(template: System, by_epochs: bool, epochs: int) -> System:
     """A system as it was before it was fitted, for so many epochs if it is fitted by epochs."""
     system = deepcopy(template)
     if by_epochs:
-        system._n_iter = epochs
+        system.n_iter = epochs
     return system
 
 
@@ -257,29 +256,19 @@ class TwoStageRanker(KeepsNumbering):
         system = self._new(member, member.epochs)
         if member.epochs is None:
             return system.fit(early), None
-        latest, found, best = LatestWeights(self._averaged_epochs), [], {}
-
-        def measure(model: ASARSSequenceModel, record: object) -> bool:
-            latest(model, record)
-            with averaged(model.net, latest) as weights:
-                found.append(metrics(rank_targets(model, late), (20,))["mrr@20"])
-                waited = len(found) - 1 - int(np.argmax(found))
-                if not waited:
-                    best.update(weights)
-            return waited >= self._patience
-
-        system.fit(early, callbacks=[measure])
-        system.net.load_state_dict(best)
-        return system, int(np.argmax(found)) + 1
+        stopping = EarlyStopping(late, self._patience, WeightAveraging(self._averaged_epochs))
+        system.fit(early, callbacks=[stopping])
+        system.net.load_state_dict(stopping.best_weights)
+        return system, stopping.best_epoch + 1
 
     def _fit_whole(self, member: Member, epochs: int | None, sequences: SessionSequences) -> System:
         """The member fitted on the whole training part, for as many epochs as were best on the earlier sessions."""
         system = self._new(member, epochs)
         if epochs is None:
             return system.fit(sequences)
-        latest = LatestWeights(self._averaged_epochs)
-        system.fit(sequences, callbacks=[latest])
-        system.net.load_state_dict(latest.mean())
+        averaging = WeightAveraging(self._averaged_epochs)
+        system.fit(sequences, callbacks=[averaging])
+        system.net.load_state_dict(averaging.mean())
         return system
 
     def _fit_rankers(self, proposals: _Proposals, late: SessionSequences) -> list[Ranker]:

@@ -15,10 +15,10 @@ from spotlight_asars.evaluation import metrics, rank_targets
 from spotlight_asars.experiments.logs import LogChoice, TuningLog, training_part
 from spotlight_asars.experiments.settings import CountingSettings, NetSettings, Training, read_settings
 from spotlight_asars.experiments.systems import settings_of, system_names
-from spotlight_asars.experiments.tuning import search as search_module
 from spotlight_asars.experiments.tuning.search import Search, tune
 from spotlight_asars.experiments.tuning.spaces import settings_from, space_of, suggest, values_of
 from spotlight_asars.interactions.sessions import SessionInteractions
+from spotlight_asars.sequence.training import callbacks
 
 optuna = pytest.importorskip("optuna")
 
@@ -160,11 +160,11 @@ class TestSearch:
         wanted = Search(trials=13, epochs=1, max_sequence_length=50)  # past the random trials
         tune(log, "stan", wanted, whole)
         for calls_left in (0, 5):
-            monkeypatch.setattr(search_module, "rank_targets", interrupted_after(calls_left))
+            monkeypatch.setattr(callbacks, "rank_targets", interrupted_after(calls_left))
             with pytest.raises(KeyboardInterrupt):
                 tune(log, "stan", wanted, stopped)
             assert (stopped / "stan.json").exists() == (calls_left > 0)
-        monkeypatch.setattr(search_module, "rank_targets", rank_targets)
+        monkeypatch.setattr(callbacks, "rank_targets", rank_targets)
         tune(log, "stan", wanted, stopped)
         assert [trial["state"] for trial in trials_in(stopped)].count("stopped") == 2
         assert untimed(trials_in(stopped)) == untimed(trials_in(whole))
@@ -188,7 +188,7 @@ class TestSearch:
                 raise InputError("a score is not finite, the model has diverged")
             return rank_targets(*arguments)
 
-        monkeypatch.setattr(search_module, "rank_targets", first_diverges)
+        monkeypatch.setattr(callbacks, "rank_targets", first_diverges)
         found = tune(log, "sequential_rules", QUICK, tmp_path)
         assert found.first_mrr is None and found.trials == 3 and found.trial > 0
         assert [trial["state"] for trial in trials_in(tmp_path)] == ["complete", "complete", "diverged"]
@@ -197,7 +197,7 @@ class TestSearch:
         def broken(*arguments):
             raise InputError("no event is to be predicted")
 
-        monkeypatch.setattr(search_module, "rank_targets", broken)
+        monkeypatch.setattr(callbacks, "rank_targets", broken)
         with pytest.raises(InputError, match="no event"):
             tune(log, "sequential_rules", QUICK, tmp_path)
         assert [trial["state"] for trial in trials_in(tmp_path)] == ["stopped"]
@@ -210,8 +210,8 @@ class TestSearch:
             value = (0.5 if epoch < 3 * 5 else 0.1) + epoch * 1e-3  # five trials of three epochs, then worse ones
             return {"mrr@20": value, "recall@20": value}
 
-        monkeypatch.setattr(search_module, "metrics", figures)
-        monkeypatch.setattr(search_module, "rank_targets", lambda *_: None)
+        monkeypatch.setattr(callbacks, "metrics", figures)
+        monkeypatch.setattr(callbacks, "rank_targets", lambda *_: ())
         tune(log, "bpr_mf", Search(trials=6, epochs=3, max_sequence_length=50), tmp_path)
         last = next(trial for trial in trials_in(tmp_path) if trial["number"] == "5")
         assert last["state"] == "pruned" and last["best_epoch"] == "2"

@@ -26,7 +26,7 @@ NET = {
 }
 SYSTEMS = [
     (ASARSSequenceModel, NET),
-    (ASARSSequenceModel, {"loss": "bpr_max", "sampling": "shared", "sampling_options": {"alpha": 0.3}}),
+    (ASARSSequenceModel, {"loss": "bpr_max", "sampling": {"kind": "shared", "alpha": 0.3}}),
     (Popularity, {}),
     (SequentialRules, {"steps": 3, "weighting": "linear"}),
     (VSKNN, {"k": 7}),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from spotlight_asars.sequence.training.callbacks import LatestWeights, averaged
+from spotlight_asars.sequence.training.callbacks import WeightAveraging
 
 
 class Counting(nn.Module):
@@ -22,13 +22,13 @@ def after_epochs(latest, *values):
         with torch.no_grad():
             net.weight.copy_(torch.tensor(value))
         net.steps.fill_(step)
-        latest(SimpleNamespace(net=net), None)
+        latest.on_epoch_end(SimpleNamespace(net=net), None)
     return net
 
 
 @pytest.mark.parametrize(("epochs", "expected"), [(1, [4.0, 10.0]), (2, [3.0, 9.0]), (3, [2.0, 6.0]), (9, [2.0, 6.0])])
 def test_mean_of_the_latest_epochs(epochs, expected):
-    latest = LatestWeights(epochs)
+    latest = WeightAveraging(epochs)
     after_epochs(latest, [0.0, 0.0], [2.0, 8.0], [4.0, 10.0])
     mean = latest.mean()
     assert mean["weight"].tolist() == expected
@@ -36,9 +36,9 @@ def test_mean_of_the_latest_epochs(epochs, expected):
 
 
 def test_the_net_has_them_while_it_is_open():
-    latest = LatestWeights(2)
+    latest = WeightAveraging(2)
     net = after_epochs(latest, [1.0, 1.0], [3.0, 5.0])
-    with pytest.raises(KeyError), averaged(net, latest) as weights:
+    with pytest.raises(KeyError), latest.applied_to(net) as weights:
         assert net.weight.tolist() == weights["weight"].tolist() == [2.0, 3.0]
         raise KeyError
     assert net.weight.tolist() == [3.0, 5.0]

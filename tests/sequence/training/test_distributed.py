@@ -21,7 +21,8 @@ from spotlight_asars.interactions.sessions import SessionInteractions
 from spotlight_asars.losses import LOSSES
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
 from spotlight_asars.sequence.representations.registry import representation_names
-from spotlight_asars.sequence.training.distributed import Team, data_parallel, leave
+from spotlight_asars.sequence.training.distributed import ProcessGroup, data_parallel, leave
+from spotlight_asars.sequence.training.trainer import TrainingStep
 
 # Of the third mini-batch, one row: its user has seen all items in it, which does not matter here.
 ONE_ROW = "ignore:a user has every item of his mini-batch"
@@ -40,10 +41,10 @@ CASES = {
     "dropout": {
         "representation": "asars_time_user",
         "representation_options": {**DROPOUT, "user_dropout": 0.5, "pointer": True, "scope": "session"},
-        "mix_lengths": True,
+        "training": {"mix_lengths": True},
     },
     "dropout-local": {"representation": "gru4rec", "loss": "bpr", "representation_options": DROPOUT},
-    "cooccurrence": {"representation": "gru4rec", "initial_embeddings": "cooccurrence"},
+    "cooccurrence": {"representation": "gru4rec", "training": {"initial_embeddings": "cooccurrence"}},
 }
 
 
@@ -85,59 +86,59 @@ def told_of(model):
 # What the processes of a job do.
 
 
-def fit_all(folder, team):
+def fit_all(folder, group):
     for case in CASES:
-        np.savez(folder / f"{case}.{team.rank}.npz", **told_of(fitted(case)))
+        np.savez(folder / f"{case}.{group.rank}.npz", **told_of(fitted(case)))
 
 
-def fit_one(folder, team):
-    np.savez(folder / f"dropout.{team.rank}.npz", **told_of(fitted("dropout")))
+def fit_one(folder, group):
+    np.savez(folder / f"dropout.{group.rank}.npz", **told_of(fitted("dropout")))
 
 
-def sum_some(folder, team):
+def sum_some(folder, group):
     """Gradients dense, sparse, sparse in one process alone, of both kinds of nothing."""
     dense, only_here, sparse, sparse_here, nowhere = (nn.Parameter(torch.zeros(4, 2)) for _ in range(5))
-    dense.grad = torch.full((4, 2), 1.0 + team.rank)
+    dense.grad = torch.full((4, 2), 1.0 + group.rank)
     torch.sparse.check_sparse_tensor_invariants.disable()  # torch asks to be told
-    sparse.grad = torch.sparse_coo_tensor([[3, team.rank, 3]], torch.ones(3, 2) * (1 + team.rank), (4, 2))
-    if team.rank:
+    sparse.grad = torch.sparse_coo_tensor([[3, group.rank, 3]], torch.ones(3, 2) * (1 + group.rank), (4, 2))
+    if group.rank:
         only_here.grad = torch.full((4, 2), 5.0)
         sparse_here.grad = torch.sparse_coo_tensor([[2]], torch.ones(1, 2), (4, 2))
     parameters = [dense, only_here, sparse, sparse_here, nowhere]
-    total = team.sum_gradients(parameters, torch.tensor(0.5 + team.rank))
+    total = group.sum_gradients(parameters, torch.tensor(0.5 + group.rank))
     assert total == 2.0 and nowhere.grad is None and sparse.grad.is_sparse and sparse_here.grad.is_sparse
     grads = [parameter.grad.to_dense()[:, 0].tolist() for parameter in parameters[:4]]
     assert grads == [[3.0] * 4, [5.0] * 4, [1.0, 2.0, 0.0, 6.0], [0.0, 0.0, 1.0, 0.0]], grads
-    assert team.any(team.rank == 1) and not team.any(False) and team.agreed(team.rank) == 0
+    assert group.any(group.rank == 1) and not group.any(False) and group.broadcast(group.rank) == 0
 
 
-def other_rows(folder, team):
+def other_rows(folder, group):
     with pytest.raises(InputError, match="process 1 has other rows than process 0: give all the same log and options"):
-        new_model("sparse").fit(rows_for(9, seed=team.rank))
+        new_model("sparse").fit(rows_for(9, seed=group.rank))
     with pytest.raises(InputError, match="process 1 has other settings"):
-        new_model(["sparse", "dropout"][team.rank], optimizer_func=lambda weights: plain_steps(weights)).fit(
+        new_model(["sparse", "dropout"][group.rank], optimizer_func=lambda weights: plain_steps(weights)).fit(
             rows_for(9)
         )
 
 
-def stop_at_the_first(folder, team):
-    model = new_model("sparse", epochs=5).fit(rows_for(9), callbacks=[lambda *_: team.rank == 0])
+def stop_at_the_first(folder, group):
+    model = new_model("sparse", epochs=5).fit(rows_for(9), callbacks=[lambda *_: group.rank == 0])
     assert len(model.epoch_records) == 1
-    model = new_model("sparse", epochs=2).fit(rows_for(9), callbacks=[lambda *_: team.rank == 1])
+    model = new_model("sparse", epochs=2).fit(rows_for(9), callbacks=[lambda *_: group.rank == 1])
     assert len(model.epoch_records) == 2
 
 
-def lose_one(folder, team):
+def lose_one(folder, group):
     """The second process ends in the midst of the second epoch, without a word."""
-    model, fit_batch, batches = new_model("dropout", epochs=3, optimizer_func=None), ASARSSequenceModel._fit_batch, []
+    model, take, batches = new_model("dropout", epochs=3, optimizer_func=None), TrainingStep.user_representation, []
 
     def dies(*arguments):
         batches.append(1)
-        if team.rank == 1 and len(batches) == 5:
+        if group.rank == 1 and len(batches) == 5:
             os._exit(9)
-        return fit_batch(*arguments)
+        return take(*arguments)
 
-    ASARSSequenceModel._fit_batch = dies
+    TrainingStep.user_representation = dies
     with pytest.raises(LostProcess) as caught:
         model.fit(rows_for(9), checkpoint=folder / "fit.h5")
     message = str(caught.value)
@@ -145,16 +146,16 @@ def lose_one(folder, team):
     os._exit(3)  # the group cannot be left in order
 
 
-def go_on(folder, team):
+def go_on(folder, group):
     """The checkpoint is the first process's: another has no need of its folder."""
-    checkpoint = folder / "fit.h5" if team.is_first else folder / "nowhere" / "fit.h5"
+    checkpoint = folder / "fit.h5" if group.is_first else folder / "nowhere" / "fit.h5"
     model = new_model("dropout", epochs=3, optimizer_func=None).fit(rows_for(9), checkpoint=checkpoint)
-    np.savez(folder / f"resumed.{team.rank}.npz", **told_of(model))
+    np.savez(folder / f"resumed.{group.rank}.npz", **told_of(model))
 
 
-def uninterrupted(folder, team):
+def uninterrupted(folder, group):
     model = new_model("dropout", epochs=3, optimizer_func=None).fit(rows_for(9))
-    np.savez(folder / f"whole.{team.rank}.npz", **told_of(model))
+    np.savez(folder / f"whole.{group.rank}.npz", **told_of(model))
 
 
 def run_job(what, folder, size=2):
@@ -237,21 +238,21 @@ class TestAlone:
     def test_parts_are_all_rows_and_none_twice(self):
         for size in (1, 2, 3, 7):
             for rows in (1, 2, 5, 7, 12):
-                parts = [Team(rank, size).part(rows) for rank in range(size)]
+                parts = [ProcessGroup(rank, size).part(rows) for rank in range(size)]
                 assert [row for part in parts for row in range(rows)[part]] == list(range(rows))
                 lengths = [part.stop - part.start for part in parts]
                 assert max(lengths) - min(lengths) <= 1
 
     def test_without_torchrun_nothing_changes(self):
-        with data_parallel() as team:
-            assert team == Team(0, 1) == Team.of_process() and team.is_first
+        with data_parallel() as group:
+            assert group == ProcessGroup(0, 1) == ProcessGroup.current() and group.is_first
             assert not dist.is_initialized()
-        assert team.any(True) and team.agreed(7) == 7
+        assert group.any(True) and group.broadcast(7) == 7
 
 
 if __name__ == "__main__":
     what, folder, rank, size = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/{what}.meeting", rank=rank, world_size=size)
-    globals()[what](folder, Team.of_process())
+    globals()[what](folder, ProcessGroup.current())
     leave()

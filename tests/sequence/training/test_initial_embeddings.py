@@ -98,7 +98,11 @@ def test_the_model_begins_there_and_keeps_the_random_start_of_lone_items():
     rows = rows_of([1, 2, 3], [3, 2, 1], [4, 4], [2, 3, 1])
     keywords = {"representation": "gru4rec", "embedding_dim": 4, "n_iter": 1, "random_state": 0, "learning_rate": 0.0}
     plain = ASARSSequenceModel(**keywords).fit(rows).net.item_embeddings.weight
-    begun = ASARSSequenceModel(**keywords, initial_embeddings="cooccurrence").fit(rows).net.item_embeddings.weight
+    begun = (
+        ASARSSequenceModel(**keywords, training={"initial_embeddings": "cooccurrence"})
+        .fit(rows)
+        .net.item_embeddings.weight
+    )
     expected = 0.3 * plain + cooccurrence_embeddings(rows, 4)
     torch.testing.assert_close(begun[1:4], expected[1:4])
     assert torch.equal(begun[4], plain[4]) and not begun[0].any()
@@ -126,7 +130,11 @@ def test_by_catalogue_they_factorise_what_neighbours_there_count_too():
     assert not torch.allclose(found @ found.T, plain @ plain.T)
 
     keywords = {"representation": "gru4rec", "embedding_dim": 20, "n_iter": 1, "random_state": 0, "learning_rate": 0.0}
-    begun = ASARSSequenceModel(**keywords, initial_embeddings="catalogue").fit(rows).net.item_embeddings.weight
+    begun = (
+        ASARSSequenceModel(**keywords, training={"initial_embeddings": "catalogue"})
+        .fit(rows)
+        .net.item_embeddings.weight
+    )
     kept = ASARSSequenceModel(**keywords).fit(rows).net.item_embeddings.weight
     torch.testing.assert_close(begun[1:], 0.3 * kept[1:] + found[1:])
 
@@ -140,17 +148,17 @@ def test_ids_without_an_order_give_plain_cooccurrence():
 def test_a_second_fit_goes_on_from_the_first():
     rows = rows_of([1, 2, 3], [3, 2, 1], [2, 3, 1])
     keywords = {"representation": "gru4rec", "embedding_dim": 4, "random_state": 0, "learning_rate": 0.0}
-    model = ASARSSequenceModel(**keywords, n_iter=1, initial_embeddings="cooccurrence").fit(rows)
+    model = ASARSSequenceModel(**keywords, n_iter=1, training={"initial_embeddings": "cooccurrence"}).fit(rows)
     before = model.net.item_embeddings.weight.clone()
     assert torch.equal(model.fit(rows).net.item_embeddings.weight, before)
 
 
 def test_wrong_choices_are_told():
     with pytest.raises(ValueError, match="initial_embeddings is 'svd': choose one of random, cooccurrence, catalogue"):
-        ASARSSequenceModel(initial_embeddings="svd")
+        ASARSSequenceModel(training={"initial_embeddings": "svd"})
     rows = rows_of([1, 2, 3], [3, 2, 1])
     model = ASARSSequenceModel(
-        representation=lambda **settings: _Untabled(), loss="bpr", initial_embeddings="cooccurrence"
+        representation=lambda **settings: _Untabled(), loss="bpr", training={"initial_embeddings": "cooccurrence"}
     )
     for _ in range(2):  # it is not half made after the first
         with pytest.raises(InputError, match="_Untabled has not: choose 'random'"):

@@ -6,6 +6,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from spotlight_asars import host
 from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
 
@@ -35,16 +36,15 @@ def largest_of_steps(monkeypatch):
     """Fits a model and says how large the largest tensor of any of its steps was."""
 
     def fitted(model, rows):
-        found, step = [], ASARSSequenceModel._fit_batch
+        found, epoch = [], host.ImplicitSequenceModel.fit
 
         def recorded(self, *arguments):
             states = [one for state in self._optimizer.state.values() for one in state.values()]
             with LargestTensor([*self._net.parameters(), *states]) as seen:
-                loss = step(self, *arguments)
+                epoch(self, *arguments)
             found.append(seen.largest)
-            return loss
 
-        monkeypatch.setattr(ASARSSequenceModel, "_fit_batch", recorded)
+        monkeypatch.setattr(host.ImplicitSequenceModel, "fit", recorded)
         model.fit(rows)
         return max(found)
 

@@ -247,10 +247,14 @@ def model_of(loss="bpr_max", **settings):
     return ASARSSequenceModel(loss, **{"representation": "gru4rec", **settings})
 
 
+def negatives_of(model, rows):
+    return model.trainer.objective.negatives(rows, model.num_items, model.num_users, model.trainer.device)
+
+
 class TestModel:
     @pytest.mark.parametrize("loss", ["bpr_max", "top1_max", "sampled_cross_entropy"])
     def test_it_learns_the_chain(self, loss, chain_rows):
-        options = {"representation_options": {"dropout": 0.0}, "sampling_options": {"alpha": 0.5}}
+        options = {"representation_options": {"dropout": 0.0}, "sampling": {"kind": "shared", "alpha": 0.5}}
         model = model_of(loss, n_iter=20, learning_rate=0.02, num_negative_samples=16, **options).fit(chain_rows())
         ranks = [int((scores[1:] > scores[item % 24 + 1]).sum()) + 1 for item, scores in self.after_each(model)]
         assert np.mean(ranks) <= 1.1
@@ -267,18 +271,19 @@ class TestModel:
 
     def test_the_popularity_is_that_of_the_targets(self, chain_rows):
         rows = chain_rows()
-        model = model_of(sampling_options={"alpha": 1.0}).fit(rows)
-        negatives = model._negatives_of(rows)
+        model = model_of(sampling={"kind": "shared", "alpha": 1.0}).fit(rows)
+        negatives = negatives_of(model, rows)
         counts = np.bincount(rows.sequences[rows.targets], minlength=25)
-        shares = negatives._drawn.log_share(torch.arange(25)).exp()
+        shares = negatives.sampler.log_share(torch.arange(25)).exp()
         np.testing.assert_allclose(shares, counts / counts.sum(), atol=1e-6)
 
     def test_options_reach_the_sampler(self, chain_rows):
         rows = chain_rows()
-        uniform = model_of(sampling_options={"alpha": 0.0}, num_negative_samples=7).fit(rows)._negatives_of(rows)
-        np.testing.assert_allclose(uniform._drawn.log_share(torch.arange(1, 25)).exp(), 1 / 24, atol=1e-6)
-        assert uniform._num_negative_samples == 7
-        assert isinstance(model_of(sampling="local").fit(rows)._negatives_of(rows), LocalNegatives)
+        model = model_of(sampling={"kind": "shared", "alpha": 0.0}, num_negative_samples=7)
+        uniform = negatives_of(model.fit(rows), rows)
+        np.testing.assert_allclose(uniform.sampler.log_share(torch.arange(1, 25)).exp(), 1 / 24, atol=1e-6)
+        assert uniform.num_negative_samples == 7
+        assert isinstance(negatives_of(model_of(sampling="local").fit(rows), rows), LocalNegatives)
 
     def test_validation_rows_may_have_items_that_never_were_targets(self):
         rows = SessionSequences(np.array([[4, 1, 2], [4, 2, 1]] * 4), num_items=5)
@@ -306,13 +311,19 @@ class TestModel:
         ("settings", "named"),
         [
             ({"sampling": "globally"}, "sampling is 'globally': choose one of local, shared"),
-            ({"sampling_options": {"beta": 1.0}}, "there are alpha and most_targets, for sampling='shared'"),
+            ({"sampling": {"beta": 1.0}}, "no option 'beta': there are kind, alpha, most_targets"),
             (
-                {"sampling": "local", "sampling_options": {"alpha": 1.0}},
-                "there are alpha and most_targets, for sampling='shared'",
+                {"sampling": {"kind": "local", "alpha": 1.0}},
+                "alpha and most_targets are options of 'shared' sampling",
             ),
-            ({"sampling_options": {"most_targets": -1}}, "most_targets is -1: give a whole number of at least 0"),
-            ({"sampling_options": {"most_targets": 1.5}}, "most_targets is 1.5: give a whole number of at least 0"),
+            (
+                {"sampling": {"kind": "shared", "most_targets": -1}},
+                "most_targets is -1: give a whole number of at least 0",
+            ),
+            (
+                {"sampling": {"kind": "shared", "most_targets": 1.5}},
+                "most_targets is 1.5: give a whole number of at least 0",
+            ),
             ({"loss": "cross_entropy"}, "'cross_entropy' is over all items; choose 'sampled_cross_entropy'"),
         ],
     )

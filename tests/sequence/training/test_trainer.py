@@ -43,17 +43,23 @@ class TestSignature:
 
 
 class TestHostLoop:
-    def test_every_mini_batch_goes_through_the_hosts_fit(self, chain_rows, monkeypatch):
-        rows, calls = chain_rows(), []
+    def test_the_hosts_fit_takes_every_step_and_is_called_once_an_epoch(self, chain_rows, monkeypatch):
+        rows, calls, steps = chain_rows(), [], []
         original = host.ImplicitSequenceModel.fit
 
         def counted(self, interactions, verbose=False):
             calls.append(interactions.sequences.shape)
             return original(self, interactions, verbose)
 
+        class CountedSGD(torch.optim.SGD):
+            def step(self, closure=None):
+                steps.append(len(calls))
+                return super().step(closure)
+
         monkeypatch.setattr(host.ImplicitSequenceModel, "fit", counted)
-        model_of(n_iter=2, batch_size=15).fit(rows)
-        assert [shape[0] for shape in calls].count(15) == 4 and len(calls) == 2 * 3  # 40 rows: 15, 15, 10
+        model_of(n_iter=2, batch_size=15, optimizer_func=lambda weights: CountedSGD(weights, lr=0.1)).fit(rows)
+        assert calls == [(3, 1)] * 2  # 40 rows: mini-batches of 15, 15 and 10
+        assert steps == [1, 1, 1, 2, 2, 2]
 
     def test_the_model_is_itself_again_after_a_failure(self, chain_rows):
         def broken(positive, negative):
@@ -62,7 +68,7 @@ class TestHostLoop:
         model = model_of(loss=broken, n_iter=4)
         with pytest.raises(RuntimeError, match="broken loss"):
             model.fit(chain_rows())
-        assert isinstance(model.net, AsarsTimeUserNet) and model._n_iter == 4
+        assert isinstance(model.net, AsarsTimeUserNet) and model.get_params()["n_iter"] == 4
 
     def test_dropout_is_on_again_when_fitting_resumes(self, chain_rows):
         rows = chain_rows()
@@ -88,10 +94,10 @@ class TestHostLoop:
         assert model.epoch_records[-1].loss == 0.0
 
     def test_a_loss_that_is_no_number_is_told_and_the_weights_stay(self, chain_rows):
-        rows = chain_rows()
-        model = model_of(n_iter=1).fit(rows)
+        rows, factor = chain_rows(), [1.0]
+        model = model_of(loss=lambda positive, negative: factor[0] * bpr_loss(positive, negative), n_iter=1).fit(rows)
         before = model.predict([1, 2])
-        model._loss = lambda positive, negative: (positive * float("nan")).sum()
+        factor[0] = float("nan")
         with pytest.raises(ValueError, match="with a lower learning_rate"):
             model.fit(rows)
         np.testing.assert_array_equal(model.predict([1, 2]), before)
@@ -113,10 +119,10 @@ class TestValidation:
         model = model_of(n_iter=8, representation_options={"dropout": 0.0}).fit(rows, validation=validation)
         losses = [record.validation_loss for record in model.epoch_records]
         assert np.argmin(losses) < len(losses) - 1, "the run must pass its best epoch, or this shows nothing"
-        assert model._mean_loss_of(validation, None) == pytest.approx(min(losses), rel=1e-6)
+        assert model.trainer.mean_loss(validation) == pytest.approx(min(losses), rel=1e-6)
 
     def test_it_stops_when_nothing_is_gained(self):
-        model = model_of(n_iter=60, early_stopping=3, representation_options={"dropout": 0.0})
+        model = model_of(n_iter=60, training={"early_stopping": 3}, representation_options={"dropout": 0.0})
         model.fit(self.noise(0), validation=self.noise(1))
         losses = [record.validation_loss for record in model.epoch_records]
         assert len(losses) - 1 - np.argmin(losses) == 3 and len(losses) < 60
@@ -126,8 +132,7 @@ class TestValidation:
         """The negatives are the same each time, so equal weights give equal losses."""
         rows = chain_rows()
         model = model_of(loss=loss, n_iter=1).fit(rows)
-        seen = model._negatives_of(rows)
-        assert model._mean_loss_of(rows, seen) == model._mean_loss_of(rows, seen)
+        assert model.trainer.mean_loss(rows) == model.trainer.mean_loss(rows)
 
     def test_validation_moves_no_weight(self, chain_rows):
         with_it, without = model_of(loss="bpr", n_iter=1), model_of(loss="bpr", n_iter=1)
@@ -151,7 +156,7 @@ class TestValidation:
                     session_starts=starts[:step],
                 )[1:].astype(np.float64)
                 by_hand.append(np.log(np.exp(scores).sum()) - scores[items[step] - 1])
-        assert model._mean_loss_of(rows, None) == pytest.approx(np.mean(by_hand), rel=1e-5)
+        assert model.trainer.mean_loss(rows) == pytest.approx(np.mean(by_hand), rel=1e-5)
 
 
 class TestCallbacks:
@@ -220,7 +225,7 @@ class TestSampledCrossEntropy:
 
         monkeypatch.setattr(negatives_module, "sample_local_items", spy)
         model.fit(rows)
-        loss = model._mean_loss_of(rows, model._negatives_of(rows))
+        loss = model.trainer.mean_loss(rows)
         items, negatives = seen[-1]
         wanted = torch.from_numpy(rows.padded_events(np.arange(len(rows)))[:, :, TARGET] != 0)
         events = torch.from_numpy(rows.padded_events(np.arange(len(rows))))
@@ -244,7 +249,8 @@ class TestRepresentations:
         net = AsarsTimeUserNet(rows.num_items, 32, num_users=rows.num_users, num_dwell_bins=rows.binning.num_bins)
         for representation in (net, AsarsTimeUserNet, "asars_time_user"):
             model = model_of(representation).fit(rows)
-            assert isinstance(model.net, AsarsTimeUserNet) and model._representation is representation
+            assert isinstance(model.net, AsarsTimeUserNet)
+            assert model.get_params()["representation"] is representation
         assert "AsarsTimeUserNet" in repr(model)
 
     def test_one_can_be_registered(self, chain_rows, monkeypatch):
@@ -282,7 +288,7 @@ class TestRepresentations:
 
     def test_sparse_gradients_work_without_an_optimizer_of_ones_own(self, chain_rows):
         model = model_of(sparse=True, loss="bpr").fit(chain_rows())
-        assert isinstance(model._optimizer, torch.optim.Adagrad)
+        assert isinstance(model.trainer.optimizer, torch.optim.Adagrad)
         assert model.epoch_records[-1].loss < model.epoch_records[0].loss
 
     @pytest.mark.parametrize("state", [None, 0, 7, np.random.RandomState(1)])

@@ -1,6 +1,7 @@
 """TwoStageRanker: what it learns, what it must not look at, and the edges where there is nothing to learn."""
 
 import inspect
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -59,7 +60,7 @@ class Curve:
             self.ran = epoch
             assert epoch == 1 or self.net.weight.item() == epoch - 1, "a callback left other weights"
             nn.init.constant_(self.net.weight, epoch)
-            if any(callback(self, None) for callback in callbacks):
+            if any(callback(self, SimpleNamespace(epoch=epoch - 1)) for callback in callbacks):
                 break
         return self
 
