@@ -80,10 +80,10 @@ def test_on_a_large_catalogue_the_loss_samples_unless_a_parameter_file_says_othe
     arguments = ["--data", log, *COLUMNS, "--filters", "1,2,1", "--epochs", "1", "--out", tmp_path / "model.h5"]
     code, _, err = run(capsys, "train", *arguments, "--model", "asars_user_cat")
     assert code == 0 and "25 items are too many" in err
-    assert load_model(tmp_path / "model.h5")._loss == "sampled_cross_entropy"
+    assert load_model(tmp_path / "model.h5").loss == "sampled_cross_entropy"
     code, _, err = run(capsys, "train", *arguments, *small)
     assert code == 0 and "too many" not in err
-    assert load_model(tmp_path / "model.h5")._loss == "cross_entropy"
+    assert load_model(tmp_path / "model.h5").loss == "cross_entropy"
 
 
 def test_the_whole_log_is_the_default(log, small, tmp_path, capsys):
@@ -239,15 +239,15 @@ def test_ctrl_c_keeps_what_was_fitted_and_says_how_to_go_on(log, small, tmp_path
     arguments = ["train", "--train", log, *COLUMNS, *small, "--epochs", "3", "--quiet", "--out"]
     whole, out, checkpoint = (tmp_path / name for name in ("whole.h5", "model.h5", "fit.h5"))
     run(capsys, *arguments, whole)
-    take, batches = TrainingStep.user_representation, []
+    take, batches = TrainingStep.measure, []
 
-    def stopped(*parts):
+    def stopped(*parts, **keywords):
         batches.append(1)
         if len(batches) == 9:
             signal.raise_signal(signal.SIGINT)
-        return take(*parts)
+        return take(*parts, **keywords)
 
-    monkeypatch.setattr(TrainingStep, "user_representation", stopped)
+    monkeypatch.setattr(TrainingStep, "measure", stopped)
     code, printed, err = run(capsys, *arguments, out, "--checkpoint", checkpoint)
     assert code == 130 and printed == "" and err.count("\n") == 1 and len(batches) == 9
     assert f"kept in {checkpoint}: the same command goes on" in err and not out.exists()
@@ -257,7 +257,7 @@ def test_ctrl_c_keeps_what_was_fitted_and_says_how_to_go_on(log, small, tmp_path
 
 
 def test_ctrl_c_without_a_checkpoint_leaves_nothing(log, small, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(TrainingStep, "user_representation", lambda *parts: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(TrainingStep, "measure", lambda *_, **__: signal.raise_signal(signal.SIGINT))
     arguments = ["train", "--train", log, *COLUMNS, *small, "--quiet", "--out", tmp_path / "deep" / "model.h5"]
     code, _, err = run(capsys, *arguments)
     assert code == 130 and "nothing was written" in err and not (tmp_path / "deep").exists()

@@ -14,11 +14,16 @@ from spotlight_asars.interactions.vocabulary import Vocabulary
 from spotlight_asars.losses import LOSSES, bpr_loss, sampled_cross_entropy_loss
 from spotlight_asars.sampling import sample_local_items
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
+from spotlight_asars.sequence.recommender.base import Recommends
 from spotlight_asars.sequence.representations import registry
 from spotlight_asars.sequence.representations.asars import AsarsTimeUserNet
+from spotlight_asars.sequence.representations.options import NetOptions
 from spotlight_asars.sequence.representations.registry import register_representation
 from spotlight_asars.sequence.representations.scoring import score_items, states_at_targets
 from spotlight_asars.sequence.training import negatives as negatives_module
+from spotlight_asars.sequence.training.callbacks import Callback
+from spotlight_asars.sequence.training.negatives import SamplingOptions
+from spotlight_asars.sequence.training.trainer import TrainingOptions
 
 
 def model_of(representation="asars_time_user", **settings):
@@ -391,3 +396,118 @@ class TestWrongInput:
         ):
             with pytest.raises(InputError, match="another item_vocabulary"):
                 call()
+
+
+class TestComposition:
+    def test_the_model_has_two_bases(self):
+        """Regression: seven classes reached into each other's private attributes."""
+        assert ASARSSequenceModel.__bases__ == (Recommends, host.ImplicitSequenceModel)
+
+    def test_nothing_of_the_model_is_swapped_while_it_fits(self, chain_rows):
+        model, seen = model_of(n_iter=2), []
+
+        class Watching(Callback):
+            def on_batch_end(self, model):
+                seen.append((model.net, model.n_iter, vars(model)["_loss_func"]))
+
+        model.fit(chain_rows(), callbacks=[Watching()])
+        assert len(seen) == 2 and all(one == (model.net, 2, vars(model)["_loss_func"]) for one in seen)
+
+    def test_an_error_of_the_optimizer_is_not_swallowed(self, chain_rows):
+        """Regression: a bare ``except ValueError`` stood around the host's loop."""
+
+        class Failing(torch.optim.SGD):
+            def step(self, closure=None):
+                raise ValueError("broken optimizer")
+
+        with pytest.raises(ValueError, match="broken optimizer"):
+            model_of(loss=zero_loss, optimizer_func=lambda weights: Failing(weights, lr=0.1)).fit(chain_rows())
+
+    def test_hooks_are_called_in_order(self, chain_rows):
+        calls = []
+
+        class Recording(Callback):
+            def on_fit_begin(self, model, epochs):
+                calls.append(("begin", list(epochs)))
+
+            def on_batch_end(self, model):
+                calls.append("batch")
+
+            def on_epoch_end(self, model, record):
+                calls.append(("epoch", record.epoch))
+
+            def on_fit_end(self, model):
+                calls.append("end")
+
+        model_of(n_iter=2, batch_size=20).fit(chain_rows(), callbacks=[Recording()])
+        epochs = [step for epoch in (0, 1) for step in ("batch", "batch", ("epoch", epoch))]
+        assert calls == [("begin", [0, 1]), *epochs, "end"]
+
+    def test_the_last_hook_is_called_after_a_failure_too(self, chain_rows):
+        calls = []
+
+        class Ending(Callback):
+            def on_batch_end(self, model):
+                raise RuntimeError("stop")
+
+            def on_fit_end(self, model):
+                calls.append("end")
+
+        with pytest.raises(RuntimeError, match="stop"):
+            model_of().fit(chain_rows(), callbacks=[Ending()])
+        assert calls == ["end"]
+
+
+def zero_loss(positive, negative):
+    return (positive * 0.0).sum()
+
+
+class TestGroupedOptions:
+    def test_dataclasses_dicts_and_names_are_the_same(self, chain_rows):
+        rows = chain_rows()
+        given = [
+            {"sampling": "shared", "training": {"mix_lengths": True}},
+            {"sampling": {"kind": "shared"}, "training": TrainingOptions(mix_lengths=True)},
+            {"sampling": SamplingOptions("shared"), "training": {"mix_lengths": True, "early_stopping": 10}},
+        ]
+        answers = [model_of(loss="bpr_max", **one).fit(rows).predict([1, 2]) for one in given]
+        for answer in answers[1:]:
+            np.testing.assert_array_equal(answer, answers[0])
+
+    def test_net_options_may_be_a_dataclass(self, chain_rows):
+        rows, options = chain_rows(), {"hidden_dim": 8, "pointer": True}
+        answers = [
+            model_of(representation_options=one).fit(rows).predict([1, 2]) for one in (options, NetOptions(**options))
+        ]
+        np.testing.assert_array_equal(*answers)
+
+    def test_former_keywords_work_for_one_release(self, chain_rows):
+        rows = chain_rows()
+        settings = {"loss": "bpr_max", "num_negative_samples": 9}
+        new = model_of(
+            sampling={"kind": "shared", "alpha": 0.3},
+            training={"mix_lengths": True, "early_stopping": 2, "initial_embeddings": "cooccurrence"},
+            **settings,
+        )
+        with pytest.warns(DeprecationWarning, match="mix_lengths.*training="):
+            old = model_of(
+                sampling="shared",
+                sampling_options={"alpha": 0.3},
+                mix_lengths=True,
+                early_stopping=2,
+                initial_embeddings="cooccurrence",
+                **settings,
+            )
+        np.testing.assert_array_equal(new.fit(rows).predict([1, 2]), old.fit(rows).predict([1, 2]))
+
+    @pytest.mark.parametrize(
+        ("settings", "named"),
+        [
+            ({"training": {"patience": 3}}, "training has no option 'patience': there are early_stopping"),
+            ({"training": 7}, "training is 7: give TrainingOptions"),
+            ({"sampling": {"kind": "shared"}, "loss": "cross_entropy"}, "sampling='shared' goes with losses"),
+        ],
+    )
+    def test_a_wrong_option_is_named(self, settings, named):
+        with pytest.raises(InputError, match=named):
+            model_of(**settings)
