@@ -22,6 +22,8 @@ from spotlight_asars.interactions.channels import (
     USER,
     event_channels,
     whole_seconds,
+    write_events,
+    write_padded_events,
 )
 from spotlight_asars.interactions.rows import (
     check_same_numbering,
@@ -36,8 +38,8 @@ from spotlight_asars.interactions.sessions import (
     SessionInteractions,
     as_session_interactions,
     integers,
-    known_dwell,
-    known_session_gaps,
+    known_dwell_times,
+    known_session_gap_times,
 )
 from spotlight_asars.interactions.vocabulary import Vocabulary
 
@@ -103,20 +105,20 @@ class SessionSequences(SequenceInteractions):
             if matrix is not None and np.shape(matrix) != sequences.shape:
                 raise InputError(f"{name} has shape {np.shape(matrix)}: give that of the sequences, {sequences.shape}")
         present = sequences != PADDING_ITEM
-        first = present & (np.cumsum(present, axis=1) == 1)
-        starts = first if session_starts is None else np.asarray(session_starts, dtype=bool) | first
-        channels = np.zeros((*sequences.shape, USER), dtype=np.int32)  # (rows, time, channel)
-        channels[..., ITEM] = sequences
-        channels[..., DWELL] = UNKNOWN_BIN if dwell is None else dwell
-        channels[..., SESSION_START] = starts
-        channels[..., SESSION_GAP_BIN] = np.where(starts, UNKNOWN_BIN, 0) if session_gaps is None else session_gaps
-        channels[..., TARGET] = present & ~starts if targets is None else targets
-        channels[..., TIME] = UNKNOWN_TIME if timestamps is None else whole_seconds(timestamps)
-
+        padded = write_padded_events(
+            np.zeros((*sequences.shape, USER), dtype=np.int32),  # (rows, time, channel)
+            sequences,
+            None if session_starts is None else np.asarray(session_starts, dtype=bool),
+            dwell=UNKNOWN_BIN if dwell is None else dwell,
+            gaps=session_gaps,
+            times=UNKNOWN_TIME if timestamps is None else whole_seconds(timestamps),
+        )
         self.max_sequence_length = sequences.shape[1]
-        self.events = channels[present]  # (events, channel)
+        self.events = padded[present]  # (events, channel)
+        starts = self.events[:, SESSION_START] != 0
+        self.events[:, TARGET] = ~starts if targets is None else np.asarray(targets)[present]
         self.offsets = np.concatenate([[0], np.cumsum(present.sum(axis=1))])
-        self.session_ids = np.cumsum(starts[present]) - 1
+        self.session_ids = np.cumsum(starts) - 1
         rows = len(sequences)
         self.user_ids = np.zeros(rows, np.int32) if user_ids is None else integers("user ids", user_ids).copy()
         self.num_items = int(sequences.max(initial=0)) + 1 if num_items is None else int(num_items)
@@ -282,6 +284,36 @@ class SessionSequences(SequenceInteractions):
         )
 
 
+def with_unknown_target(rows: SessionSequences) -> SessionSequences:
+    """
+    Append to each row the event to be predicted next, and make it the row's only target.
+
+    It continues the session of the row's last event. Its item is arbitrary, since no system reads the event that it
+    predicts, and its time is unknown.
+    """
+    is_empty = rows.lengths == 0  # (rows,)
+    width = rows.events.shape[1]
+    # Its SESSION_START and gap matter in empty rows only, where it is the first event.
+    following = write_events(
+        np.zeros((len(rows), width), dtype=rows.events.dtype),  # (rows, channel)
+        PADDING_ITEM + 1,
+        is_empty,
+        targets=True,
+    )
+    sessions = rows.session_ids.max(initial=-1) + 1 + np.arange(len(rows))  # (rows,); new sessions for empty rows
+    sessions[~is_empty] = rows.session_ids[rows.offsets[1:][~is_empty] - 1]
+    return SessionSequences.from_flat(
+        rows.offsets + np.arange(len(rows) + 1),
+        np.insert(rows.events, rows.offsets[1:], following, axis=0),
+        np.insert(rows.session_ids, rows.offsets[1:], sessions),
+        rows.user_ids,
+        rows.max_sequence_length + 1,
+        like=rows,
+        binning=rows.binning,
+        gap_binning=rows.gap_binning,
+    )
+
+
 def to_session_sequences(
     interactions: Interactions,
     max_sequence_length: int = 200,
@@ -327,8 +359,8 @@ def to_session_sequences(
         history = as_session_interactions(history, session_gap, timestamp_unit)
         check_same_numbering(interactions, history)
     fitted_on = interactions if history is None else history
-    binning = _fitted(binning or ScottBinning(), known_dwell, fitted_on)
-    gap_binning = _fitted(gap_binning or ScottBinning(scale="log"), known_session_gaps, fitted_on)
+    binning = _fitted(binning or ScottBinning(), known_dwell_times, fitted_on)
+    gap_binning = _fitted(gap_binning or ScottBinning(scale="log"), known_session_gap_times, fitted_on)
 
     users, items, times, sessions, is_context = with_history(interactions, history)
     events = event_channels(users, items, times, sessions, binning, gap_binning)

@@ -12,15 +12,15 @@ import pandas as pd
 from spotlight_asars.errors import InputError, listed
 from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
 from spotlight_asars.host import Interactions
-from spotlight_asars.interactions.ordering import blocks, in_their_order
+from spotlight_asars.interactions.ordering import in_their_order
 from spotlight_asars.interactions.sessionization import (
     ANONYMOUS_USER,
     SESSION_GAP,
-    Waits,
+    InterEventTimes,
     dwell_times,
-    in_sessions,
     session_gap_times,
     session_starts,
+    sessionize,
 )
 from spotlight_asars.interactions.times import timestamps_in_seconds
 from spotlight_asars.interactions.vocabulary import Vocabulary, as_column
@@ -100,8 +100,8 @@ class SessionInteractions(Interactions):
         self.user_vocabulary = user_vocabulary
         self.session_gap = session_gap
 
-        cut = in_sessions(user_ids, timestamps, session_ids, session_gap)
-        order, self.session_ids, self.user_ids, self.timestamps = cut
+        in_sessions = sessionize(user_ids, timestamps, session_ids, session_gap)
+        order, self.session_ids, self.user_ids, self.timestamps = in_sessions
         self.item_ids = in_their_order(item_ids, order)
         self.ratings, self.weights = (
             None if x is None else in_their_order(np.asarray(x), order) for x in (ratings, weights)
@@ -279,21 +279,16 @@ def as_session_interactions(
     )
 
 
-def known_dwell(log: SessionInteractions) -> Iterator[np.ndarray]:
-    """The ``dwell_times`` of a log that are known, in pieces."""
-    for waits in _waits_of(log):
-        yield waits.seconds[1:].compress(~waits.starts[1:])
+def known_dwell_times(log: SessionInteractions) -> Iterator[np.ndarray]:
+    """Yield the known ``dwell_times`` of a log, block by block."""
+    for _, between in InterEventTimes.in_blocks(log.timestamps, log.session_ids):
+        yield between.dwell.compress(between.has_dwell)
 
 
-def known_session_gaps(log: SessionInteractions) -> Iterator[np.ndarray]:
-    """The ``session_gap_times`` of a log that are known, in pieces."""
-    for waits in _waits_of(log):
-        yield waits.seconds[:-1].compress(waits.is_gap[:-1])
-
-
-def _waits_of(log: SessionInteractions) -> Iterator[Waits]:
-    for block in blocks(len(log)):
-        yield Waits(log.user_ids, log.timestamps, log.session_ids, block)
+def known_session_gap_times(log: SessionInteractions) -> Iterator[np.ndarray]:
+    """Yield the known ``session_gap_times`` of a log, block by block."""
+    for _, between in InterEventTimes.in_blocks(log.timestamps, log.session_ids, log.user_ids):
+        yield between.gap.compress(between.has_gap)
 
 
 @dataclass(frozen=True)

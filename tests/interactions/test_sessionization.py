@@ -21,7 +21,7 @@ from spotlight_asars.interactions.channels import (
 )
 from spotlight_asars.interactions.sequences import to_session_sequences
 from spotlight_asars.interactions.sessionization import session_starts
-from spotlight_asars.interactions.sessions import SessionInteractions, known_dwell, known_session_gaps
+from spotlight_asars.interactions.sessions import SessionInteractions, known_dwell_times, known_session_gap_times
 
 
 def channels_of_the_whole(log, binning, gap_binning):
@@ -39,9 +39,11 @@ def channels_of_the_whole(log, binning, gap_binning):
 
 def assert_equal_to_the_whole(log):
     binning, gap_binning = ScottBinning().fit(log.dwell_times), ScottBinning(scale="log").fit(log.session_gap_times)
-    np.testing.assert_array_equal(np.concatenate(list(known_dwell(log))), log.dwell_times[~np.isnan(log.dwell_times)])
     np.testing.assert_array_equal(
-        np.concatenate(list(known_session_gaps(log))), log.session_gap_times[~np.isnan(log.session_gap_times)]
+        np.concatenate(list(known_dwell_times(log))), log.dwell_times[~np.isnan(log.dwell_times)]
+    )
+    np.testing.assert_array_equal(
+        np.concatenate(list(known_session_gap_times(log))), log.session_gap_times[~np.isnan(log.session_gap_times)]
     )
     expected = channels_of_the_whole(log, binning, gap_binning)
     columns = (log.user_ids, log.item_ids, log.timestamps, log.session_ids)
