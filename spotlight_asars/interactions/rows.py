@@ -151,7 +151,7 @@ def flat_positions(begin: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, 
     return begin[row] + position, row, position
 
 
-def like_length_batches(
+def length_bucketed_batches(
     lengths: np.ndarray, batch_size: int, random_state: np.random.RandomState | None = None
 ) -> list[np.ndarray]:
     """
@@ -181,7 +181,7 @@ def like_length_batches(
     return batches
 
 
-def mixed_batches(rows: int, batch_size: int, random_state: np.random.RandomState) -> list[np.ndarray]:
+def shuffled_batches(rows: int, batch_size: int, random_state: np.random.RandomState) -> list[np.ndarray]:
     """
     Divide rows into batches at random, regardless of their lengths.
 

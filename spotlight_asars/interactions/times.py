@@ -37,9 +37,9 @@ def timestamps_in_seconds(timestamps: np.ndarray, timestamp_unit: str = "s") -> 
         If timestamps are neither numbers nor datetimes, not finite, or look like a finer unit.
     """
     check_unit(timestamp_unit)
-    if timestamp_unit == "s" and _are_a_few_seconds(timestamps):
+    if timestamp_unit == "s" and _is_short_list_of_seconds(timestamps):
         return np.array(timestamps, dtype=np.float64)
-    timestamps = _as_column(timestamps)
+    timestamps = _with_type(timestamps)
     is_datetime = timestamps.dtype.kind == "M"
     if is_datetime:
         seconds = _seconds_of_datetimes(timestamps)
@@ -55,14 +55,14 @@ def timestamps_in_seconds(timestamps: np.ndarray, timestamp_unit: str = "s") -> 
     return seconds
 
 
-def _are_a_few_seconds(times: object) -> bool:
+def _is_short_list_of_seconds(times: object) -> bool:
     """Return whether times are a short list of valid seconds, the fast path of live sessions."""
     if type(times) is not list or len(times) > _SHORT_LIST:
         return False
     return all(type(time) in _NUMBER_TYPES and -LARGEST_SECONDS <= time <= LARGEST_SECONDS for time in times)
 
 
-def _as_column(times: object) -> np.ndarray | pd.Series | pd.api.extensions.ExtensionArray:
+def _with_type(times: object) -> np.ndarray | pd.Series | pd.api.extensions.ExtensionArray:
     """Return times as an array or a Series; Python objects become numbers or datetimes if they are."""
     if isinstance(times, str) or not hasattr(times, "__len__"):
         raise InputError(f"the timestamps are {times!r:.40}: give a list, one time for each event")

@@ -5,21 +5,21 @@ import pytest
 
 from spotlight_asars import host
 from spotlight_asars.interactions.channels import ITEM
-from spotlight_asars.interactions.rows import like_length_batches
+from spotlight_asars.interactions.rows import length_bucketed_batches
 from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
 
 
 def test_rows_of_like_length_train_together():
     lengths = np.array([2, 9, 2, 9, 5, 5, 2, 9])
-    batches = like_length_batches(lengths, 3, np.random.RandomState(0))
+    batches = length_bucketed_batches(lengths, 3, np.random.RandomState(0))
     assert sorted(np.concatenate(batches)) == list(range(8))
     assert sorted(sorted(lengths[batch]) for batch in batches) == [[2, 2, 2], [5, 5, 9], [9, 9]]
 
 
 def test_batches_differ_from_epoch_to_epoch():
     random_state = np.random.RandomState(0)
-    first, second = (like_length_batches(np.full(50, 4), 10, random_state) for _ in range(2))
+    first, second = (length_bucketed_batches(np.full(50, 4), 10, random_state) for _ in range(2))
     assert any(not np.array_equal(one, other) for one, other in zip(first, second, strict=True))
 
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from spotlight_asars.errors import InputError
 from spotlight_asars.host import ImplicitSequenceModel, SequenceInteractions
 from spotlight_asars.interactions.channels import ITEM, TARGET
-from spotlight_asars.interactions.rows import like_length_batches, mixed_batches
+from spotlight_asars.interactions.rows import length_bucketed_batches, shuffled_batches
 from spotlight_asars.interactions.sequences import SessionSequences, as_session_sequences
 from spotlight_asars.losses import LOSSES, log_sum_exp
 from spotlight_asars.sampling import SeenItems
@@ -331,8 +331,8 @@ class SessionFitting(Resumes, ImplicitSequenceModel):
             random_state = deepcopy(random_state)
             random_state.set_state(run.drawn_with)
         if self._mix_lengths:
-            return mixed_batches(len(lengths), self._batch_size, random_state)
-        return like_length_batches(lengths, self._batch_size, random_state)
+            return shuffled_batches(len(lengths), self._batch_size, random_state)
+        return length_bucketed_batches(lengths, self._batch_size, random_state)
 
     def _fit_batch(self, step: HostStep, events: np.ndarray) -> float:
         try:
@@ -370,7 +370,7 @@ class SessionFitting(Resumes, ImplicitSequenceModel):
             self._host_loop(negatives, Team()) as step,
         ):
             torch.manual_seed(0)
-            for rows in like_length_batches(sequences.lengths, self._batch_size):
+            for rows in length_bucketed_batches(sequences.lengths, self._batch_size):
                 events = self._tensor(sequences.padded_events(rows))  # (batch, time, channel)
                 targets, _ = step.user_representation(events)
                 if len(targets.items):
