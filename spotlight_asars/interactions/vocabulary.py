@@ -290,7 +290,7 @@ def to_index(raw_ids: Iterable[Hashable]) -> pd.Index:
     if isinstance(raw_ids, pd.arrays.NumpyExtensionArray):
         raw_ids = raw_ids.to_numpy()
     elif not isinstance(raw_ids, np.ndarray | pd.Index | pd.api.extensions.ExtensionArray):
-        if not isinstance(raw_ids, Iterable) or isinstance(raw_ids, pd.DataFrame):  # iterates over column names
+        if not isinstance(raw_ids, Iterable) or isinstance(raw_ids, pd.DataFrame):  # would iterate over column names
             raise InputError(f"the ids are one {type(raw_ids).__name__}: give a list of {_GOOD_IDS}")
         values = list(raw_ids)
         raw_ids = np.empty(len(values), dtype=object)  # keeps 1 and '1' distinct, and tuples intact
