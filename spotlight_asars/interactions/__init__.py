@@ -1,4 +1,4 @@
-"""The data: a log numbered, cut into sessions, and laid out as rows that models train on."""
+"""The data: logs with numbered ids, split into sessions, as the rows that models train on."""
 
 from spotlight_asars.interactions.binning import ScottBinning
 from spotlight_asars.interactions.sequences import SessionSequences, as_session_sequences, to_session_sequences

@@ -1,4 +1,4 @@
-"""Scott's bins for dwell times and session gaps (paper section 2.2, Eq. 8)."""
+"""Binning of dwell times and session gaps by Scott's rule (paper section 2.2, Eq. 8)."""
 
 from collections.abc import Iterable, Iterator
 
@@ -18,30 +18,34 @@ SCALES = ("linear", "log")
 @register_kind("part")
 class ScottBinning:
     """
-    Equal-width bins whose width follows Scott's rule, fitted on training values only.
+    Equal-width bins whose width follows Scott's rule.
 
-    The width is ``h = sigma * (24 * sqrt(pi) / n) ** (1 / 3)`` (paper Eq. 8; Scott 1979), the values are
-    clipped at the training range, and everything past the last of `max_bins` bins falls into that one.
-    Bin 0 is padding, bin 1 stands for an unknown value (NaN), known values begin at bin 2.
+    The width is ``h = sigma * (24 * sqrt(pi) / n) ** (1 / 3)`` (paper Eq. 8; Scott 1979). Values are clipped to the
+    range seen in :meth:`fit`, and values beyond the last of `max_bins` bins fall into the last one. Bin 0 is padding,
+    bin 1 is an unknown value (NaN), and known values start at bin 2.
 
     Parameters
     ----------
     max_bins : int, optional
-        The most bins for known values.
+        Maximum number of bins for known values.
     scale : {'linear', 'log'}, optional
-        'linear' bins the seconds, as the paper does; 'log' bins ``log(1 + seconds)``, since dwell has a heavy
-        tail.
+        'linear' bins the seconds, as in the paper; 'log' bins ``log(1 + seconds)``, which suits heavy tails.
 
     Attributes
     ----------
     low : float
-        The smallest training value, on the chosen scale.
+        Smallest training value, on the chosen scale.
     width : float
-        Width of one bin, on the chosen scale; 0 where all training values are equal.
+        Width of a bin, on the chosen scale; 0 if all training values are equal.
     num_known_bins : int
-        How many bins hold known values.
+        Number of bins for known values.
     fitted : bool
-        Whether `fit` was called.
+        Whether the binning is fitted.
+
+    Raises
+    ------
+    InputError
+        If `max_bins` or `scale` is invalid, or a value to be binned is negative or infinite.
     """
 
     def __init__(self, max_bins: int = 128, scale: str = "linear") -> None:
@@ -68,34 +72,34 @@ class ScottBinning:
 
     @property
     def num_bins(self) -> int:
-        """Number of bin ids, padding and unknown included: the size of an embedding table."""
+        """Number of bins, including padding and unknown: the size of an embedding table."""
         return FIRST_BIN + self.num_known_bins
 
     def fit(self, values: np.ndarray) -> "ScottBinning":
         """
-        Take the range and the width from training values.
+        Set the range and the bin width from training values.
 
         Parameters
         ----------
         values : array of shape (n,)
-            Seconds; NaN (unknown) is left out.
+            Seconds; NaN (unknown) is ignored.
 
         Returns
         -------
-        The binning itself. Without any known value, all known values share one bin.
+        The binning. Without known training values, it has a single bin for all known values.
         """
         return self.fit_blocks([values])
 
     def fit_blocks(self, arrays: Iterable[np.ndarray]) -> "ScottBinning":
-        """As :meth:`fit`, from values in several arrays, of which only one need be in memory."""
+        """Fit on the values of several arrays, holding one of them in memory at a time."""
         return self._fit(self._known_on_scale(_pieces(values), np.size(values)) for values in arrays)
 
-    def fit_pieces(self, pieces: Iterable[np.ndarray], most: int) -> "ScottBinning":
-        """As :meth:`fit`, to the bit, from an array that comes in pieces, `most` values in all or fewer."""
-        return self._fit([self._known_on_scale(pieces, most)])
+    def fit_pieces(self, pieces: Iterable[np.ndarray], max_values: int) -> "ScottBinning":
+        """Fit on one array given in pieces, bit for bit as :meth:`fit`; at most `max_values` values in total."""
+        return self._fit([self._known_on_scale(pieces, max_values)])
 
     def _fit(self, arrays: Iterable[np.ndarray]) -> "ScottBinning":
-        """From known values on the scale, in arrays that may be overwritten."""
+        """Fit on known, scaled values; the arrays are overwritten."""
         number, mean, variance, low, high = 0, 0.0, 0.0, np.inf, -np.inf
         for values in arrays:
             if len(values):
@@ -108,7 +112,7 @@ class ScottBinning:
                 variance = (1.0 - share) * variance + share * own_variance + share * (1.0 - share) * apart**2
         self.low, self.width, self.num_known_bins = low if number else 0.0, 0.0, 1
         self.fitted = True
-        if high > low:  # of equal values, the rounded deviation need not be 0
+        if high > low:  # rounding may leave equal values a deviation above 0
             self.width = float(np.sqrt(variance) * np.cbrt(24.0 * np.sqrt(np.pi) / number))
         if self.width > 0.0:
             self.num_known_bins = int(min(self.max_bins, np.floor((high - low) / self.width) + 1))
@@ -116,16 +120,17 @@ class ScottBinning:
 
     def transform(self, values: np.ndarray) -> np.ndarray:
         """
-        Bin ids of values.
+        Return the bins of values.
 
         Parameters
         ----------
         values : array of any shape
-            Seconds; NaN where unknown.
+            Seconds; NaN is unknown.
 
         Returns
         -------
-        int32 array of the same shape, between 1 (unknown) and ``num_bins - 1``.
+        int32 array of the same shape
+            From 1 (unknown) to ``num_bins - 1``.
         """
         values = np.asarray(values, dtype=np.float64)
         known = ~np.isnan(values.ravel())
@@ -133,10 +138,22 @@ class ScottBinning:
 
     def bins_where(self, known: np.ndarray, values: np.ndarray) -> np.ndarray:
         """
-        Bin ids of values where they are known, elsewhere the unknown bin; int32, of shape (n,), as both are.
+        Return the bins of known values, and the unknown bin elsewhere.
 
-        Of the others it only matters that they are finite. They are multiplied away: to choose by a mask takes a
-        branch for each value, and ten times as long.
+        Parameters
+        ----------
+        known : bool array of shape (n,)
+        values : array of shape (n,)
+            Seconds; finite where they are unknown, too.
+
+        Returns
+        -------
+        int32 array of shape (n,)
+
+        Notes
+        -----
+        Unknown values are multiplied away: selecting them by a mask branches on each value, which takes ten times as
+        long.
         """
         place = self._on_scale(values * known)
         place -= self.low
@@ -146,36 +163,36 @@ class ScottBinning:
             place *= 0.0
         np.maximum(place, 0.0, out=place)
         np.minimum(place, self.num_known_bins - 1.0, out=place)
-        bins = place.astype(np.int32)  # which cuts fractions off
+        bins = place.astype(np.int32)  # truncates
         bins += FIRST_BIN - UNKNOWN_BIN
         bins *= known
         bins += UNKNOWN_BIN
         return bins
 
     def state(self) -> SystemState:
-        """The binning as data, see ``SystemState``."""
+        """Return the binning as data; see ``SystemState``."""
         fitted = {"low": self.low, "width": self.width, "num_known_bins": self.num_known_bins}
         return SystemState({"max_bins": self.max_bins, "scale": self.scale}, fitted=fitted if self.fitted else None)
 
     @classmethod
     def from_state(cls, state: SystemState) -> "ScottBinning":
-        """An equal binning."""
+        """Return the binning of a state."""
         binning = cls(**state.settings)
         if state.fitted is not None:
             vars(binning).update(state.fitted, fitted=True)
         return binning
 
     def _on_scale(self, values: np.ndarray) -> np.ndarray:
-        """Values as they are binned."""
+        """Return values on the scale of the bins."""
         if values.size and np.fmin.reduce(values, axis=None) < 0:
             raise InputError("a time to be binned is negative: sort the events by time first")
         if values.size and np.fmax.reduce(values, axis=None) == np.inf:
             raise InputError("a time to be binned is infinite: give NaN where it is unknown")
         return np.log1p(values) if self.scale == "log" else values
 
-    def _known_on_scale(self, pieces: Iterable[np.ndarray], most: int) -> np.ndarray:
-        """The values of all pieces that are not NaN, on the scale, in one new array."""
-        known, end = np.empty(most), 0
+    def _known_on_scale(self, pieces: Iterable[np.ndarray], max_values: int) -> np.ndarray:
+        """Return the known values of all pieces, scaled, in a new array."""
+        known, end = np.empty(max_values), 0
         for piece in pieces:
             is_unknown = np.isnan(piece)
             if is_unknown.any():
@@ -191,7 +208,7 @@ def _pieces(values: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _overwriting_variance(values: np.ndarray, mean: float) -> float:
-    """``values.var()``, without an array of its own for what it squares."""
+    """Return ``values.var()``, overwriting the values instead of allocating their squares."""
     for block in blocks(len(values)):
         values[block] -= mean
         values[block] *= values[block]

@@ -1,7 +1,4 @@
-"""The events of a log as rows: the channels of an event, and which events stand in which row.
-
-Which rows go through a net together: of like length, so that little padding is computed, or of any length.
-"""
+"""Rows of a log: which events each row holds, and which rows form a mini-batch."""
 
 from collections.abc import Iterator
 
@@ -16,19 +13,26 @@ from spotlight_asars.interactions.sessions import SessionInteractions
 def with_history(
     interactions: SessionInteractions, history: SessionInteractions | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Users, items, times, sessions and whether an event is only context, each of shape (events,)."""
+    """
+    Put each known user's earlier events from `history` before the user's events in `interactions`.
+
+    Returns
+    -------
+    users, items, times, sessions, is_context : arrays of shape (events,)
+        `is_context` is True for the events of `history`.
+    """
     parts = (interactions.user_ids, interactions.item_ids, interactions.timestamps, interactions.session_ids)
     if history is None:
         return *parts, np.zeros(len(interactions), dtype=bool)
     num_users = max(interactions.num_users, history.num_users)
-    first_time = np.full(num_users, -np.inf)  # (users,); nobody's past is wanted unless he is in `interactions`
+    first_time = np.full(num_users, -np.inf)  # (users,); -inf: users without interactions need no past
     first_of_user = np.flatnonzero(changes(interactions.user_ids))
-    # Sessions of a known user are in order of time, so his first event is his earliest.
+    # The sessions of a known user are sorted by time, so the user's first event is the earliest.
     first_time[interactions.user_ids[first_of_user]] = interactions.timestamps[first_of_user]
     first_time[ANONYMOUS_USER] = -np.inf
     past = history.select(history.timestamps < first_time[history.user_ids])
     users = np.concatenate([past.user_ids, interactions.user_ids])
-    order = np.argsort(users, kind="stable")  # each user's past before his present
+    order = np.argsort(users, kind="stable")  # each user's history first
     joined = (
         np.concatenate([before, now])[order]
         for before, now in (
@@ -42,7 +46,7 @@ def with_history(
 
 
 def check_same_numbering(interactions: SessionInteractions, history: SessionInteractions) -> None:
-    """Raise an InputError where one number stands for two users or items."""
+    """Raise an InputError if both logs do not number users and items alike."""
     for name in ("item_vocabulary", "user_vocabulary"):
         ours, theirs = getattr(interactions, name), getattr(history, name)
         if ours is not None and theirs is not None and ours != theirs:
@@ -55,7 +59,7 @@ def check_same_numbering(interactions: SessionInteractions, history: SessionInte
 
 
 def check_windows(max_sequence_length: int, step_size: int | None) -> tuple[int, int]:
-    """Both as numbers; an InputError where they are none that rows can be made with."""
+    """Return both, with the default step size filled in; raise an InputError if rows cannot be built from them."""
     if max_sequence_length < 2:
         raise InputError(f"max_sequence_length is {max_sequence_length}: give at least 2")
     step_size = max(max_sequence_length // 2, 1) if step_size is None else step_size
@@ -67,7 +71,26 @@ def check_windows(max_sequence_length: int, step_size: int | None) -> tuple[int,
 def row_windows(
     users: np.ndarray, sessions: np.ndarray, max_sequence_length: int, step_size: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """First event, first event that is this row's own to predict, and end of each row; shape (rows,) each."""
+    """
+    Divide a sorted log into rows of at most `max_sequence_length` events.
+
+    Each user has rows of their own, and so has each session of the anonymous user. A user's rows end `step_size` events
+    apart; the latest one comes first.
+
+    Parameters
+    ----------
+    users, sessions : int arrays of shape (events,)
+
+    Returns
+    -------
+    begin, target_begin, stop : int arrays of shape (rows,)
+        First event of each row, first event that is predicted in this row and not in an overlapping one, and end.
+
+    Raises
+    ------
+    InputError
+        If there are no events.
+    """
     if not len(users):
         raise InputError("no events are left: loosen the filters, or keep the last events")
     group_offsets = np.concatenate([[0], *_group_begins(users, sessions), [len(users)]])
@@ -75,7 +98,7 @@ def row_windows(
 
 
 def _group_begins(users: np.ndarray, sessions: np.ndarray) -> Iterator[np.ndarray]:
-    """Where events begin, but the first, that have no row in common with those before, in pieces."""
+    """Yield where users, or sessions of the anonymous user, begin after the first event, block by block."""
     for block in blocks(len(users) - 1):
         after = slice(block.start + 1, block.stop + 1)
         starts, anonymous = users[after] != users[block], users[after] == ANONYMOUS_USER
@@ -85,21 +108,28 @@ def _group_begins(users: np.ndarray, sessions: np.ndarray) -> Iterator[np.ndarra
 
 
 def lie_in_rows(begin: np.ndarray, stop: np.ndarray, events: int) -> bool:
-    """Whether the rows hold all events, as they lie, each in one row."""
+    """Return whether the rows hold all events in order, each event in one row."""
     return bool(len(begin) and begin[0] == 0 and stop[-1] == events and (begin[1:] == stop[:-1]).all())
 
 
 def windows_of_groups(
     group_offsets: np.ndarray, max_sequence_length: int, step_size: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """As :func:`row_windows`, for groups of events that have no row in common: events from one offset to the next."""
+    """
+    Return :func:`row_windows` for groups of events that share no row.
+
+    Parameters
+    ----------
+    group_offsets : int array of shape (groups + 1,)
+        Group g holds events ``group_offsets[g]:group_offsets[g + 1]``.
+    """
     group_begin, length = group_offsets[:-1], np.diff(group_offsets)
-    if length.max(initial=0) <= max_sequence_length:  # a row a group
+    if length.max(initial=0) <= max_sequence_length:  # one row per group
         return group_begin, group_begin, group_offsets[1:]
     more = np.maximum(length - max_sequence_length, 0)
-    numrow_windows = 1 + -(-more // step_size)
-    group = np.repeat(np.arange(len(length)), numrow_windows)  # (rows,)
-    from_end = np.arange(len(group)) - np.repeat(np.cumsum(numrow_windows) - numrow_windows, numrow_windows)
+    num_windows = 1 + -(-more // step_size)
+    group = np.repeat(np.arange(len(length)), num_windows)  # (rows,)
+    from_end = np.arange(len(group)) - np.repeat(np.cumsum(num_windows) - num_windows, num_windows)
     stop = length[group] - from_end * step_size
     begin = np.maximum(stop - max_sequence_length, 0)
     target_begin = np.where(begin == 0, 0, stop - step_size)
@@ -108,30 +138,37 @@ def windows_of_groups(
 
 
 def flat_positions(begin: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For rows ``begin[r] : begin[r] + lengths[r]``: each event's index, its row and its place in the row."""
+    """
+    List the events of rows ``begin[r] : begin[r] + lengths[r]``, one row after the other.
+
+    Returns
+    -------
+    event, row, position : int arrays of shape (events,)
+        Index of each event, its row, and its position in the row.
+    """
     row = np.repeat(np.arange(len(lengths)), lengths)
     position = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     return begin[row] + position, row, position
 
 
-def like_length_batches(
+def length_bucketed_batches(
     lengths: np.ndarray, batch_size: int, random_state: np.random.RandomState | None = None
 ) -> list[np.ndarray]:
     """
-    Cut rows into batches of like length.
+    Divide rows into batches by length bucketing: rows of similar length share a batch, which saves padding.
 
     Parameters
     ----------
     lengths : int array of shape (rows,)
     batch_size : int
-        Rows a batch.
+        Rows in a batch.
     random_state : numpy RandomState, optional
-        Shuffles rows of equal length among each other and the batches; without it the order is by length.
+        Shuffles rows of equal length, and the batches; without it, batches are sorted by length.
 
     Returns
     -------
     list of int64 arrays
-        Row numbers; each row stands in one batch.
+        Row numbers of each batch; each row is in one batch.
     """
     rows = len(lengths)
     if not rows:
@@ -144,21 +181,21 @@ def like_length_batches(
     return batches
 
 
-def mixed_batches(rows: int, batch_size: int, random_state: np.random.RandomState) -> list[np.ndarray]:
+def shuffled_batches(rows: int, batch_size: int, random_state: np.random.RandomState) -> list[np.ndarray]:
     """
-    Cut rows into batches at random, whatever their lengths.
+    Divide rows into batches at random, regardless of their lengths.
 
     Parameters
     ----------
     rows : int
-        How many there are.
+        Number of rows.
     batch_size : int
-        Rows a batch.
+        Rows in a batch.
     random_state : numpy RandomState
 
     Returns
     -------
     list of int64 arrays
-        Row numbers; each row stands in one batch.
+        Row numbers of each batch; each row is in one batch.
     """
     return np.split(random_state.permutation(rows), np.arange(batch_size, rows, batch_size))

@@ -1,4 +1,4 @@
-"""Session-aware sequences: user-grouped, dwell-binned rows that models train on, made from Interactions."""
+"""SessionSequences, the rows that models train on: events by user and session, with binned dwell."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -22,6 +22,8 @@ from spotlight_asars.interactions.channels import (
     USER,
     event_channels,
     whole_seconds,
+    write_events,
+    write_padded_events,
 )
 from spotlight_asars.interactions.rows import (
     check_same_numbering,
@@ -36,39 +38,44 @@ from spotlight_asars.interactions.sessions import (
     SessionInteractions,
     as_session_interactions,
     integers,
-    known_dwell,
-    known_session_gaps,
+    known_dwell_times,
+    known_session_gap_times,
 )
 from spotlight_asars.interactions.vocabulary import Vocabulary
 
 
 class SessionSequences(SequenceInteractions):
     """
-    Sequence rows with users, sessions and binned dwell: the host's SequenceInteractions and what it drops.
+    The host's SequenceInteractions with users, sessions, times and binned dwell.
 
     A row holds consecutive sessions of one user (the paper's user-parallel mini-batch, section 2.2), or one session
-    of an anonymous log. Inside, events lie flat, without padding; the padded matrices are made when asked for.
+    of the anonymous user. Events are stored flat, without padding; padded matrices are built on first access.
 
     Parameters
     ----------
     sequences : int array of shape (rows, time)
         Item ids, 0 is padding.
     user_ids : int array of shape (rows,), optional
-        0 is anonymous, the default.
+        0, the default, is anonymous.
     num_items : int, optional
-        Number of item ids, 0 included, as in the host.
+        Number of item ids, including 0, as in the host.
     dwell, session_gaps : int arrays of shape (rows, time), optional
         Bins; unknown by default.
     session_starts, targets : bool arrays of shape (rows, time), optional
-        By default one session a row, and all its events but the first are targets.
+        By default, each row is one session, and all events that begin no session are targets.
     binning, gap_binning : ScottBinning, optional
-        What made the bins of `dwell` and `session_gaps`.
+        Binnings of `dwell` and `session_gaps`.
     num_users : int, optional
-        Number of user ids, 0 included.
+        Number of user ids, including 0.
     item_vocabulary, user_vocabulary : Vocabulary, optional
         Raw ids of the numbers.
     timestamps : array of shape (rows, time), optional
         Seconds since 1970; unknown by default.
+
+    Raises
+    ------
+    InputError
+        If shapes differ, or ids or bins are no integers or out of range.
     """
 
     def __init__(
@@ -103,20 +110,20 @@ class SessionSequences(SequenceInteractions):
             if matrix is not None and np.shape(matrix) != sequences.shape:
                 raise InputError(f"{name} has shape {np.shape(matrix)}: give that of the sequences, {sequences.shape}")
         present = sequences != PADDING_ITEM
-        first = present & (np.cumsum(present, axis=1) == 1)
-        starts = first if session_starts is None else np.asarray(session_starts, dtype=bool) | first
-        channels = np.zeros((*sequences.shape, USER), dtype=np.int32)  # (rows, time, channel)
-        channels[..., ITEM] = sequences
-        channels[..., DWELL] = UNKNOWN_BIN if dwell is None else dwell
-        channels[..., SESSION_START] = starts
-        channels[..., SESSION_GAP_BIN] = np.where(starts, UNKNOWN_BIN, 0) if session_gaps is None else session_gaps
-        channels[..., TARGET] = present & ~starts if targets is None else targets
-        channels[..., TIME] = UNKNOWN_TIME if timestamps is None else whole_seconds(timestamps)
-
+        padded = write_padded_events(
+            np.zeros((*sequences.shape, USER), dtype=np.int32),  # (rows, time, channel)
+            sequences,
+            None if session_starts is None else np.asarray(session_starts, dtype=bool),
+            dwell=UNKNOWN_BIN if dwell is None else dwell,
+            gaps=session_gaps,
+            times=UNKNOWN_TIME if timestamps is None else whole_seconds(timestamps),
+        )
         self.max_sequence_length = sequences.shape[1]
-        self.events = channels[present]  # (events, channel)
+        self.events = padded[present]  # (events, channel)
+        starts = self.events[:, SESSION_START] != 0
+        self.events[:, TARGET] = ~starts if targets is None else np.asarray(targets)[present]
         self.offsets = np.concatenate([[0], np.cumsum(present.sum(axis=1))])
-        self.session_ids = np.cumsum(starts[present]) - 1
+        self.session_ids = np.cumsum(starts) - 1
         rows = len(sequences)
         self.user_ids = np.zeros(rows, np.int32) if user_ids is None else integers("user ids", user_ids).copy()
         self.num_items = int(sequences.max(initial=0)) + 1 if num_items is None else int(num_items)
@@ -148,19 +155,22 @@ class SessionSequences(SequenceInteractions):
         gap_binning: ScottBinning,
     ) -> "SessionSequences":
         """
-        Rows from flat arrays, without ever making the padded ones.
+        Build rows from flat arrays, without padding them.
 
         Parameters
         ----------
         offsets : int array of shape (rows + 1,)
             Row r holds events ``offsets[r]:offsets[r + 1]``.
         events : int32 array of shape (events, 6)
-            All channels of ``spotlight_asars.rows`` but USER.
+            All channels of ``spotlight_asars.interactions.channels`` but USER.
         session_ids : int array of shape (events,)
-            Which session an event belongs to, the same in overlapping rows.
+            Session of each event, the same in overlapping rows.
         user_ids : int array of shape (rows,)
-        like :
-            Where the vocabularies and the numbers of ids come from.
+        max_sequence_length : int
+            Width of the padded matrices.
+        like : SessionSequences or SessionInteractions
+            Provides vocabularies, numbers of ids and the session gap.
+        binning, gap_binning : ScottBinning
         """
         rows = cls.__new__(cls)
         rows.offsets, rows.events, rows.session_ids = offsets, events, session_ids
@@ -175,23 +185,23 @@ class SessionSequences(SequenceInteractions):
 
     @property
     def lengths(self) -> np.ndarray:
-        """Events a row, shape (rows,)."""
+        """Number of events in each row, shape (rows,)."""
         return np.diff(self.offsets)
 
     @property
     def targets_a_row(self) -> np.ndarray:
-        """Events to be predicted a row, shape (rows,)."""
+        """Number of targets in each row, shape (rows,)."""
         before = np.concatenate([[0], np.cumsum(self.events[:, TARGET], dtype=np.int64)])
         return np.diff(before[self.offsets])
 
     @property
     def target_counts(self) -> np.ndarray:
-        """How often each item is to be predicted, shape (num_items,)."""
+        """How often each item is a target, shape (num_items,)."""
         return np.bincount(self.events[self.events[:, TARGET] != 0, ITEM], minlength=self.num_items)
 
     @property
     def num_targets(self) -> int:
-        """How many events are to be predicted."""
+        """Number of targets."""
         return int(self.events[:, TARGET].sum())
 
     @cached_property
@@ -216,13 +226,13 @@ class SessionSequences(SequenceInteractions):
 
     @property
     def timestamps(self) -> np.ndarray:
-        """Whole seconds since 1970, NaN where unknown and at padding; float64, shape (rows, max_sequence_length)."""
+        """Whole seconds since 1970, NaN if unknown or padding; float64, shape (rows, max_sequence_length)."""
         seconds = self._padded(TIME).astype(np.float64)
         return np.where((self.sequences == PADDING_ITEM) | (seconds == UNKNOWN_TIME), np.nan, seconds + TIME_ORIGIN)
 
     @cached_property
     def targets(self) -> np.ndarray:
-        """True where an event is to be predicted from those before it; shape (rows, max_sequence_length)."""
+        """True where an event is predicted from the previous ones; shape (rows, max_sequence_length)."""
         return self._padded(TARGET).astype(bool)
 
     def _padded(self, channel: int) -> np.ndarray:
@@ -230,11 +240,23 @@ class SessionSequences(SequenceInteractions):
 
     def padded_events(self, rows: np.ndarray, width: int | None = None) -> np.ndarray:
         """
-        Events of some rows with all channels, left-padded to the longest of them or to `width`.
+        Return the events of some rows, left-padded to the longest of these rows.
+
+        Parameters
+        ----------
+        rows : int array of shape (batch,)
+        width : int, optional
+            Pad to this length instead.
 
         Returns
         -------
         int64 array of shape (batch, time, channel)
+            All channels.
+
+        Raises
+        ------
+        InputError
+            If a row is longer than `width`.
         """
         lengths = self.lengths[rows]
         longest = int(lengths.max(initial=0))
@@ -249,15 +271,15 @@ class SessionSequences(SequenceInteractions):
         return padded
 
     def events_of(self, rows: np.ndarray) -> np.ndarray:
-        """Events of some rows, one row after the other: int32, (events, channel)."""
+        """Return the events of some rows, one row after the other; int32, shape (events, channel)."""
         return self.events[flat_positions(self.offsets[rows], self.lengths[rows])[0]]
 
     def session_ids_of(self, rows: np.ndarray) -> np.ndarray:
-        """Which sessions the events of some rows belong to, shape (events,)."""
+        """Return the sessions of the events of some rows, shape (events,)."""
         return self.session_ids[flat_positions(self.offsets[rows], self.lengths[rows])[0]]
 
     def rows(self, chosen: np.ndarray) -> "SessionSequences":
-        """Only the chosen rows (bool or indices), in that order."""
+        """Return the chosen rows (bool or indices), in this order."""
         chosen = np.arange(len(self))[chosen]
         events, session_ids = self.events_of(chosen), self.session_ids_of(chosen)
         return self.with_events(events, session_ids, self.lengths[chosen], self.user_ids[chosen])
@@ -269,7 +291,7 @@ class SessionSequences(SequenceInteractions):
         lengths: np.ndarray | None = None,
         user_ids: np.ndarray | None = None,
     ) -> "SessionSequences":
-        """Rows of other events, numbered and binned alike; arrays as for :meth:`from_flat`, its own where not given."""
+        """Return rows with other events and the same numbering; see :meth:`from_flat`. By default, the rest is kept."""
         return SessionSequences.from_flat(
             self.offsets if lengths is None else np.concatenate([[0], np.cumsum(lengths)]),
             events,
@@ -280,6 +302,36 @@ class SessionSequences(SequenceInteractions):
             binning=self.binning,
             gap_binning=self.gap_binning,
         )
+
+
+def with_unknown_target(rows: SessionSequences) -> SessionSequences:
+    """
+    Append to each row the event to be predicted next, and make it the row's only target.
+
+    It continues the session of the row's last event. Its item is arbitrary, since no system reads the event that it
+    predicts, and its time is unknown.
+    """
+    is_empty = rows.lengths == 0  # (rows,)
+    width = rows.events.shape[1]
+    # Its SESSION_START and gap matter in empty rows only, where it is the first event.
+    following = write_events(
+        np.zeros((len(rows), width), dtype=rows.events.dtype),  # (rows, channel)
+        PADDING_ITEM + 1,
+        is_empty,
+        targets=True,
+    )
+    sessions = rows.session_ids.max(initial=-1) + 1 + np.arange(len(rows))  # (rows,); new sessions for empty rows
+    sessions[~is_empty] = rows.session_ids[rows.offsets[1:][~is_empty] - 1]
+    return SessionSequences.from_flat(
+        rows.offsets + np.arange(len(rows) + 1),
+        np.insert(rows.events, rows.offsets[1:], following, axis=0),
+        np.insert(rows.session_ids, rows.offsets[1:], sessions),
+        rows.user_ids,
+        rows.max_sequence_length + 1,
+        like=rows,
+        binning=rows.binning,
+        gap_binning=rows.gap_binning,
+    )
 
 
 def to_session_sequences(
@@ -294,32 +346,37 @@ def to_session_sequences(
     timestamp_unit: str = "s",
 ) -> SessionSequences:
     """
-    Turn interactions with timestamps into user-grouped, dwell-binned rows (paper section 2.2, Eq. 13).
+    Convert interactions with timestamps to rows by user, with binned dwell (paper section 2.2, Eq. 13).
 
     Parameters
     ----------
     interactions : the host's Interactions or SessionInteractions
-        What is to be predicted: each event but the first of its session is a target, once.
+        Each event but the first of its session becomes a target once.
     max_sequence_length : int, optional
-        Most events in a row; a longer history becomes several rows.
+        Maximum number of events in a row; a longer history becomes several rows.
     step_size : int, optional
-        How far those rows lie apart: each target then has at least ``max_sequence_length - step_size`` events
-        before it, where the user has them. Half of `max_sequence_length` by default.
+        Events between the ends of a user's rows; half of `max_sequence_length` by default. Each target follows at
+        least ``max_sequence_length - step_size`` events, if the user has that many.
     history : the host's Interactions or SessionInteractions, optional
-        The training part: a known user's events before his first event in `interactions` become context, never
-        targets.
+        The training part. A known user's events before the user's first event in `interactions` become context,
+        never targets.
     binning, gap_binning : ScottBinning, optional
-        Bins of dwell and session gaps. By default, and where they are not fitted, they are fitted on `history`, else
-        on `interactions`; give the training rows' own for test rows.
+        Binnings of dwell and session gaps; pass those of the training rows for test rows. By default, or if not
+        fitted, they are fitted on `history`, else on `interactions`.
     drop_last_event : bool, optional
-        Leave out the last event of each session, whose dwell is unknown, as the paper does.
+        Drop the last event of each session, whose dwell is unknown, as the paper does.
     session_gap, timestamp_unit :
-        As for SessionInteractions; used where sessions are not yet cut.
+        As for SessionInteractions; ignored for SessionInteractions, which have sessions.
 
     Returns
     -------
     SessionSequences
-        Rows by user, the latest part of a long history first.
+        Sorted by user; the latest part of a long history comes first.
+
+    Raises
+    ------
+    InputError
+        If no events are left, the lengths are invalid, or `interactions` and `history` are numbered differently.
     """
     max_sequence_length, step_size = check_windows(max_sequence_length, step_size)
     interactions = as_session_interactions(interactions, session_gap, timestamp_unit)
@@ -327,8 +384,8 @@ def to_session_sequences(
         history = as_session_interactions(history, session_gap, timestamp_unit)
         check_same_numbering(interactions, history)
     fitted_on = interactions if history is None else history
-    binning = _fitted(binning or ScottBinning(), known_dwell, fitted_on)
-    gap_binning = _fitted(gap_binning or ScottBinning(scale="log"), known_session_gaps, fitted_on)
+    binning = _fitted(binning or ScottBinning(), known_dwell_times, fitted_on)
+    gap_binning = _fitted(gap_binning or ScottBinning(scale="log"), known_session_gap_times, fitted_on)
 
     users, items, times, sessions, is_context = with_history(interactions, history)
     events = event_channels(users, items, times, sessions, binning, gap_binning)
@@ -363,7 +420,7 @@ def to_session_sequences(
 
 
 def _fitted(binning: ScottBinning, times_of: Callable, log: SessionInteractions) -> ScottBinning:
-    """The binning itself where it is fitted, else one with its settings fitted on these times of a log."""
+    """Return the binning if it is fitted, else one with its settings, fitted on these times of a log."""
     if binning.fitted:
         return binning
     return ScottBinning(binning.max_bins, binning.scale).fit_pieces(times_of(log), len(log))
@@ -379,14 +436,20 @@ def as_session_sequences(
     like: "SessionSequences | System | None" = None,  # noqa: F821
 ) -> SessionSequences:
     """
-    The host's data as rows; SessionSequences are returned as they are.
+    Return the host's data as SessionSequences; SessionSequences are returned unchanged.
 
     Parameters
     ----------
     sequences : SessionSequences, or the host's SequenceInteractions or Interactions
-        Dwell is unknown in SequenceInteractions. Interactions need timestamps, which cut them into sessions.
+        SequenceInteractions have no dwell. Interactions need timestamps, which split them into sessions.
     like : SessionSequences or a fitted system, optional
-        Has the bins and session gap for Interactions; in SequenceInteractions, users beyond its own are anonymous.
+        Provides binnings and the session gap for Interactions. Users of SequenceInteractions that it does not know
+        become anonymous.
+
+    Raises
+    ------
+    InputError
+        If the data are of another type, or lack timestamps.
     """
     if isinstance(sequences, SessionSequences):
         return sequences

@@ -1,9 +1,10 @@
-"""How long events of an ordered log were waited for: the dwell within sessions, the gaps between them, by blocks.
+"""Sessionization: split a log into sessions, and the times between its events.
 
-Where the sessions of a log begin: the events' order by user, session and time, and the sessions' numbers.
+The time between consecutive events is dwell inside a session and a session gap between two sessions of a user.
 """
 
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -29,42 +30,82 @@ def cut_sessions(
     session_gap: float = SESSION_GAP,
 ) -> tuple[np.ndarray, np.ndarray]:
     """
-    Order events by user, session and time, and number the sessions.
+    Sort events by user, session and time, and number the sessions.
 
     Parameters
     ----------
     user_ids : int array of shape (events,)
-        0 for anonymous.
+        0 is anonymous.
     timestamps : float array of shape (events,)
         Seconds.
     session_ids : array of shape (events,), optional
-        The log's own sessions; without them a session begins after `session_gap` of inactivity.
+        The log's own sessions. By default, a user's events are split into sessions by `session_gap`.
     session_gap : float, optional
-        Seconds; a pause at least this long ends a session (paper section 2.1).
+        Seconds of inactivity that end a session (paper section 2.1).
 
     Returns
     -------
-    (order, sessions) : two int64 arrays of shape (events,): the events' stable order, and their session numbers
-        0, 1, ... in that order.
+    order : int64 array of shape (events,)
+        Stable order of the events.
+    sessions : int64 array of shape (events,)
+        Session numbers 0, 1, ... in that order.
+
+    Raises
+    ------
+    InputError
+        If `session_gap` is not positive, a session id is missing, or there are neither users nor sessions.
 
     Notes
     -----
-    Events of equal time keep the order of the log. Sessions of one known user that overlap in time (two devices)
-    are one session: taken one after the other, the second would be predicted from events that had not yet
-    happened.
+    Events with equal times keep their order. Sessions of a known user that overlap in time (two devices) are merged:
+    kept apart, the second one would be predicted from events that had not happened yet.
     """
-    order, sessions, _, _ = in_sessions(user_ids, timestamps, session_ids, session_gap)
+    order, sessions, _, _ = sessionize(user_ids, timestamps, session_ids, session_gap)
     return as_places(order, len(sessions)), sessions
 
 
-def in_sessions(
+def sessionize(
     user_ids: np.ndarray, timestamps: np.ndarray, session_ids: np.ndarray | None, session_gap: float
 ) -> tuple[np.ndarray | slice, np.ndarray, np.ndarray, np.ndarray]:
-    """As :func:`cut_sessions`, with a slice of all for the order of a log that has it, and users and times in order."""
+    """
+    Return the order and sessions of :func:`cut_sessions`, then the sorted users and times.
+
+    The order is a slice if the events are sorted already.
+    """
     if session_ids is None:
         return _sessions_by_gap(user_ids, timestamps, session_gap)
     order, sessions = _sessions_by_id(user_ids, timestamps, session_ids)
     return order, sessions, user_ids[order], timestamps[order]
+
+
+def ends_session(seconds: np.ndarray, session_gap: float) -> np.ndarray:
+    """Return where an inter-event time is long enough to end a session; unknown times (NaN) are not."""
+    return seconds >= session_gap
+
+
+def number_sessions(users: np.ndarray, times: np.ndarray, session_gap: float) -> np.ndarray:
+    """
+    Split sorted events into sessions by inactivity.
+
+    Parameters
+    ----------
+    users, times : arrays of shape (events,)
+        Sorted by user, then by time.
+    session_gap : float
+        Seconds of inactivity that end a session.
+
+    Returns
+    -------
+    int64 array of shape (events,)
+        Session numbers 0, 1, ...
+    """
+    sessions = np.zeros(len(users), dtype=np.int64)
+    for block in blocks(len(users) - 1):
+        after = slice(block.start + 1, block.stop + 1)
+        starts = (users[after] != users[block]) | ends_session(times[after] - times[block], session_gap)
+        np.cumsum(starts, out=sessions[after])
+        sessions[after] += sessions[block.start]
+    return sessions
 
 
 def _sessions_by_gap(
@@ -77,24 +118,13 @@ def _sessions_by_gap(
         raise InputError("the log has neither users nor sessions: give user ids above 0, or session ids")
     if anonymous:
         warnings.warn(
-            f"the {anonymous} events of user 0 are taken as anonymous, a session for each pause: number users "
-            "from 1 to keep user 0 as one of them",
+            f"the {anonymous} events of user 0 are taken as anonymous and split by inactivity alone: number users "
+            "from 1 if user 0 is a known user",
             stacklevel=4,
         )
     order, users = order_by_number_and_time(user_ids, timestamps)
     times = in_their_order(timestamps, order)
-    return order, _numbered_by_gap(users, times, session_gap), users, times
-
-
-def _numbered_by_gap(users: np.ndarray, times: np.ndarray, session_gap: float) -> np.ndarray:
-    """Session numbers 0, 1, ... of events in order of user and time."""
-    sessions = np.zeros(len(users), dtype=np.int64)
-    for block in blocks(len(users) - 1):
-        after = slice(block.start + 1, block.stop + 1)
-        starts = (users[after] != users[block]) | (times[after] - times[block] >= session_gap)
-        np.cumsum(starts, out=sessions[after])
-        sessions[after] += sessions[block.start]
-    return sessions
+    return order, number_sessions(users, times, session_gap), users, times
 
 
 def _sessions_by_id(
@@ -107,7 +137,7 @@ def _sessions_by_id(
         raise InputError(f"the session id of event {int(np.argmax(codes < 0))} is missing: give every event one")
     codes, _ = pd.factorize(user_ids.astype(np.int64) * (codes.max(initial=0) + 1) + codes)
 
-    # Places in the users' timelines stand for times here: events of equal time have the order of the log.
+    # Positions in the users' timelines replace times, so that events with equal times keep the order of the log.
     in_timelines = as_places(order_by_number_and_time(user_ids, timestamps)[0], len(codes))
     place = np.empty(len(codes), dtype=np.int64)
     place[in_timelines] = np.arange(len(codes))
@@ -129,75 +159,105 @@ def _sessions_by_id(
 
 
 def changes(values: np.ndarray) -> np.ndarray:
-    """True where a value differs from the one before; always at the first. Shape (n,)."""
+    """Return where a value differs from the previous one; always True at the first. Shape (n,)."""
     changes = np.ones(len(values), dtype=bool)
     changes[1:] = values[1:] != values[:-1]
     return changes
 
 
+def session_starts(sessions: np.ndarray) -> np.ndarray:
+    """Return True at the first event of each session; shape (events,)."""
+    return changes(sessions)
+
+
+class InterEventTimes:
+    """
+    Times before and after the events of one block of a sorted log.
+
+    Parameters
+    ----------
+    times, sessions : arrays of shape (events,)
+        The whole log, sorted as by :func:`cut_sessions`.
+    block : slice
+        The block's n events.
+    users : array of shape (events,), optional
+        Needed for session gaps.
+
+    Attributes
+    ----------
+    starts : bool array of shape (n,)
+        Whether an event begins a session.
+    dwell, gap : float64 arrays of shape (n,)
+        Seconds to the next event, and since the previous one; 0 at the ends of the log. They are dwell and session
+        gaps only where the next two attributes say so.
+    has_dwell : bool array of shape (n,)
+        Whether the next event belongs to the same session.
+    has_gap : bool array of shape (n,)
+        Whether an event begins a known user's second or later session; False without `users`.
+    """
+
+    def __init__(self, times: np.ndarray, sessions: np.ndarray, block: slice, users: np.ndarray | None = None) -> None:
+        number = block.stop - block.start
+        # Entry i is about the time before event i of the block; the last one is about the time after the block.
+        seconds, starts = np.zeros(number + 1), np.ones(number + 1, dtype=bool)
+        is_gap = np.zeros(number + 1, dtype=bool)
+        near = slice(max(block.start - 1, 0), min(block.stop + 1, len(times)))
+        inside = slice(near.start + 1 - block.start, near.stop - block.start)  # all that have a previous event
+        times, sessions = times[near], sessions[near]
+        np.subtract(times[1:], times[:-1], out=seconds[inside])
+        np.not_equal(sessions[1:], sessions[:-1], out=starts[inside])
+        if users is not None:
+            users = users[near]
+            np.equal(users[1:], users[:-1], out=is_gap[inside])
+            is_gap[inside] &= starts[inside]
+            is_gap[inside] &= users[1:] != ANONYMOUS_USER
+        self.starts = starts[:-1]
+        self.dwell, self.has_dwell = seconds[1:], ~starts[1:]
+        self.gap, self.has_gap = seconds[:-1], is_gap[:-1]
+
+    @classmethod
+    def in_blocks(
+        cls, times: np.ndarray, sessions: np.ndarray, users: np.ndarray | None = None
+    ) -> Iterator[tuple[slice, "InterEventTimes"]]:
+        """Yield the blocks of a sorted log, each with its inter-event times."""
+        for block in blocks(len(times)):
+            yield block, cls(times, sessions, block, users)
+
+
 def dwell_times(timestamps: np.ndarray, sessions: np.ndarray) -> np.ndarray:
     """
-    Seconds from each event to the next of its session; NaN for the last one, whose dwell nobody saw.
+    Return the seconds from each event to the next one of its session; NaN at the last, whose dwell is unknown.
 
     Parameters
     ----------
     timestamps, sessions : arrays of shape (events,)
-        Ordered as by ``cut_sessions``.
+        Sorted as by :func:`cut_sessions`.
+
+    Returns
+    -------
+    float64 array of shape (events,)
     """
-    dwell = np.empty(len(timestamps))
-    np.subtract(timestamps[1:], timestamps[:-1], out=dwell[:-1])
-    np.copyto(dwell[:-1], np.nan, where=sessions[1:] != sessions[:-1])
-    dwell[-1:] = np.nan
+    dwell = np.full(len(timestamps), np.nan)
+    for block, between in InterEventTimes.in_blocks(timestamps, sessions):
+        np.copyto(dwell[block], between.dwell, where=between.has_dwell)
     return dwell
 
 
 def session_gap_times(timestamps: np.ndarray, sessions: np.ndarray, user_ids: np.ndarray) -> np.ndarray:
     """
-    Seconds between the end of the user's previous session and the start of this one, shape (events,).
-
-    Known only at the first event of a known user's second and later sessions; NaN elsewhere.
-    """
-    gaps = np.full(len(timestamps), np.nan)
-    follows = (sessions[1:] != sessions[:-1]) & (user_ids[1:] == user_ids[:-1]) & (user_ids[1:] != ANONYMOUS_USER)
-    np.subtract(timestamps[1:], timestamps[:-1], out=gaps[1:], where=follows)
-    return gaps
-
-
-def session_starts(sessions: np.ndarray) -> np.ndarray:
-    """True at the first event of each session, shape (events,)."""
-    return changes(sessions)
-
-
-class Waits:
-    """
-    What lies before each event of a block, and before the one after it.
+    Return the seconds between the end of the user's previous session and the start of this one.
 
     Parameters
     ----------
-    users, times, sessions : arrays of shape (events,)
-        Ordered as by ``cut_sessions``.
-    block : slice
-        Of the events; n of them.
+    timestamps, sessions, user_ids : arrays of shape (events,)
+        Sorted as by :func:`cut_sessions`.
 
-    Attributes
-    ----------
-    seconds : float64 array of shape (n + 1,)
-        Since the event before, whosever it was; 0 where the log begins and ends.
-    starts : bool array of shape (n + 1,)
-        Whether the event begins a session; so does the end of the log.
-    is_gap : bool array of shape (n + 1,)
-        Whether the seconds lie between two sessions of one known user.
+    Returns
+    -------
+    float64 array of shape (events,)
+        Known at the first event of a known user's second and later sessions; NaN elsewhere.
     """
-
-    def __init__(self, users: np.ndarray, times: np.ndarray, sessions: np.ndarray, block: slice) -> None:
-        number = block.stop - block.start
-        self.seconds, self.starts = np.zeros(number + 1), np.ones(number + 1, dtype=bool)
-        self.is_gap = np.zeros(number + 1, dtype=bool)
-        near = slice(max(block.start - 1, 0), min(block.stop + 1, len(times)))
-        inside = slice(near.start + 1 - block.start, near.stop - block.start)  # all that has an event before it
-        users, times, sessions = users[near], times[near], sessions[near]
-        np.subtract(times[1:], times[:-1], out=self.seconds[inside])
-        np.not_equal(sessions[1:], sessions[:-1], out=self.starts[inside])
-        np.equal(users[1:], users[:-1], out=self.is_gap[inside])
-        self.is_gap[inside] &= self.starts[inside]
-        self.is_gap[inside] &= users[1:] != ANONYMOUS_USER
+    gaps = np.full(len(timestamps), np.nan)
+    for block, between in InterEventTimes.in_blocks(timestamps, sessions, user_ids):
+        np.copyto(gaps[block], between.gap, where=between.has_gap)
+    return gaps

@@ -1,7 +1,4 @@
-"""A log in sessions: whose each one is, where it begins, and how long each event was dwelt on.
-
-How large a log is, as in the paper's Table 1.
-"""
+"""SessionInteractions: a sorted log with sessions and dwell times, and its size as in the paper's Table 1."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,41 +9,41 @@ import pandas as pd
 from spotlight_asars.errors import InputError, listed
 from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
 from spotlight_asars.host import Interactions
-from spotlight_asars.interactions.ordering import blocks, in_their_order
+from spotlight_asars.interactions.ordering import in_their_order
 from spotlight_asars.interactions.sessionization import (
     ANONYMOUS_USER,
     SESSION_GAP,
-    Waits,
+    InterEventTimes,
     dwell_times,
-    in_sessions,
     session_gap_times,
     session_starts,
+    sessionize,
 )
 from spotlight_asars.interactions.times import timestamps_in_seconds
 from spotlight_asars.interactions.vocabulary import Vocabulary, as_column
 
-LARGEST_NUMBER = 2**31 - 2  # of an item or user: one more is how many there are, in 32 bits
+LARGEST_NUMBER = 2**31 - 2  # largest item or user id: the number of ids, one more, must fit into 32 bits
 
 
 class SessionInteractions(Interactions):
     """
-    The host's Interactions, ordered by user, session and time, with sessions and raw ids.
+    The host's Interactions, sorted by user, session and time, with sessions and raw ids.
 
     Parameters
     ----------
     user_ids, item_ids, ratings, timestamps, weights, num_users, num_items :
-        As for the host's Interactions, in any order of events. Item 0 is padding and not allowed; user 0 is
-        anonymous. Timestamps are needed.
+        As for the host's Interactions, with events in any order. Timestamps are required. Item 0 is padding and not
+        allowed; user 0 is anonymous.
     session_ids : array of shape (events,), optional
-        The log's own sessions; without them a pause of `session_gap` cuts.
+        The log's own sessions. By default, a user's events are split into sessions by `session_gap`.
     session_gap : float, optional
         Seconds of inactivity that end a session.
     timestamp_unit : {'s', 'ms', 'us', 'ns'}, optional
         Unit of the timestamps.
     item_vocabulary, user_vocabulary : Vocabulary, optional
-        Raw ids of the numbers, where the log has any.
+        Raw ids of the numbers.
     copy : bool, optional
-        False keeps the very arrays of a log that lies in order already, as the host does.
+        If False, keep the arrays of a log that is already sorted instead of copying them, as the host does.
 
     Attributes
     ----------
@@ -56,8 +53,8 @@ class SessionInteractions(Interactions):
     Raises
     ------
     InputError
-        If there is no event, a time is missing or in another unit, an item id is 0, or ids, sessions and
-        vocabularies do not fit together.
+        If there are no events, a time is missing or in another unit, an item id is 0, or columns and vocabularies
+        do not match.
     """
 
     def __init__(
@@ -83,7 +80,9 @@ class SessionInteractions(Interactions):
         columns = {"user ids": user_ids, "timestamps": timestamps, "ratings": ratings, "weights": weights}
         for name, column in columns.items():
             if column is not None and len(column) != len(item_ids):
-                raise InputError(f"there are {len(item_ids)} item ids and {len(column)} {name}: give one an event")
+                raise InputError(
+                    f"there are {len(item_ids)} item ids and {len(column)} {name}: give one for each event"
+                )
         if len(item_ids) == 0:
             raise InputError("the log has no events")
         if item_ids.min() <= PADDING_ITEM:
@@ -94,19 +93,19 @@ class SessionInteractions(Interactions):
         num_items = _number_of_ids("item", num_items, item_vocabulary)
         for kind, ids, number in (("user", user_ids, num_users), ("item", item_ids, num_items)):
             if number is not None and ids.max() >= number:
-                raise InputError(f"{kind} id {ids.max()} is not below num_{kind}s, {number}: leave num_{kind}s out")
+                raise InputError(f"{kind} id {ids.max()} is not below num_{kind}s, {number}: omit num_{kind}s")
         super().__init__(user_ids, item_ids, ratings, timestamps, weights, num_users, num_items)
         self.item_vocabulary = item_vocabulary
         self.user_vocabulary = user_vocabulary
         self.session_gap = session_gap
 
-        cut = in_sessions(user_ids, timestamps, session_ids, session_gap)
-        order, self.session_ids, self.user_ids, self.timestamps = cut
+        in_sessions = sessionize(user_ids, timestamps, session_ids, session_gap)
+        order, self.session_ids, self.user_ids, self.timestamps = in_sessions
         self.item_ids = in_their_order(item_ids, order)
         self.ratings, self.weights = (
             None if x is None else in_their_order(np.asarray(x), order) for x in (ratings, weights)
         )
-        if copy and isinstance(order, slice):  # nothing was moved, and so nothing copied
+        if copy and isinstance(order, slice):  # sorting has copied nothing
             for name in ("user_ids", "item_ids", "ratings", "weights"):
                 values = getattr(self, name)
                 setattr(self, name, None if values is None else values.copy())
@@ -116,13 +115,20 @@ class SessionInteractions(Interactions):
         cls, log: pd.DataFrame, session_gap: float = SESSION_GAP, timestamp_unit: str = "s"
     ) -> "SessionInteractions":
         """
-        Number the raw ids of a log and cut it into sessions.
+        Number the raw ids of a log and split it into sessions.
 
         Parameters
         ----------
         log : DataFrame
-            Columns `item`, `timestamp`, and `user` or `session` or both, as the readers of
-            ``spotlight_asars.datasets`` give it.
+            Columns `item`, `timestamp`, and `user` or `session` or both, as returned by the readers of
+            ``spotlight_asars.datasets``.
+        session_gap, timestamp_unit :
+            As for the constructor.
+
+        Raises
+        ------
+        InputError
+            If a column is missing or appears twice, or an event lacks an id.
         """
         if not isinstance(log, pd.DataFrame):
             raise InputError(f"the log is of type {type(log).__name__}: give a pandas DataFrame")
@@ -168,7 +174,7 @@ class SessionInteractions(Interactions):
         item_vocabulary: Vocabulary,
         user_vocabulary: Vocabulary | None,
     ) -> "SessionInteractions":
-        """Events that were cut and ordered before, such as a prepared log holds; nothing is checked or sorted anew."""
+        """Wrap sorted events with sessions, such as those of a prepared log, without checking or sorting them again."""
         made = cls.__new__(cls)
         made.user_ids, made.item_ids, made.timestamps, made.session_ids = user_ids, item_ids, timestamps, session_ids
         made.ratings = made.weights = None
@@ -178,7 +184,7 @@ class SessionInteractions(Interactions):
         return made
 
     def select(self, events: np.ndarray) -> "SessionInteractions":
-        """The chosen events (bool or indices, shape (events,)) with numbers, sessions and vocabularies kept."""
+        """Return the chosen events (bool or indices), with their ids, sessions and vocabularies."""
         chosen = SessionInteractions.__new__(SessionInteractions)
         chosen.__dict__.update(self.__dict__)
         for name in ("user_ids", "item_ids", "timestamps", "session_ids", "ratings", "weights"):
@@ -189,13 +195,13 @@ class SessionInteractions(Interactions):
 
     def to_log(self) -> pd.DataFrame:
         """
-        The events as a table that :meth:`from_log` takes.
+        Return the events as a table for :meth:`from_log`.
 
         Returns
         -------
         DataFrame
-            Columns `user` (where there are users), `item`, `timestamp` (seconds) and `session`, in the order of the
-            events; raw ids where there are any.
+            Columns `user` (unless there are anonymous events), `item`, `timestamp` (seconds) and `session`, one row
+            for each event; raw ids if there is a vocabulary.
         """
         columns: dict[str, pd.Series] = {}
         if (self.user_ids != ANONYMOUS_USER).all():
@@ -205,28 +211,34 @@ class SessionInteractions(Interactions):
 
     @property
     def num_sessions(self) -> int:
-        """How many sessions there are."""
+        """Number of sessions."""
         return int(self.session_ids[-1]) + 1 if len(self) else 0
 
     @property
     def dwell_times(self) -> np.ndarray:
-        """Seconds to the next event of the session, NaN at its last; shape (events,)."""
+        """Seconds to the next event of the session, NaN at the last one; shape (events,)."""
         return dwell_times(self.timestamps, self.session_ids)
 
     @property
     def session_gap_times(self) -> np.ndarray:
-        """Seconds since the user's previous session at the start of each later one, NaN elsewhere; (events,)."""
+        """Seconds since the user's previous session at the start of a session, NaN elsewhere; shape (events,)."""
         return session_gap_times(self.timestamps, self.session_ids, self.user_ids)
 
 
 def integers(name: str, values: np.ndarray, mend: str = "give integers") -> np.ndarray:
     """
-    Whole numbers as int32, of any shape, of which none was rounded or wrapped round; copied where they are not.
+    Convert integers to int32, without rounding or wrapping; int32 arrays are returned unchanged.
+
+    Parameters
+    ----------
+    name, mend : str
+        What the values are, and how to mend them, for messages.
+    values : array of any shape
 
     Raises
     ------
     InputError
-        If there is anything else among them.
+        If a value is no integer or too large.
     """
     try:
         values = np.asarray(values)
@@ -243,7 +255,7 @@ def integers(name: str, values: np.ndarray, mend: str = "give integers") -> np.n
 def _numbers(kind: str, ids: np.ndarray) -> np.ndarray:
     numbers = integers(f"{kind} ids", ids, f"give integers, {kind}s 1, 2, ..., or raw ids to from_log")
     if numbers.ndim != 1:
-        raise InputError(f"the {kind} ids have shape {numbers.shape}: give a list, one an event")
+        raise InputError(f"the {kind} ids have shape {numbers.shape}: give a list, one for each event")
     return numbers
 
 
@@ -255,14 +267,14 @@ def _number_of_ids(kind: str, number: int | None, vocabulary: Vocabulary | None)
     if vocabulary is None:
         return number
     if number not in (None, len(vocabulary) + 1):
-        raise InputError(f"num_{kind}s is {number}: {kind}_vocabulary makes it {len(vocabulary) + 1}, leave it out")
+        raise InputError(f"num_{kind}s is {number}: {kind}_vocabulary has {len(vocabulary) + 1}, omit num_{kind}s")
     return len(vocabulary) + 1
 
 
 def as_session_interactions(
     interactions: Interactions, session_gap: float = SESSION_GAP, timestamp_unit: str = "s"
 ) -> SessionInteractions:
-    """The host's Interactions cut into sessions; SessionInteractions are returned as they are."""
+    """Return the host's Interactions split into sessions; SessionInteractions are returned unchanged."""
     if isinstance(interactions, SessionInteractions):
         return interactions
     return SessionInteractions(
@@ -279,32 +291,27 @@ def as_session_interactions(
     )
 
 
-def known_dwell(log: SessionInteractions) -> Iterator[np.ndarray]:
-    """The ``dwell_times`` of a log that are known, in pieces."""
-    for waits in _waits_of(log):
-        yield waits.seconds[1:].compress(~waits.starts[1:])
+def known_dwell_times(log: SessionInteractions) -> Iterator[np.ndarray]:
+    """Yield the known ``dwell_times`` of a log, block by block."""
+    for _, between in InterEventTimes.in_blocks(log.timestamps, log.session_ids):
+        yield between.dwell.compress(between.has_dwell)
 
 
-def known_session_gaps(log: SessionInteractions) -> Iterator[np.ndarray]:
-    """The ``session_gap_times`` of a log that are known, in pieces."""
-    for waits in _waits_of(log):
-        yield waits.seconds[:-1].compress(waits.is_gap[:-1])
-
-
-def _waits_of(log: SessionInteractions) -> Iterator[Waits]:
-    for block in blocks(len(log)):
-        yield Waits(log.user_ids, log.timestamps, log.session_ids, block)
+def known_session_gap_times(log: SessionInteractions) -> Iterator[np.ndarray]:
+    """Yield the known ``session_gap_times`` of a log, block by block."""
+    for _, between in InterEventTimes.in_blocks(log.timestamps, log.session_ids, log.user_ids):
+        yield between.gap.compress(between.has_gap)
 
 
 @dataclass(frozen=True)
 class LogCounts:
     """
-    A column of the paper's Table 1; `print` gives it as a row.
+    The size of a log, as in the paper's Table 1; ``str`` formats it as one line.
 
     Attributes
     ----------
     events, users, items, sessions : int
-        Users are 0 where the log has none.
+        `users` is 0 if all events are anonymous.
     """
 
     events: int
@@ -314,7 +321,7 @@ class LogCounts:
 
     @classmethod
     def of(cls, interactions: SessionInteractions) -> "LogCounts":
-        """What a log has; ids that no event has do not count."""
+        """Count the events, users, items and sessions of a log; ids without events do not count."""
         known = np.bincount(interactions.user_ids) > 0
         known[ANONYMOUS_USER] = False
         items = np.bincount(interactions.item_ids) > 0

@@ -1,4 +1,4 @@
-"""Times of events: which numbers can be any, and all as seconds since 1970."""
+"""Timestamps in any unit as seconds since 1970, and a check of their unit."""
 
 from contextlib import suppress
 
@@ -8,29 +8,41 @@ import pandas as pd
 from spotlight_asars.errors import InputError
 
 UNITS_PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
-ISO = "iso"  # no unit, but text such as 2014-04-07T10:51:09Z, of which readers make seconds
-# Seconds pass 1e11 in the year 5138; milliseconds did so in 1973.
+ISO = "iso"  # not a unit but text such as 2014-04-07T10:51:09Z, which readers convert to seconds
+SECONDS_PER_DAY = 86_400
+# Seconds reach 1e11 in the year 5138; milliseconds did in 1973.
 LARGEST_SECONDS = 1e11
-_FEW = 16
-_PLAIN_TYPES = (float, int, np.float64)
+_SHORT_LIST = 16  # times in a list that are cheaper to check one by one than as an array
+_NUMBER_TYPES = (float, int, np.float64)
 
 
 def timestamps_in_seconds(timestamps: np.ndarray, timestamp_unit: str = "s") -> np.ndarray:
     """
-    Timestamps, numbers or datetimes, as float64 seconds since 1970, shape (events,).
+    Convert timestamps to seconds since 1970.
+
+    Parameters
+    ----------
+    timestamps : array of shape (events,)
+        Numbers, or datetimes.
+    timestamp_unit : {'s', 'ms', 'us', 'ns'}, optional
+        Unit of the numbers.
+
+    Returns
+    -------
+    float64 array of shape (events,)
 
     Raises
     ------
     InputError
-        If they are no numbers, not finite, or look like a finer unit than `timestamp_unit` says.
+        If timestamps are neither numbers nor datetimes, not finite, or look like a finer unit.
     """
     check_unit(timestamp_unit)
-    if timestamp_unit == "s" and _are_a_few_seconds(timestamps):
+    if timestamp_unit == "s" and _is_short_list_of_seconds(timestamps):
         return np.array(timestamps, dtype=np.float64)
-    timestamps = _as_column(timestamps)
+    timestamps = _with_type(timestamps)
     is_datetime = timestamps.dtype.kind == "M"
     if is_datetime:
-        seconds = _seconds_of_moments(timestamps)
+        seconds = _seconds_of_datetimes(timestamps)
     else:
         numbers = _numbers_of_times(timestamps)
         seconds = numbers if timestamp_unit == "s" else numbers / UNITS_PER_SECOND[timestamp_unit]
@@ -43,67 +55,67 @@ def timestamps_in_seconds(timestamps: np.ndarray, timestamp_unit: str = "s") -> 
     return seconds
 
 
-def _are_a_few_seconds(times: object) -> bool:
-    """Whether these are plain numbers without fault, so few, as of a live session, that a look at each is cheapest."""
-    if type(times) is not list or len(times) > _FEW:
+def _is_short_list_of_seconds(times: object) -> bool:
+    """Return whether times are a short list of valid seconds, the fast path of live sessions."""
+    if type(times) is not list or len(times) > _SHORT_LIST:
         return False
-    return all(type(time) in _PLAIN_TYPES and -LARGEST_SECONDS <= time <= LARGEST_SECONDS for time in times)
+    return all(type(time) in _NUMBER_TYPES and -LARGEST_SECONDS <= time <= LARGEST_SECONDS for time in times)
 
 
-def _as_column(times: object) -> np.ndarray | pd.Series | pd.api.extensions.ExtensionArray:
-    """Times in something that has a type, of which Python's own objects get the plainest that fits."""
+def _with_type(times: object) -> np.ndarray | pd.Series | pd.api.extensions.ExtensionArray:
+    """Return times as an array or a Series; Python objects become numbers or datetimes if they are."""
     if isinstance(times, str) or not hasattr(times, "__len__"):
-        raise InputError(f"the timestamps are {times!r:.40}: give a list, one time an event")
+        raise InputError(f"the timestamps are {times!r:.40}: give a list, one time for each event")
     if not hasattr(times, "dtype"):
         try:
             times = np.asarray(times)
         except ValueError as error:
-            raise InputError("the timestamps are lists of several lengths: give one time an event") from error
+            raise InputError("the timestamps are lists of several lengths: give one time for each event") from error
     if times.dtype.kind == "O":
         times = np.asarray(times)
-        with suppress(UnicodeEncodeError):  # of text, which is told below as no number
+        with suppress(UnicodeEncodeError):  # such text is refused below
             times = pd.Series(times, dtype=object).infer_objects() if times.ndim == 1 else times
     return times
 
 
-def _seconds_of_moments(moments: np.ndarray | pd.Series) -> np.ndarray:
+def _seconds_of_datetimes(datetimes: np.ndarray | pd.Series) -> np.ndarray:
     try:
-        moments = pd.DatetimeIndex(moments)
+        datetimes = pd.DatetimeIndex(datetimes)
     except (ValueError, OverflowError) as error:
-        raise InputError(f"the timestamps are no moments ({error}): give seconds, or datetimes") from error
-    return np.where(moments.isna(), np.nan, moments.asi8 / UNITS_PER_SECOND[moments.unit])
+        raise InputError(f"the timestamps are no datetimes ({error}): give seconds, or datetimes") from error
+    return np.where(datetimes.isna(), np.nan, datetimes.asi8 / UNITS_PER_SECOND[datetimes.unit])
 
 
 def _numbers_of_times(times: np.ndarray | pd.Series) -> np.ndarray:
-    """Times as float64, whatever they count."""
+    """Return times in any unit as float64."""
     times = np.asarray(times)
     if times.dtype.kind not in "iuf" or times.ndim != 1:
-        what = f"of type {times.dtype} and shape {times.shape}{_such_as(times)}"
-        raise InputError(f"the timestamps are {what}: give numbers, in seconds, or datetimes, one an event")
-    with np.errstate(over="ignore"):  # of a type that holds more than float64, which is told as infinite
+        what = f"of type {times.dtype} and shape {times.shape}{_example(times)}"
+        raise InputError(f"the timestamps are {what}: give numbers, in seconds, or datetimes, one for each event")
+    with np.errstate(over="ignore"):  # wider types overflow to infinity, which is refused later
         return times.astype(np.float64)
 
 
-def _such_as(times: np.ndarray) -> str:
-    """The first of some times that is no number, for a message."""
+def _example(times: np.ndarray) -> str:
+    """Return the first value that is no number, for a message."""
     values = times.ravel().tolist()
     first = next((time for time in values if isinstance(time, bool) or not isinstance(time, int | float)), None)
     return "" if first is None else f", such as {first!r:.40}"
 
 
 def typical_size(times: np.ndarray) -> float:
-    """The lower median of their absolute values, which cannot overflow as a mean of two can."""
+    """Return the lower median of the absolute times, which cannot overflow as the mean of two values can."""
     return float(np.quantile(np.abs(times), 0.5, method="lower"))
 
 
 def check_unit(timestamp_unit: str) -> None:
-    """Raise an InputError unless the unit of time is one we know."""
+    """Raise an InputError unless `timestamp_unit` is a known unit."""
     if timestamp_unit not in UNITS_PER_SECOND:
         raise InputError(f"timestamp_unit is {timestamp_unit!r}: choose one of {', '.join(UNITS_PER_SECOND)}")
 
 
 def likely_unit(time: float) -> str | None:
-    """The coarsest unit in which so large a number can be a time; None where there is none."""
+    """Return the coarsest unit in which this number can be a time; None if there is none."""
     return next((unit for unit, units in UNITS_PER_SECOND.items() if time / units <= LARGEST_SECONDS), None)
 
 
@@ -114,7 +126,7 @@ def _refuse_too_large(sizes: np.ndarray, unit: str) -> None:
         raise InputError(f"the timestamps are about {typical:.6g}, too large for any unit: give seconds since 1970")
     if typical / UNITS_PER_SECOND[unit] > LARGEST_SECONDS:
         raise InputError(
-            f"the timestamps look like {finer}, not {unit} (median {typical:.6g}): say timestamp_unit='{finer}'"
+            f"the timestamps look like {finer}, not {unit} (median {typical:.6g}): give timestamp_unit='{finer}'"
         )
     event = int(np.argmax(sizes))
-    raise InputError(f"the timestamp of event {event} is about {sizes[event]:.6g}, no time in {unit}: mend it")
+    raise InputError(f"the timestamp of event {event} is about {sizes[event]:.6g}, no time in {unit}: correct it")

@@ -1,7 +1,4 @@
-"""Raw ids to consecutive numbers and back.
-
-Raw ids as arrays of numbers, for files: numbers as they are, text and mixed ids as JSON.
-"""
+"""Vocabulary: raw ids as consecutive numbers and back, and raw ids as arrays that files can hold."""
 
 import json
 from collections.abc import Hashable, Iterable, Iterator
@@ -15,31 +12,39 @@ from spotlight_asars.errors import InputError
 from spotlight_asars.serialization.models import register_kind
 from spotlight_asars.serialization.state import PLAIN_NUMBERS, SystemState
 
-# Types of an index whose ids are kept as JSON, which holds every character, single surrogates too.
+UNKNOWN_ID = 0
+# Index types whose ids are stored as JSON, which can hold any character, even lone surrogates.
 TEXT_TYPES = (
     *("object", "str", "string", "boolean", "Float32", "Float64"),
     *(f"{kind}{bits}" for kind in ("Int", "UInt") for bits in (8, 16, 32, 64)),
 )
-_MEND = "number the log by whole numbers or text first"
+_GOOD_IDS = "whole numbers, text, or tuples of these"
+_MEND = "use whole numbers or text as ids"
+_SHORT_LIST = 256  # up to this many ids, a dict beats building an Index
+_DICT_TYPES = {int, str, np.int64, np.str_}  # types whose ids a dict and an Index find alike
+_PANDAS_UNITS = ("W", "D", "h", "m", "s", "ms", "us", "ns")  # pandas rounds finer units, which could merge ids
 
 
 def ids_as_array(index: pd.Index) -> tuple[np.ndarray, str | None]:
     """
-    Raw ids as an array.
+    Encode raw ids as an array for a file.
 
     Parameters
     ----------
     index : pandas Index
-        Of numbers, text or bools, of any mixture of them, and of tuples of them.
+        Numbers, text, bools, tuples of these, or any mixture.
 
     Returns
     -------
-    (array, type) : the ids themselves, shape (n,), and None; or the bytes of a JSON list and the index's type
+    array : array
+        The ids, shape (n,), if they are plain numbers; else the bytes of a JSON list.
+    type_name : str or None
+        None for plain numbers; else the type of the index.
 
     Raises
     ------
     InputError
-        If there are ids of another kind.
+        If an id is of another type.
     """
     if isinstance(index, pd.CategoricalIndex):
         index = index.astype(index.categories.dtype)
@@ -52,13 +57,13 @@ def ids_as_array(index: pd.Index) -> tuple[np.ndarray, str | None]:
         ids = [_as_json(raw_id) for raw_id in ids]
     try:
         text = json.dumps(ids, separators=(",", ":"))
-    except ValueError as error:  # Python writes no number of more than 4,300 digits
+    except ValueError as error:  # Python refuses numbers of more than 4,300 digits
         raise InputError(f"a raw id cannot be written ({error}): {_MEND}") from error
     return np.frombuffer(text.encode("ascii"), dtype=np.uint8), str(index.dtype)
 
 
 def ids_from_array(array: np.ndarray, type_name: str | None) -> pd.Index:
-    """The index that :func:`ids_as_array` took."""
+    """Decode the result of :func:`ids_as_array`."""
     if type_name is None:
         return pd.Index(array)
     if type_name not in TEXT_TYPES:
@@ -72,7 +77,7 @@ def ids_from_array(array: np.ndarray, type_name: str | None) -> pd.Index:
 
 
 def _as_json(raw_id: Hashable) -> object:
-    """An id in the types that JSON gives back; a tuple as a list."""
+    """Return an id in a type that survives JSON; tuples become lists."""
     if isinstance(raw_id, np.generic) and raw_id.dtype.kind in PLAIN_NUMBERS + "U":
         raw_id = raw_id.item()
     if type(raw_id) is tuple:
@@ -86,25 +91,25 @@ def _from_json(found: object) -> Hashable:
     return tuple(_from_json(one) for one in found) if type(found) is list else found
 
 
-UNKNOWN_ID = 0
-_FEW = 256  # ids that are looked up one by one, as those of a live session: a column of a table is not worth its making
-_PLAIN_TYPES = {int, str, np.int64, np.str_}  # which are the same as an id of any other type only where Python says so
-
-
 @register_kind("part")
 class Vocabulary:
     """
-    Raw ids of any hashable kind, numbered 1..n; 0 is padding and stands for whatever is not known.
+    Raw ids of any hashable type, numbered 1..n; 0 is padding and unknown ids.
 
     Parameters
     ----------
     raw_ids : iterable of hashable
         Distinct raw ids; the first gets number 1.
 
+    Raises
+    ------
+    InputError
+        If an id is missing, not hashable, or appears twice.
+
     Notes
     -----
-    Ids are compared as Python compares dictionary keys: 7 and '7' are two ids, in one column too, and so are 'a' and
-    'a '; 7, 7.0 and ``numpy.int64(7)`` are one. Give a mixed column one type first where it means one thing twice.
+    Ids are compared like dictionary keys: 7 and '7' differ, even in one column, and so do 'a' and 'a '; 7, 7.0 and
+    ``numpy.int64(7)`` are equal. If a column holds one id in several types, convert it to one type first.
     """
 
     def __init__(self, raw_ids: Iterable[Hashable]) -> None:
@@ -115,22 +120,33 @@ class Vocabulary:
             is_unique = self._index.is_unique
         if not is_unique:
             twice = self._index[self._index.duplicated()][0]
-            raise InputError(f"id {twice!r} stands twice in a vocabulary: give every id once")
+            raise InputError(f"id {twice!r} appears twice in a vocabulary: give every id once")
 
     @classmethod
     def fit(cls, raw_ids: Iterable[Hashable]) -> tuple["Vocabulary", np.ndarray]:
         """
         Number the ids of a log in order of first appearance.
 
+        Parameters
+        ----------
+        raw_ids : iterable of hashable
+            One for each event.
+
         Returns
         -------
-        (vocabulary, numbers) : the vocabulary, and an int32 array of shape (n,), each between 1 and the
-            number of distinct ids.
+        vocabulary : Vocabulary
+        numbers : int32 array of shape (events,)
+            From 1 to the number of distinct ids.
+
+        Raises
+        ------
+        InputError
+            If an id is missing or not hashable.
         """
         codes, unique = in_order_of_appearance(raw_ids)
         if (codes < 0).any():
             row = int(np.argmax(codes < 0))
-            raise InputError(f"the id of event {row} is missing (NaN or None): give it one, or leave it out")
+            raise InputError(f"the id of event {row} is missing (NaN or None): give it one, or leave the event out")
         return cls(unique), (codes + 1).astype(np.int32)
 
     def __len__(self) -> int:
@@ -158,34 +174,42 @@ class Vocabulary:
 
     @cached_property
     def raw_ids(self) -> np.ndarray:
-        """The raw ids, shape (n,): the one at position k has number k + 1."""
+        """Raw ids, shape (n,); the one at position k has number k + 1."""
         kind = self._index.dtype
-        # numpy makes whole numbers of its own nanoseconds, and these are no ids; text is made anew at every asking
+        # numpy turns nanoseconds into integers, which are other ids; pandas converts text anew on every access.
         as_objects = kind.kind in "mM" or isinstance(kind, pd.StringDtype)
         return (self._as_objects if as_objects else self._index).to_numpy()
 
     def transform(self, raw_ids: Iterable[Hashable]) -> np.ndarray:
-        """Numbers of raw ids as int32, shape (n,); 0 for ids that are not known."""
-        if isinstance(raw_ids, list) and len(raw_ids) <= _FEW and set(map(type, raw_ids)) <= _PLAIN_TYPES:
+        """Return the numbers of raw ids, 0 for unknown ids; int32, shape (n,)."""
+        if isinstance(raw_ids, list) and len(raw_ids) <= _SHORT_LIST and set(map(type, raw_ids)) <= _DICT_TYPES:
             return np.array([self._number_of.get(raw_id, UNKNOWN_ID) for raw_id in raw_ids], dtype=np.int32)
         known, wanted = self._index, to_index(raw_ids)
-        if known.dtype != wanted.dtype:  # a common type could make two ids one: 2**53 + 1 is no float
+        if known.dtype != wanted.dtype:  # a common type could merge ids: 2**53 + 1 is no float
             known, wanted = self._as_objects, wanted.astype(object)
         with _hashing():
             return (known.get_indexer(wanted) + 1).astype(np.int32)
 
     def inverse(self, numbers: np.ndarray) -> np.ndarray:
         """
-        Raw ids of numbers, same shape.
+        Return the raw ids of numbers.
+
+        Parameters
+        ----------
+        numbers : int array of any shape
+
+        Returns
+        -------
+        array of the same shape
 
         Raises
         ------
         InputError
-            If a number is 0 (unknown has no raw id) or past the last one.
+            If a number is 0 (unknown) or greater than n, or numbers are no integers.
         """
         numbers = np.asarray(numbers)
         if not numbers.size:
-            numbers = numbers.astype(np.int32)  # an empty list has no type of its own
+            numbers = numbers.astype(np.int32)  # an empty list becomes a float array
         elif numbers.dtype.kind not in "iu":
             raise InputError(f"the numbers are of type {numbers.dtype}: give integers, as transform does")
         elif numbers.min() < 1 or numbers.max() > len(self):
@@ -194,47 +218,49 @@ class Vocabulary:
 
     def keep(self, kept: np.ndarray) -> tuple["Vocabulary", np.ndarray]:
         """
-        Keep only some numbers and close the gaps.
+        Keep some ids and renumber them consecutively.
 
         Parameters
         ----------
         kept : bool array of shape (n + 1,)
-            Which numbers stay; entry 0 is ignored.
+            Which numbers to keep; entry 0 is ignored.
 
         Returns
         -------
-        (vocabulary, renumbering) : the smaller vocabulary, and an int32 array of shape (n + 1,) that maps old
-            numbers to new ones, 0 for those dropped.
+        vocabulary : Vocabulary
+            Of the kept ids.
+        renumbering : int32 array of shape (n + 1,)
+            New number of each old one, 0 for dropped ids.
         """
         return Vocabulary(self._index[kept[1:]]), renumbering(kept)
 
     def state(self) -> SystemState:
         """
-        The vocabulary as data, see ``SystemState``.
+        Return the vocabulary as data; see ``SystemState``.
 
         Raises
         ------
         InputError
-            If there are ids that are neither numbers nor text, nor tuples of these.
+            If an id is neither a number nor text, nor a tuple of these.
         """
         ids, type_name = ids_as_array(self._index)
         return SystemState(fitted={"type": type_name}, arrays={"ids": ids})
 
     @classmethod
     def from_state(cls, state: SystemState) -> "Vocabulary":
-        """An equal vocabulary."""
+        """Return the vocabulary of a state."""
         return cls(ids_from_array(state.arrays["ids"], state.fitted["type"]))
 
 
 def renumbering(kept: np.ndarray) -> np.ndarray:
-    """Map old numbers to consecutive new ones; entry 0 and whatever is not kept become 0. Shape (n + 1,)."""
+    """Map kept numbers to consecutive new ones, and 0 and dropped numbers to 0; int32, shape (n + 1,)."""
     kept = kept.copy()
     kept[0] = False
     return np.where(kept, np.cumsum(kept), 0).astype(np.int32)
 
 
 def in_order_of_appearance(raw_ids: Iterable[Hashable]) -> tuple[np.ndarray, pd.Index]:
-    """Numbers 0, 1, ... of raw ids, -1 where one is missing, and the ids in the order of these numbers."""
+    """Return numbers 0, 1, ... of raw ids, -1 for missing ones, and the distinct ids in order of first appearance."""
     index = to_index(raw_ids)
     with _hashing():
         return pd.factorize(index)
@@ -242,50 +268,47 @@ def in_order_of_appearance(raw_ids: Iterable[Hashable]) -> tuple[np.ndarray, pd.
 
 @contextmanager
 def _hashing() -> Iterator[None]:
-    """Tell ids that cannot be told apart, such as lists, in the words of an InputError."""
+    """Raise an InputError for ids that are not hashable, such as lists."""
     try:
         with np.errstate(over="ignore"):  # pandas tries whether large floats fit smaller types
             yield
     except TypeError as error:
-        raise InputError(f"an id is of a kind that cannot be numbered ({error}): give {_GOOD_IDS}") from error
-
-
-_GOOD_IDS = "whole numbers, text, or tuples of these"
+        raise InputError(f"an id cannot be numbered ({error}): give {_GOOD_IDS}") from error
 
 
 def to_index(raw_ids: Iterable[Hashable]) -> pd.Index:
     """
-    Raw ids as an index in which ids are the same only where Python's dictionaries say so.
+    Return raw ids as an index that distinguishes ids as a dict does.
 
     Raises
     ------
     InputError
-        If they are not one axis of ids, or of a type that has no order or no hash.
+        If the ids are not one-dimensional, or of a type that pandas cannot index.
     """
     if isinstance(raw_ids, pd.Series):
         raw_ids = raw_ids.array
     if isinstance(raw_ids, pd.arrays.NumpyExtensionArray):
         raw_ids = raw_ids.to_numpy()
     elif not isinstance(raw_ids, np.ndarray | pd.Index | pd.api.extensions.ExtensionArray):
-        if not isinstance(raw_ids, Iterable) or isinstance(raw_ids, pd.DataFrame):  # that of its columns' names
+        if not isinstance(raw_ids, Iterable) or isinstance(raw_ids, pd.DataFrame):  # would iterate over column names
             raise InputError(f"the ids are one {type(raw_ids).__name__}: give a list of {_GOOD_IDS}")
         values = list(raw_ids)
-        raw_ids = np.empty(len(values), dtype=object)  # keeps 1 and '1' apart, and tuples whole
+        raw_ids = np.empty(len(values), dtype=object)  # keeps 1 and '1' distinct, and tuples intact
         raw_ids[:] = values
         raw_ids = pd.Index(raw_ids, dtype=object, tupleize_cols=False)
         types = set(map(type, values))
-        # Integers among floats would be rounded; and text stays as it is, since not all is such as Arrow takes.
+        # Integers among floats would be rounded, and Arrow does not take all text.
         return raw_ids.infer_objects() if len(types) == 1 and str not in types else raw_ids
     if isinstance(raw_ids, np.ndarray):
         raw_ids = _plain(raw_ids)
     try:
         return pd.Index(raw_ids, dtype=object if raw_ids.dtype == object else None, tupleize_cols=False)
-    except (ValueError, OverflowError) as error:  # moments and durations of more years than pandas counts
-        raise InputError(f"an id cannot be kept ({error}): give {_GOOD_IDS}") from error
+    except (ValueError, OverflowError) as error:  # datetimes outside the range of pandas
+        raise InputError(f"an id cannot be stored ({error}): give {_GOOD_IDS}") from error
 
 
 def as_column(raw_ids: np.ndarray | list) -> pd.Series:
-    """Raw ids as a column of a table, of the type that pandas gives them; what Arrow does not take stays objects."""
+    """Return raw ids as a Series of the type that pandas infers; text that Arrow refuses stays as objects."""
     try:
         return pd.Series(raw_ids)
     except UnicodeEncodeError:
@@ -293,13 +316,10 @@ def as_column(raw_ids: np.ndarray | list) -> pd.Series:
 
 
 def _plain(raw_ids: np.ndarray) -> np.ndarray:
-    """An array of ids that pandas can work on: one axis, the machine's byte order, no type that only numpy has."""
+    """Return an array that pandas can index: one-dimensional, in native byte order, of a type that pandas has."""
     kind, size = raw_ids.dtype.kind, raw_ids.dtype.itemsize
     odd_size = size not in (4, 8) if kind == "f" else kind == "c" and size > 16
-    rounded = kind in "mM" and np.datetime_data(raw_ids.dtype)[0] not in _UNITS_OF_PANDAS
+    rounded = kind in "mM" and np.datetime_data(raw_ids.dtype)[0] not in _PANDAS_UNITS
     if raw_ids.ndim != 1 or odd_size or rounded or kind == "V":
         raise InputError(f"the ids have shape {raw_ids.shape} and type {raw_ids.dtype}: give a list of {_GOOD_IDS}")
     return raw_ids if raw_ids.dtype.isnative else raw_ids.astype(raw_ids.dtype.newbyteorder("="))
-
-
-_UNITS_OF_PANDAS = ("W", "D", "h", "m", "s", "ms", "us", "ns")  # it would round finer ones and make two ids one

@@ -14,20 +14,17 @@ from spotlight_asars import host
 from spotlight_asars.errors import InputError, check_choice
 from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
 from spotlight_asars.host import ImplicitSequenceModel, SequenceInteractions
-from spotlight_asars.interactions.binning import PADDING_BIN, UNKNOWN_BIN, ScottBinning
+from spotlight_asars.interactions.binning import UNKNOWN_BIN, ScottBinning
 from spotlight_asars.interactions.channels import (
-    DWELL,
     DWELL_RULES,
     ITEM,
     NUM_CHANNELS,
-    SESSION_GAP_BIN,
-    SESSION_START,
-    TIME,
     UNKNOWN_TIME,
-    USER,
     whole_seconds,
+    write_padded_events,
 )
 from spotlight_asars.interactions.sequences import SessionSequences, as_session_sequences
+from spotlight_asars.interactions.sessionization import ANONYMOUS_USER
 from spotlight_asars.interactions.vocabulary import Vocabulary
 from spotlight_asars.sequence.online.sessions import LiveSession
 from spotlight_asars.sequence.recommender.base import Recommends
@@ -490,38 +487,28 @@ class ASARSSequenceModel(Recommends, ImplicitSequenceModel):
         session_starts: np.ndarray | None,
         timestamps: np.ndarray | None,
     ) -> np.ndarray:
-        events = np.zeros((*sequences.shape, NUM_CHANNELS), dtype=np.int64)  # (batch, time, channel)
-        events[..., ITEM] = sequences
-        events[..., TIME] = UNKNOWN_TIME
-        times = None if timestamps is None else whole_seconds(timestamps)
-        given = {
-            "dwell": (DWELL, dwell),
-            "session_starts": (SESSION_START, session_starts),
-            "timestamps": (TIME, times),
-        }
-        for name, (channel, values) in given.items():
-            if values is not None:
-                values = np.atleast_2d(values)
-                if values.shape != sequences.shape:
-                    raise ValueError(f"{name} has shape {values.shape} and sequences {sequences.shape}")
-                events[..., channel] = values
-        present = sequences != PADDING_ITEM
-        events[..., SESSION_START] |= present & (np.cumsum(present, axis=1) == 1)
-        events[..., SESSION_GAP_BIN] = np.where(events[..., SESSION_START] != 0, UNKNOWN_BIN, PADDING_BIN)
-        if dwell is None:
-            events[..., DWELL] = UNKNOWN_BIN
-        elif not 0 <= events[..., DWELL].min(initial=0) <= events[..., DWELL].max(initial=0) < self.binning.num_bins:
+        """Events of shape (batch, time, channel); see :meth:`predict` for the parameters."""
+        given = {"dwell": dwell, "session_starts": session_starts, "timestamps": timestamps}
+        given = {name: np.atleast_2d(values) for name, values in given.items() if values is not None}
+        for name, values in given.items():
+            if values.shape != sequences.shape:
+                raise ValueError(f"{name} has shape {values.shape} and sequences {sequences.shape}")
+        bins = given.get("dwell", np.array(UNKNOWN_BIN))
+        if not 0 <= bins.min(initial=0) <= bins.max(initial=0) < self.binning.num_bins:
             raise ValueError(f"a dwell bin is not one of the {self.binning.num_bins} the model knows")
-        if user_ids is not None:
-            users = np.asarray(user_ids)
-            if users.shape not in ((), (1,), (len(sequences),)):
-                raise ValueError(f"there are {len(sequences)} sequences and user_ids of shape {users.shape}")
-            users = np.broadcast_to(users, len(sequences))
-            if users.max(initial=0) >= self._num_users or users.min(initial=0) < 0:
-                raise ValueError(f"a user id is not one of the {self._num_users} the model knows")
-            events[..., USER] = users[:, None]
-        events[sequences == PADDING_ITEM] = 0
-        return events
+        users = np.asarray(ANONYMOUS_USER if user_ids is None else user_ids)
+        if users.shape not in ((), (1,), (len(sequences),)):
+            raise ValueError(f"there are {len(sequences)} sequences and user_ids of shape {users.shape}")
+        if users.max(initial=0) >= self._num_users or users.min(initial=0) < 0:
+            raise ValueError(f"a user id is not one of the {self._num_users} the model knows")
+        return write_padded_events(
+            np.zeros((*sequences.shape, NUM_CHANNELS), dtype=np.int64),  # (batch, time, channel)
+            sequences,
+            given.get("session_starts"),
+            dwell=bins,
+            times=whole_seconds(given["timestamps"]) if "timestamps" in given else UNKNOWN_TIME,
+            users=users.reshape(-1, 1),
+        )
 
     def _scores_after(self, rows: SessionSequences) -> Tensor:
         self._net.train(False)

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from spotlight_asars.interactions import ordering
-from spotlight_asars.interactions import ordering as blocks
 from spotlight_asars.interactions.ordering import (
     in_order,
     order_and_numbers,
@@ -49,7 +48,7 @@ def test_numbers_then_times(events, kind, block):
     numbers, times = as_kind(kind, numbers, times)
     expected = np.lexsort((times, numbers)) if events else np.zeros(0, int)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks, "BLOCK", block)
+        patch.setattr(ordering, "BLOCK", block)
         order, ordered = order_by_number_and_time(numbers, times)
     np.testing.assert_array_equal(np.arange(len(events))[order], expected)
     np.testing.assert_array_equal(ordered, numbers[expected])
@@ -60,7 +59,7 @@ def test_numbers_then_times(events, kind, block):
 @given(st.lists(few, max_size=9), st.integers(1, 4))
 def test_in_order(values, block):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks, "BLOCK", block)
+        patch.setattr(ordering, "BLOCK", block)
         assert in_order(np.array(values)) == (values == sorted(values))
 
 

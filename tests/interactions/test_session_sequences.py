@@ -14,6 +14,8 @@ from spotlight_asars.interactions.channels import (
     SESSION_GAP_BIN,
     SESSION_START,
     TARGET,
+    TIME,
+    UNKNOWN_TIME,
     USER,
 )
 from spotlight_asars.interactions.sequences import SessionSequences, as_session_sequences, to_session_sequences
@@ -285,3 +287,36 @@ def test_the_history_is_in_the_unit_of_the_rest():
 def test_rows_have_200_events_by_default():
     long = SessionInteractions(np.ones(250, int), np.arange(1, 251), timestamps=np.arange(250.0))
     assert to_session_sequences(long).lengths.max() == 200
+
+
+class TestTimestamps:
+    items = np.array([[0, 1, 2], [3, 0, 4]])
+
+    def test_unknown_by_default(self):
+        rows = SessionSequences(self.items)
+        assert np.isnan(rows.timestamps).all() and (rows.events[:, TIME] == UNKNOWN_TIME).all()
+
+    def test_whole_seconds_come_back_and_padding_has_none(self):
+        times = np.array([[7.0, -1.5, 1.4e9 + 0.75], [0.0, 3.0, np.nan]])
+        before = times.copy()
+        rows = SessionSequences(self.items, timestamps=times)
+        expected = [[np.nan, -2.0, 1.4e9], [np.nan, 0.0, np.nan]]  # padding between moves to the left
+        np.testing.assert_array_equal(rows.timestamps, expected)
+        assert rows.timestamps.dtype == np.float64
+        np.testing.assert_array_equal(times, before)
+        np.testing.assert_array_equal(SessionSequences(rows.sequences, timestamps=expected).timestamps, expected)
+
+    def test_of_a_log(self):
+        log = SessionInteractions([1, 1, 2], [1, 2, 3], timestamps=[10.5, 20.0, 1.4e9])
+        rows = to_session_sequences(log, max_sequence_length=3)
+        np.testing.assert_array_equal(rows.timestamps, [[np.nan, 10.0, 20.0], [np.nan, np.nan, 1.4e9]])
+        np.testing.assert_array_equal(rows.rows([1]).timestamps, rows.timestamps[[1]])
+
+    def test_of_the_past_too(self):
+        train = SessionInteractions([1, 1], [1, 2], timestamps=[10.0, 20.0], num_items=4)
+        test = SessionInteractions([1, 1], [3, 1], timestamps=[9000.0, 9005.0], num_items=4)
+        rows = to_session_sequences(test, max_sequence_length=4, history=train)
+        assert rows.timestamps.tolist() == [[10.0, 20.0, 9000.0, 9005.0]]
+
+    def test_another_shape_is_refused(self, refuses):
+        refuses(lambda: SessionSequences(self.items, timestamps=np.zeros((2, 2))), "timestamps has shape (2, 2)")

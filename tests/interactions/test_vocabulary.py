@@ -200,8 +200,8 @@ class TestRefusals:
         refuses(lambda: Vocabulary(["a", missing]), "an id is missing", "give every event an id")
 
     def test_twice(self, refuses):
-        refuses(lambda: Vocabulary(["a", "b", "a"]), "id 'a' stands twice", "give every id once")
-        refuses(lambda: Vocabulary([1, "1", 1.0]), "stands twice")
+        refuses(lambda: Vocabulary(["a", "b", "a"]), "id 'a' appears twice", "give every id once")
+        refuses(lambda: Vocabulary([1, "1", 1.0]), "appears twice")
 
     def test_numbers_without_raw_id(self, refuses):
         vocabulary = Vocabulary(["a", "b"])

@@ -7,11 +7,11 @@ from spotlight_asars.errors import check_choice, check_decay, check_not_negative
 from spotlight_asars.interactions.channels import UNKNOWN_TIME
 from spotlight_asars.interactions.rows import flat_positions
 from spotlight_asars.interactions.sessionization import changes
+from spotlight_asars.interactions.times import SECONDS_PER_DAY
 from spotlight_asars.sequence.non_neural.base import CountingSystem, Prefixes, blocks_of
 from spotlight_asars.sequence.non_neural.rules import STEP_WEIGHTS
 from spotlight_asars.serialization.models import register_kind
 
-SECONDS_A_DAY = 24 * 3600
 ENTRIES_A_BLOCK = 2**21  # items of neighbours looked at in one go, 8 bytes each in about ten arrays
 # A weight that has faded to 0 is held here: its session stays a candidate, and counts for nothing beside a weight of 1.
 SMALLEST_WEIGHT = 1e-100
@@ -159,7 +159,7 @@ class SessionNeighbours(CountingSystem):
             then = self._session_times[session].astype(np.int64)
             known = (now != UNKNOWN_TIME) & (then != UNKNOWN_TIME)
             age = np.where(known, np.maximum(now - then, 0), 0)
-            similarity = similarity * np.exp(-age / (self.session_decay_days * SECONDS_A_DAY))
+            similarity = similarity * np.exp(-age / (self.session_decay_days * SECONDS_PER_DAY))
         best = highest(similarity, target, len(states), self.k)
         return target[best], session[best], similarity[best]
 

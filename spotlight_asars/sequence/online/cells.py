@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from spotlight_asars.errors import InputError
 from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
-from spotlight_asars.interactions.channels import ITEM, NUM_CHANNELS, SESSION_START, TIME, UNKNOWN_TIME
+from spotlight_asars.interactions.binning import PADDING_BIN
+from spotlight_asars.interactions.channels import ITEM, NUM_CHANNELS, SESSION_START, write_events
 from spotlight_asars.layers.basic import ScaledLinear
 from spotlight_asars.layers.recurrent import EventGRU, EventLSTM
 
@@ -25,8 +26,7 @@ ROW_FIRST, SESSION_FIRST, BEFORE, NEWEST = range(4)
 def missing_events(rows: int) -> np.ndarray:
     """Those of rows without events: int64, (rows, 4, channel)."""
     events = np.zeros((rows, 4, NUM_CHANNELS), dtype=np.int64)
-    events[:, :, TIME] = UNKNOWN_TIME
-    return events
+    return write_events(events, PADDING_ITEM, starts=False, dwell=PADDING_BIN)
 
 
 def has_event(events: np.ndarray) -> np.ndarray:

@@ -9,17 +9,9 @@ from torch import Tensor
 
 from spotlight_asars.errors import InputError
 from spotlight_asars.evaluation import System
-from spotlight_asars.interactions.binning import PADDING_BIN, UNKNOWN_BIN
-from spotlight_asars.interactions.channels import (
-    DWELL,
-    ITEM,
-    NUM_CHANNELS,
-    SESSION_GAP_BIN,
-    SESSION_START,
-    TIME,
-    USER,
-    whole_seconds,
-)
+from spotlight_asars.interactions.binning import PADDING_BIN
+from spotlight_asars.interactions.channels import DWELL, NUM_CHANNELS, whole_seconds, write_events
+from spotlight_asars.interactions.sessionization import ends_session
 from spotlight_asars.interactions.times import timestamps_in_seconds
 from spotlight_asars.sequence.online.cells import NEWEST, Memory, has_event, missing_events, move_on
 from spotlight_asars.sequence.online.scores import LiveScores, SeenItems
@@ -139,16 +131,18 @@ class LiveSessions:
     def _take_in(self, rows: np.ndarray, numbers: np.ndarray, seconds: np.ndarray, said: np.ndarray | None) -> None:
         model, at = self.model, self._places(rows)
         waited = seconds - self._newest_time[at]  # (rows,); NaN before the first event
-        starts = waited >= model.session_gap if said is None else said
+        starts = ends_session(waited, model.session_gap) if said is None else said
         starts = starts | self._starts_next[at] | np.isnan(waited)
         bins = model.binning.transform(np.where(starts, np.nan, waited))
 
-        newest = np.zeros((len(rows), NUM_CHANNELS), dtype=np.int64)  # (rows, channel)
-        newest[:, ITEM], newest[:, USER] = numbers, self._users[at]
-        newest[:, DWELL] = UNKNOWN_BIN
-        newest[:, SESSION_START], newest[:, TIME] = starts, whole_seconds(seconds)
-        if starts.any():
-            newest[:, SESSION_GAP_BIN] = np.where(starts, model.gap_binning.transform(waited), PADDING_BIN)
+        newest = write_events(
+            np.zeros((len(rows), NUM_CHANNELS), dtype=np.int64),  # (rows, channel)
+            numbers,
+            starts,
+            gaps=model.gap_binning.transform(waited) * starts if starts.any() else PADDING_BIN,
+            times=whole_seconds(seconds),
+            users=self._users[at],
+        )
 
         events, memory = self._events[rows], self._memory_of(rows)  # (rows, 4, channel)
         happened = has_event(events)  # (rows,)

@@ -12,18 +12,8 @@ import torch
 from torch import Tensor
 
 from spotlight_asars.errors import InputError, listed
-from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
-from spotlight_asars.interactions.binning import UNKNOWN_BIN
-from spotlight_asars.interactions.channels import (
-    DWELL,
-    ITEM,
-    SESSION_GAP_BIN,
-    SESSION_START,
-    TARGET,
-    TIME,
-    UNKNOWN_TIME,
-)
-from spotlight_asars.interactions.sequences import SessionSequences
+from spotlight_asars.interactions.channels import ITEM
+from spotlight_asars.interactions.sequences import SessionSequences, with_unknown_target
 from spotlight_asars.interactions.vocabulary import Vocabulary, as_column, in_order_of_appearance
 from spotlight_asars.sequence.recommender.explaining import Explanation, explain, no_attention
 from spotlight_asars.sequence.recommender.requests import request_rows, request_seconds
@@ -304,28 +294,3 @@ def best_items(scores: np.ndarray, k: int) -> Iterator[tuple[np.ndarray, np.ndar
         if not len(values) or values[-1] == -np.inf:
             found, values = found[values > -np.inf], values[values > -np.inf]
         yield found + 1, values
-
-
-def with_unknown_target(rows: SessionSequences) -> SessionSequences:
-    """
-    The rows with one more event each, the only target: what comes next, in the session of the row's last event.
-
-    No system looks at an event to predict it, so any item will do; it stands there at an unknown time.
-    """
-    empty = rows.lengths == 0  # (rows,)
-    comes = np.zeros((len(rows), rows.events.shape[1]), dtype=rows.events.dtype)  # (rows, channel)
-    comes[:, ITEM], comes[:, DWELL] = PADDING_ITEM + 1, UNKNOWN_BIN
-    comes[:, TIME], comes[:, TARGET] = UNKNOWN_TIME, 1
-    comes[empty, SESSION_START], comes[empty, SESSION_GAP_BIN] = 1, UNKNOWN_BIN
-    sessions = rows.session_ids.max(initial=-1) + 1 + np.arange(len(rows))  # (rows,); new ones, for empty rows
-    sessions[~empty] = rows.session_ids[rows.offsets[1:][~empty] - 1]
-    return SessionSequences.from_flat(
-        rows.offsets + np.arange(len(rows) + 1),
-        np.insert(rows.events, rows.offsets[1:], comes, axis=0),
-        np.insert(rows.session_ids, rows.offsets[1:], sessions),
-        rows.user_ids,
-        rows.max_sequence_length + 1,
-        like=rows,
-        binning=rows.binning,
-        gap_binning=rows.gap_binning,
-    )

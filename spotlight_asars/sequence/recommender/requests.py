@@ -1,4 +1,4 @@
-"""Requests with raw ids as rows that a model can score."""
+"""Requests with raw ids as rows that a fitted system can score."""
 
 import warnings
 from collections.abc import Hashable, Sequence
@@ -6,20 +6,12 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 from spotlight_asars.errors import InputError
-from spotlight_asars.interactions.binning import PADDING_BIN, UNKNOWN_BIN, ScottBinning
-from spotlight_asars.interactions.channels import (
-    DWELL,
-    ITEM,
-    SESSION_GAP_BIN,
-    SESSION_START,
-    TIME,
-    UNKNOWN_TIME,
-    USER,
-    whole_seconds,
-)
+from spotlight_asars.interactions.channels import DWELL, TARGET, USER, event_channels, write_events
 from spotlight_asars.interactions.sequences import SessionSequences
-from spotlight_asars.interactions.sessionization import dwell_times, session_gap_times, session_starts
+from spotlight_asars.interactions.sessionization import ends_session, number_sessions, session_starts
 from spotlight_asars.interactions.times import timestamps_in_seconds
+
+_NOBODY = ("nobody",)  # a raw id that is in no log
 
 
 def request_rows(
@@ -31,53 +23,60 @@ def request_rows(
     warn: bool = True,
 ) -> SessionSequences:
     """
-    One row a request; see ``ASARSSequenceModel.recommend`` for the parameters.
+    Return one row for each request.
 
-    With `warn`, a warning where no item is known.
+    Parameters
+    ----------
+    model : fitted system
+        Provides vocabularies, binnings and the session gap.
+    items, timestamps, users, now :
+        One entry for each request; see ``ASARSSequenceModel.recommend``.
+    warn : bool, optional
+        Warn if the model knows none of the items.
+
+    Returns
+    -------
+    SessionSequences
+        Without targets and without unknown items.
 
     Raises
     ------
     InputError
-        If the lists do not fit together, an id or a time is none, or times run backwards.
+        If the lists differ in length, an id or a time is invalid, or times decrease.
     """
-    asked = len(items)
-    lengths = np.array([len(one) for one in items], dtype=np.int64)
-    _check_lengths(asked, lengths, timestamps, users, now)
-    row = np.repeat(np.arange(asked), lengths)  # (events,)
-    asked_ids = [raw for one in items for raw in one]
-    numbers = model.raw_items.transform(asked_ids)
-    if warn and asked_ids and not numbers.any():
+    num_requests = len(items)
+    lengths = np.array([len(history) for history in items], dtype=np.int64)
+    _check_lengths(num_requests, lengths, timestamps, users, now)
+    row = np.repeat(np.arange(num_requests), lengths)  # (events,)
+    raw_ids = [raw_id for history in items for raw_id in history]
+    numbers = model.raw_items.transform(raw_ids)
+    if warn and raw_ids and not numbers.any():
         warnings.warn(
-            f"the model knows none of the {len(asked_ids)} items given, such as {asked_ids[0]!r}: are they of the type "
+            f"the model knows none of the {len(raw_ids)} items given, such as {raw_ids[0]!r}: are they of the type "
             "that the log had?",
             stacklevel=3,
         )
     seconds = None
     if timestamps is not None:
-        # One unit for all: the model keeps seconds, whatever its log had.
-        seconds = request_seconds("timestamps", [time for one in timestamps for time in one])
+        # The model keeps seconds, whatever the unit of its log, so requests are in seconds.
+        seconds = request_seconds("timestamps", [time for history in timestamps for time in history])
         if (np.diff(seconds)[row[1:] == row[:-1]] < 0).any():
             raise InputError("the timestamps of a request run backwards: give its events oldest first")
 
     known = numbers > 0
     row, numbers = row[known], numbers[known]
     seconds = None if seconds is None else seconds[known]
-    events = np.zeros((len(row), USER), dtype=np.int32)  # (events, channel)
-    sessions = _sessions(row, seconds, model.session_gap)
-    events[:, ITEM] = numbers
-    events[:, DWELL] = _dwell_bins(model.binning, row, sessions, seconds, now, model.session_gap)
-    events[:, SESSION_START] = session_starts(sessions)
-    gaps = np.full(len(row), np.nan) if seconds is None else session_gap_times(seconds, sessions, row + 1)
-    events[:, SESSION_GAP_BIN] = np.where(events[:, SESSION_START], model.gap_binning.transform(gaps), PADDING_BIN)
-    events[:, TIME] = UNKNOWN_TIME if seconds is None else whole_seconds(seconds)
-    numbers_of_users = np.zeros(asked, dtype=np.int32)
+    events, sessions = _events(model, row, numbers, seconds)
+    if seconds is not None and now is not None and len(row):
+        _write_newest_dwell(model, events, row, seconds, now)
+    user_numbers = np.zeros(num_requests, dtype=np.int32)
     if users is not None and model.user_vocabulary is not None:
-        numbers_of_users = model.user_vocabulary.transform([_NOBODY if user is None else user for user in users])
+        user_numbers = model.user_vocabulary.transform([_NOBODY if user is None else user for user in users])
     return SessionSequences.from_flat(
-        np.concatenate([[0], np.cumsum(np.bincount(row, minlength=asked))]),
+        np.concatenate([[0], np.cumsum(np.bincount(row, minlength=num_requests))]),
         events,
         sessions,
-        numbers_of_users,
+        user_numbers,
         int(lengths.max(initial=1)),
         like=model,
         binning=model.binning,
@@ -85,53 +84,62 @@ def request_rows(
     )
 
 
-_NOBODY = ("nobody",)  # a raw id that no log has
-
-
 def request_seconds(name: str, times: Sequence[float]) -> np.ndarray:
-    """Times of a request as float64 seconds, (times,); no times at all have no type of their own."""
+    """Return the times of requests as float64 seconds, shape (times,); an InputError starts with their `name`."""
     try:
         return timestamps_in_seconds(times)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
 
 
-def _check_lengths(asked: int, lengths: np.ndarray, timestamps, users, now) -> None:
+def _check_lengths(
+    num_requests: int,
+    lengths: np.ndarray,
+    timestamps: Sequence[Sequence[float]] | None,
+    users: Sequence[Hashable] | None,
+    now: Sequence[float] | None,
+) -> None:
     for name, given in (("timestamps", timestamps), ("user", users), ("now", now)):
         if given is not None and (isinstance(given, str) or not hasattr(given, "__len__")):
-            raise InputError(f"there are {asked} requests and a single {name}: give a list with one for each")
-        if given is not None and len(given) != asked:
-            raise InputError(f"there are {asked} requests and {len(given)} entries of {name}: give one for each")
+            raise InputError(f"there are {num_requests} requests and a single {name}: give a list with one for each")
+        if given is not None and len(given) != num_requests:
+            raise InputError(f"there are {num_requests} requests and {len(given)} entries of {name}: give one for each")
     if timestamps is not None:
-        for place, (one, length) in enumerate(zip(timestamps, lengths, strict=True)):
-            if isinstance(one, str) or not hasattr(one, "__len__"):
-                raise InputError(f"request {place} has {one!r} for its timestamps: give a list, one for each item")
-            if len(one) != length:
-                raise InputError(f"request {place} has {length} items and {len(one)} timestamps: give one for each")
+        for place, (times, length) in enumerate(zip(timestamps, lengths, strict=True)):
+            if isinstance(times, str) or not hasattr(times, "__len__"):
+                raise InputError(f"the timestamps of request {place} are {times!r}: give a list, one for each item")
+            if len(times) != length:
+                raise InputError(f"request {place} has {length} items and {len(times)} timestamps: give one for each")
 
 
-def _sessions(row: np.ndarray, seconds: np.ndarray | None, session_gap: float) -> np.ndarray:
-    starts = session_starts(row)
-    if seconds is not None and len(row):
-        starts[1:] |= np.diff(seconds) >= session_gap
-    return np.cumsum(starts) - 1
-
-
-def _dwell_bins(
-    binning: ScottBinning,
+def _events(
+    model: "ASARSSequenceModel",  # noqa: F821
     row: np.ndarray,
-    sessions: np.ndarray,
+    numbers: np.ndarray,
     seconds: np.ndarray | None,
-    now: Sequence[float] | None,
-    session_gap: float,
-) -> np.ndarray:
-    if seconds is None or not len(row):
-        return np.full(len(row), UNKNOWN_BIN, dtype=np.int32)
-    dwell = dwell_times(seconds, sessions)
-    if now is not None:
-        newest = np.append(np.diff(row) != 0, True)
-        waited = request_seconds("now", now)[row[newest]] - seconds[newest]
-        if (waited < 0).any():
-            raise InputError("now lies before the newest event of a request")
-        dwell[newest] = np.where(waited < session_gap, waited, np.nan)
-    return binning.transform(dwell)
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the events of all requests, (events, channel), and their sessions, (events,); none is a target."""
+    if seconds is None:
+        starts = session_starts(row)
+        events = np.zeros((len(row), USER), dtype=np.int32)  # (events, channel)
+        return write_events(events, numbers, starts), np.cumsum(starts) - 1
+    owners = row + 1  # each request is a user of its own, and none is anonymous
+    sessions = number_sessions(owners, seconds, model.session_gap)
+    events = event_channels(owners, numbers, seconds, sessions, model.binning, model.gap_binning)
+    events[:, TARGET] = 0
+    return events, sessions
+
+
+def _write_newest_dwell(
+    model: "ASARSSequenceModel",  # noqa: F821
+    events: np.ndarray,
+    row: np.ndarray,
+    seconds: np.ndarray,
+    now: Sequence[float],
+) -> None:
+    """Write the dwell of each request's newest event, from its time until `now`; unknown after a session gap."""
+    newest = np.append(np.diff(row) != 0, True)
+    dwell = request_seconds("now", now)[row[newest]] - seconds[newest]
+    if (dwell < 0).any():
+        raise InputError("now lies before the newest event of a request: give the time of the request")
+    events[newest, DWELL] = model.binning.transform(np.where(ends_session(dwell, model.session_gap), np.nan, dwell))

@@ -5,9 +5,10 @@ from torch import Tensor, nn
 
 from spotlight_asars.host import ZeroEmbedding
 from spotlight_asars.interactions.channels import SESSION_GAP_BIN, SESSION_START, TIME, UNKNOWN_TIME
+from spotlight_asars.interactions.times import SECONDS_PER_DAY
 
 CONTEXTS = ("session_gap", "session_duration", "hour", "weekday")
-_HOUR, _DAY, _WEEK = 3600, 86_400, 7 * 86_400
+_SECONDS_PER_HOUR = 3600
 _DURATION_BINS = 34  # 0 unknown, then powers of two seconds up to the 32 bits of the TIME channel
 
 
@@ -62,9 +63,11 @@ def context_of(name: str, events: Tensor) -> Tensor:
         since = (seconds - begin).clamp(min=0)
         number = (since + 1).to(torch.float64).log2().long() + 1
         number = torch.where(begin == UNKNOWN_TIME, 0, number)
+    # As in Python, torch's remainder is never negative, so times before the origin fall into the right hour.
+    elif name == "hour":
+        number = seconds % SECONDS_PER_DAY // _SECONDS_PER_HOUR + 1
     else:
-        # Python's remainder, and torch's, is never negative, so times before the origin fall into the right hour.
-        number = seconds % _DAY // _HOUR + 1 if name == "hour" else seconds % _WEEK // _DAY + 1
+        number = seconds % (7 * SECONDS_PER_DAY) // SECONDS_PER_DAY + 1
     return torch.where(seconds == UNKNOWN_TIME, 0, number)
 
 

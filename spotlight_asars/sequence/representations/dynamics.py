@@ -5,10 +5,10 @@ from torch import Tensor, nn
 
 from spotlight_asars.host import ZeroEmbedding
 from spotlight_asars.interactions.channels import DWELL, SESSION_START, TIME, UNKNOWN_TIME
+from spotlight_asars.interactions.times import SECONDS_PER_DAY
 from spotlight_asars.layers.basic import UnitEmbedding
 from spotlight_asars.sequence.representations.session_net import SessionNet
 
-_SECONDS_A_DAY = 86_400
 _DEVIATION_POWER = 0.4
 
 
@@ -36,7 +36,7 @@ def days_since_first(events: Tensor) -> Tensor:
         return seconds.double()
     known = seconds != UNKNOWN_TIME
     first = seconds.gather(1, known.long().argmax(dim=1, keepdim=True))  # (batch, 1)
-    return torch.where(known, (seconds - first).double() / _SECONDS_A_DAY, 0.0)
+    return torch.where(known, (seconds - first).double() / SECONDS_PER_DAY, 0.0)
 
 
 def days_of_pause(events: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ def days_of_pause(events: Tensor) -> Tensor:
     counts = (events[:, 1:, SESSION_START] != 0) & known[:, 1:] & known[:, :-1]  # (batch, time - 1)
     pause = torch.where(counts, seconds[:, 1:] - seconds[:, :-1], 0).clamp(min=0)
     first = seconds.new_zeros(len(seconds), min(1, seconds.shape[1]))  # nothing comes before a row's first event
-    return torch.cat([first, pause], dim=1).double() / _SECONDS_A_DAY  # (batch, time)
+    return torch.cat([first, pause], dim=1).double() / SECONDS_PER_DAY  # (batch, time)
 
 
 class UserTerms(UnitEmbedding):

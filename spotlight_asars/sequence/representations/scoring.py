@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from spotlight_asars.host import CNNNet, LSTMNet, PoolNet
 from spotlight_asars.interactions.channels import ITEM, TARGET, USER
-from spotlight_asars.interactions.rows import like_length_batches
+from spotlight_asars.interactions.rows import length_bucketed_batches
 from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.layers.padding import without_padding
 from spotlight_asars.sequence.representations.pointer import HistoryStates
@@ -100,7 +100,7 @@ def target_states(net: nn.Module, sequences: SessionSequences, batch_size: int) 
     tensor of shape (targets, *state)
     """
     device = next(net.parameters()).device
-    batches = like_length_batches(sequences.lengths, batch_size)
+    batches = length_bucketed_batches(sequences.lengths, batch_size)
     with torch.no_grad():
         parts = [
             states_at_targets(net, torch.from_numpy(sequences.padded_events(rows)).to(device))[0] for rows in batches

@@ -15,14 +15,12 @@ from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
 from spotlight_asars.host import ZeroEmbedding
 from spotlight_asars.interactions.binning import UNKNOWN_BIN
 from spotlight_asars.interactions.channels import (
-    DWELL,
     DWELL_RULES,
     ITEM,
     NUM_CHANNELS,
     SESSION_START,
-    TIME,
-    UNKNOWN_TIME,
     USER,
+    write_padded_events,
 )
 from spotlight_asars.layers.basic import Dropout, ScaledLinear, UnitEmbedding, UserDropout
 from spotlight_asars.layers.padding import Steps, at_positions, by_session, picked, without_padding
@@ -357,11 +355,11 @@ class SessionNet(nn.Module):
 
 
 def as_events(sequences: Tensor) -> Tensor:
-    """Items alone as events with unknown dwell, an anonymous user and one session: (batch, time, channel)."""
+    """
+    Return item ids of shape (batch, time) as events; events of shape (batch, time, channel) are returned unchanged.
+
+    Items alone are one session of an anonymous user, with unknown dwell, gap and times.
+    """
     if sequences.dim() == 3:
         return sequences
-    events = sequences.new_zeros(*sequences.shape, NUM_CHANNELS)  # (batch, time, channel)
-    events[:, :, ITEM] = sequences
-    events[:, :, DWELL] = (sequences != PADDING_ITEM).long() * UNKNOWN_BIN
-    events[:, :, TIME] = UNKNOWN_TIME
-    return events
+    return write_padded_events(sequences.new_zeros(*sequences.shape, NUM_CHANNELS), sequences)  # (batch, time, channel)

@@ -14,7 +14,7 @@ from spotlight_asars.errors import InputError
 from spotlight_asars.evaluation import System
 from spotlight_asars.host import ImplicitSequenceModel
 from spotlight_asars.interactions.channels import TARGET
-from spotlight_asars.interactions.rows import like_length_batches, mixed_batches
+from spotlight_asars.interactions.rows import length_bucketed_batches, shuffled_batches
 from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.sequence.representations.options import options_of
 from spotlight_asars.sequence.representations.scoring import TargetStates, score_items, states_at_targets
@@ -218,7 +218,7 @@ class Trainer:
         total = 0.0
         with torch.no_grad(), random_numbers_kept(self.use_cuda):
             torch.manual_seed(0)
-            for rows in like_length_batches(sequences.lengths, self.batch_size):
+            for rows in length_bucketed_batches(sequences.lengths, self.batch_size):
                 events = torch.from_numpy(sequences.padded_events(rows)).to(self.device)  # (batch, time, channel)
                 targets = step.states_of(events)
                 if len(targets.items):
@@ -343,8 +343,8 @@ class Trainer:
             random_state = deepcopy(random_state)
             random_state.set_state(run.drawn_with)
         if self.options.mix_lengths:
-            return mixed_batches(len(lengths), self.batch_size, random_state)
-        return like_length_batches(lengths, self.batch_size, random_state)
+            return shuffled_batches(len(lengths), self.batch_size, random_state)
+        return length_bucketed_batches(lengths, self.batch_size, random_state)
 
 
 class CheckpointWriter(Callback):

@@ -9,6 +9,7 @@ from spotlight_asars.interactions.binning import UNKNOWN_BIN
 from spotlight_asars.interactions.channels import ITEM, TARGET, TIME, UNKNOWN_TIME
 from spotlight_asars.interactions.rows import flat_positions
 from spotlight_asars.interactions.sequences import SessionSequences
+from spotlight_asars.interactions.times import SECONDS_PER_DAY
 from spotlight_asars.sequence.non_neural.base import Moments
 from spotlight_asars.sequence.training.catalogue import catalogue_places
 from spotlight_asars.serialization.models import register_kind
@@ -16,7 +17,6 @@ from spotlight_asars.serialization.state import SystemState
 
 NEAREST = 4  # the newest events of the session whose items are told apart by their place
 NEAREST_IN_CATALOGUE = 3  # those from whose items the candidate's distance in the catalogue is told
-SECONDS_A_DAY = 86_400.0
 HALF_LIVES = (1.0, 3.0)  # days, of recent popularity
 CLICKS_OF_NONE = 0.1  # added to counts before their logarithm
 
@@ -49,7 +49,7 @@ class CandidateFeatures:
         targets = sequences.events[sequences.events[:, TARGET] != 0]
         items, seconds = targets[:, ITEM], targets[:, TIME].astype(np.float64)
         # An unknown time is the smallest there is: it is the last one only where none is known.
-        age = np.where(seconds == UNKNOWN_TIME, 0.0, (seconds.max(initial=UNKNOWN_TIME) - seconds) / SECONDS_A_DAY)
+        age = np.where(seconds == UNKNOWN_TIME, 0.0, (seconds.max(initial=UNKNOWN_TIME) - seconds) / SECONDS_PER_DAY)
         weights = [np.ones(len(items)), *(0.5 ** (age / half_life) for half_life in HALF_LIVES)]
         counts = [np.bincount(items, weight, minlength=self.num_items) for weight in weights]
         self._popularity = torch.from_numpy(np.log(np.stack(counts, axis=1) + CLICKS_OF_NONE)).float()  # (num_items, 3)
