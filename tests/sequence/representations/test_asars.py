@@ -188,7 +188,7 @@ class TestOptions:
             ({"projection_scale": 0.0}, "projection_scale is 0.0: give more than 0"),
             ({"hiden_dim": 3}, "hidden_dim, user_dim"),
             ({"hidden_scope": "day"}, "hidden_scope is 'day': choose one of sequence, session"),
-            ({"context": ("hour", "month")}, "context names 'month': choose of session_gap, session_duration, hour"),
+            ({"context": ("hour", "month")}, "context is 'month': choose one of session_gap, session_duration, hour"),
         ],
     )
     def test_a_wrong_option_names_the_right_ones(self, options, named):
