@@ -26,7 +26,7 @@ def fitted(representation, rows, dwell="known", loss="bpr", **settings):
 
 
 def some_events(rows, batch=4, time=7, seed=0):
-    """Random events without padding: (batch, time, channel)."""
+    """Return random events without padding: (batch, time, channel)."""
     random_state = np.random.RandomState(seed)
     events = np.zeros((batch, time, NUM_CHANNELS), dtype=np.int64)
     events[..., ITEM] = random_state.randint(1, rows.num_items, size=(batch, time))
@@ -37,7 +37,7 @@ def some_events(rows, batch=4, time=7, seed=0):
 
 
 def states_of(model, events):
-    """After 0, 1, ... events of each row: (batch, time + 1, *state)."""
+    """Return the states after 0, 1, ... events of each row: (batch, time + 1, *state)."""
     model.net.eval()
     batch, after = len(events), events.shape[1] + 1
     row, column = torch.arange(batch).repeat_interleave(after), torch.arange(after).repeat(batch)
@@ -129,7 +129,7 @@ class TestEveryRepresentation:
             np.testing.assert_allclose(model.predict([1, 2, 3], items), every[items.ravel()], atol=1e-6)
 
     def test_learns_a_chain(self, representation, chain_rows):
-        """With a loss over all items; local negatives never set an item against others of the same history."""
+        """With a loss over all items, since local negatives never compare items of the same history."""
         settings = {"n_iter": 30, "batch_size": 8, "learning_rate": 0.02, "random_state": 0}
         options = {"dropout": 0.0} if representation in OURS else {}
         loss = "sampled_cross_entropy" if representation == "mixture" else "cross_entropy"
