@@ -57,7 +57,7 @@ def register_representation(name: str, factory: Factory) -> None:
         If the host has a net of that name.
     """
     if name in HOST_REPRESENTATIONS:
-        raise InputError(f"{name!r} is the name of one of the host's nets: choose another")
+        raise InputError(f"{name!r} is the name of a net of the host: choose another")
     _REPRESENTATIONS[name] = factory
 
 
