@@ -1,4 +1,4 @@
-"""Click logs: one reader a format, all to the same table, and a simulator whose truth is known."""
+"""Readers of click logs, one for each format and all with the same result, and a simulator with known probabilities."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -23,16 +23,16 @@ from spotlight_asars.interactions.sessions import LogCounts
 @dataclass(frozen=True)
 class LogFormat:
     """
-    One format of logs.
+    A log format.
 
     Parameters
     ----------
     blocks: callable
-        Takes the path and the options named below; gives the log as DataFrames, a block of events each.
+        Takes the path and the options below, and yields the log as DataFrames, a block of events each.
     filters: SupportFilters
-        The support filters for logs of this format.
+        The default support filters for logs of this format.
     options: tuple of str
-        The keyword arguments that `blocks` takes beside the path.
+        The keyword arguments that `blocks` takes besides the path.
     """
 
     blocks: Callable[..., Iterator[pd.DataFrame]]
@@ -40,7 +40,7 @@ class LogFormat:
     options: tuple[str, ...] = ()
 
     def read(self, path: str | os.PathLike, **options: object) -> pd.DataFrame:
-        """The whole log as one DataFrame."""
+        """Return the whole log as one DataFrame."""
         return joined(self.blocks(path, **options))
 
 

@@ -1,9 +1,9 @@
 """
-Delimited text to a log: the part that every reader shares.
+Delimited text as a log: the part that all readers share.
 
-A log is a `pandas.DataFrame` with the columns `user` (where there is one), `item`, `timestamp` (float64,
-seconds) and `session` (where there is one), one row an event, in the order of the file. Readers of formats that have
-more may add `category` and `behaviour`.
+A log is a `pandas.DataFrame` with the columns `user` (if it has users), `item`, `timestamp` (float64, seconds) and
+`session` (if it has sessions), one row for each event, in the order of the file. Readers of richer formats may add
+`category` and `behaviour`.
 """
 
 import io
@@ -39,7 +39,7 @@ from spotlight_asars.interactions.times import (
 )
 
 ROLES = ("user", "item", "timestamp", "session", "category", "behaviour")
-OTHER_SEPARATORS = ",;\t|"  # that a header is tried with, where the one it was to have does not split it
+OTHER_SEPARATORS = ",;\t|"  # tried on a header that the expected separator does not split
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 SHORTEST_INTEGER = r"(?:0|-?[1-9][0-9]*)\s*"
@@ -48,20 +48,20 @@ SHORTEST_INTEGER = r"(?:0|-?[1-9][0-9]*)\s*"
 @dataclass(frozen=True)
 class Layout:
     """
-    How a log lies in delimited text.
+    The layout of a log in delimited text.
 
     Attributes
     ----------
     columns: mapping of str to str
         The file's column for each of the ROLES that the log has.
     separator: str
-        The one character between fields, or '::'.
+        The character between fields, or '::'.
     names: sequence of str or None
-        The names of all columns of a file without a header; None where the first line holds them.
+        The names of all columns of a file without a header; None if the first line is the header.
     timestamp_unit: str
-        What the file's times count: 's', 'ms', 'us' or 'ns'; or 'iso', for text such as 2014-04-07T10:51:09.277Z.
+        The unit of the file's times: 's', 'ms', 'us' or 'ns'; or 'iso', for text such as 2014-04-07T10:51:09.277Z.
     has_options: bool
-        Whether separator and unit are options, which messages name then.
+        Whether the user can choose separator and unit, so that messages suggest the options.
     """
 
     columns: Mapping[str, str]
@@ -73,27 +73,27 @@ class Layout:
 
 def table_blocks(path: str | os.PathLike, layout: Layout, block_bytes: int = BLOCK_BYTES) -> Iterator[pd.DataFrame]:
     """
-    Read a log from delimited utf-8 text, a block of rows at a time.
+    Read a log from delimited UTF-8 text, one block of rows at a time.
 
     Parameters
     ----------
     path: str or PathLike
-        The file; a name that ends in .gz is unpacked.
+        The file; a name that ends in .gz is decompressed.
     layout: Layout
-        How it lies there.
+        Its layout.
     block_bytes: int
-        About how much of the text a block is made of.
+        Approximate size of a block's text.
 
     Yields
     ------
     DataFrame, (events,)
-        Ids are integers where the whole column of the block is (in their shortest form, 64 bits), else strings as
-        they stand; `timestamp` is float64, in seconds.
+        Ids are integers if the whole column of the block is (in shortest form, 64 bits), else the strings in the file;
+        `timestamp` is float64, in seconds.
 
     Raises
     ------
     InputError
-        If the file or one of its values is not as described; the message names the first such line.
+        If the file or one of its values does not fit the layout; the message names the first such line.
     """
     if layout.timestamp_unit != ISO:
         check_unit(layout.timestamp_unit)
@@ -123,16 +123,16 @@ def table_blocks(path: str | os.PathLike, layout: Layout, block_bytes: int = BLO
             }
         )
     if not found:
-        complain(path, "there is a header but no event below it; a log needs at least one event")
+        complain(path, "the file has a header but no event below it; a log needs at least one event")
 
 
 def _sign(separator: str) -> str:
-    """The one character between the fields of a block."""
+    """Return the one character between the fields of a block."""
     return DOUBLE_COLON_SIGN if separator == "::" else separator
 
 
 def joined(blocks: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """Blocks of a log as one; a column has integers only where every block's has."""
+    """Concatenate the blocks of a log; a column holds integers only if it does in every block."""
     logs = list(blocks)
     if len(logs) == 1:
         return logs[0]
@@ -146,9 +146,9 @@ def joined(blocks: Iterable[pd.DataFrame]) -> pd.DataFrame:
 
 def in_one_type(parts: Sequence[pd.Series | pd.Index]) -> list[pd.Series | pd.Index]:
     """
-    Ids of several blocks in one type: integers, if all are and 64 bits hold them, else text.
+    Convert ids of several blocks to one type: integers if all are and 64 bits hold them, else text.
 
-    An integer was read from its shortest form, so its text is what stood in the file.
+    Integers were read from their shortest form, so their text is exactly what the file held.
     """
     types = {part.dtype for part in parts}
     if len(types) == 1:
@@ -159,7 +159,7 @@ def in_one_type(parts: Sequence[pd.Series | pd.Index]) -> list[pd.Series | pd.In
 
 
 def _take_header(path: str | os.PathLike, body: bytes, separator: str) -> tuple[list[str], bytes, int]:
-    """Split the first row off: its names, the rest of the text, and the number of the rest's first line."""
+    """Split off the header: return its names, the remaining text, and the number of that text's first line."""
     text = body.lstrip(b"\n")
     header_line = len(body) - len(text) + 1
     header, _, rest = text.partition(b"\n")
@@ -169,29 +169,29 @@ def _take_header(path: str | os.PathLike, body: bytes, separator: str) -> tuple[
 
 
 def _position(path: str | os.PathLike, names: Sequence[str], name: str, layout: Layout, header_line: int) -> int:
-    """Where the one column of this name stands."""
+    """Return the position of the column with this name."""
     found = [position for position, other in enumerate(names) if other == name]
     if len(found) == 1:
         return found[0]
     if found:
         complain(path, f"{len(found)} columns are named {shown(name)}; rename all but one", header_line)
-    mend = "name one of them"
+    fix = "name one of them"
     if len(names) == 1:
-        mend = f"fields were split by {separator_name(_sign(layout.separator))}: is that the separator?"
+        fix = f"fields were split by {separator_name(_sign(layout.separator))}: is that the separator?"
         fitting = next((sign for sign in OTHER_SEPARATORS if name in names[0].split(sign)), None)
         if layout.has_options and fitting is not None:
-            mend += f" {separator_name(fitting)} fit: give --separator '{shown(fitting)[1:-1]}'"
-    complain(path, f"no column {shown(name)}; the first line has the columns: {listed(names)}; {mend}", header_line)
+            fix += f" {separator_name(fitting)} fit: give --separator '{shown(fitting)[1:-1]}'"
+    complain(path, f"no column {shown(name)}; the first line has the columns: {listed(names)}; {fix}", header_line)
 
 
 class _Table:
     """
-    The body of a file whose shape is known to be right, and its columns.
+    The body of a file whose shape has been checked, and its columns.
 
     Parameters
     ----------
     path: str or PathLike
-        Named in messages.
+        The file, for messages.
     body: bytes
         Text with plain newlines and no header.
     separator: str
@@ -199,7 +199,7 @@ class _Table:
     names: sequence of str
         The names of all columns.
     first_line: int
-        The number of the body's first line in the file.
+        The line number of the body's first line in the file.
     has_options: bool
         As in the layout.
     """
@@ -223,12 +223,12 @@ class _Table:
         self._frame = pd.DataFrame()
 
     def parse(self, positions: Collection[int], odd_starts: np.ndarray | None) -> None:
-        """Parse the columns that are needed; `odd_starts` is what `check_shape` found."""
+        """Parse the given columns; `odd_starts` is the result of `check_shape`."""
         self._odd_starts = odd_starts
         self._frame = self._parse(positions)
 
     def _parse(self, positions: Collection[int], **options: object) -> pd.DataFrame:
-        # skipping spaces slows every field down, so it is asked for only where there may be some
+        # Skipping spaces slows down every field, so skip only if there may be some.
         spaces = self._separator != " " and (self._odd_starts is None or bool(self._odd_starts.any()))
         try:
             return pd.read_csv(
@@ -238,19 +238,19 @@ class _Table:
                 names=range(len(self._names)),
                 usecols=sorted(positions),
                 index_col=False,
-                na_filter=False,  # an empty id is a fault, and "NA" may be an id
-                low_memory=False,  # the type is that of the whole column, not of a chunk
+                na_filter=False,  # an empty id is a fault, and 'NA' may be an id
+                low_memory=False,  # infer the type from the whole column, not from chunks
                 skipinitialspace=spaces,
                 **options,
             )
-        except OverflowError:  # of whole numbers past any float; as text they are told with their line
+        except OverflowError:  # whole numbers beyond any float; parsed as text, they are reported with their line
             return self._parse(positions, dtype=str)
         except pd.errors.ParserError as error:
             reason = " ".join(str(error).split())
             complain(self._path, f"cannot be split into columns ({reason}); check quotes and separator")
 
     def ids(self, position: int) -> pd.Series:
-        """One column of ids: integers if all of them are, else strings as they stand in the file."""
+        """Return a column of ids: integers if all of them are, else the strings in the file."""
         column = self._frame[position]
         is_integer = column.dtype.kind in "iu"
         if is_integer and self._odd_starts is not None and not self._odd_starts[position]:
@@ -263,11 +263,11 @@ class _Table:
         if (column == "").any():
             line, _ = self._first_fault(position, lambda text: not text)
             what = f"column {shown(self._names[position])} is empty"
-            complain(self._path, f"{what}; give the id or delete the line", line)
+            complain(self._path, f"{what}; fill in the id or delete the line", line)
         return column
 
     def timestamps(self, position: int, unit: str) -> pd.Series:
-        """The column of times as float64 seconds, (events,)."""
+        """Return the column of times as float64 seconds, (events,)."""
         column = self._frame[position]
         if unit == ISO:
             return self._iso_timestamps(position)
@@ -283,46 +283,46 @@ class _Table:
         return pd.Series(seconds, dtype=np.float64)
 
     def _iso_timestamps(self, position: int) -> pd.Series:
-        moments = pd.to_datetime(self._frame[position].astype(str), format="ISO8601", utc=True, errors="coerce")
-        if moments.isna().any():
-            line, text = self._first_fault(position, _is_no_moment)
+        dates = pd.to_datetime(self._frame[position].astype(str), format="ISO8601", utc=True, errors="coerce")
+        if dates.isna().any():
+            line, text = self._first_fault(position, _is_not_a_date)
             what = f"column {shown(self._names[position])} has {shown(text)}"
-            complain(self._path, f"{what} where a time such as 2014-04-07T10:51:09.277Z is expected; mend it", line)
-        return pd.Series(timestamps_in_seconds(moments))
+            complain(self._path, f"{what} where a time such as 2014-04-07T10:51:09.277Z is expected; correct it", line)
+        return pd.Series(timestamps_in_seconds(dates))
 
     def _first_fault(self, position: int, is_fault: Callable[[str], bool]) -> tuple[int, str] | None:
-        """The line and the text of a column's first value that is a fault."""
+        """Return the line and the text of a column's first faulty value."""
         rows = rows_with_lines(self._path, self._body, self._separator, self._first_line)
         return next(((line, row[position]) for line, row in rows if is_fault(row[position])), None)
 
     def _complain_about_time(self, position: int) -> None:
-        """Name the first line whose time is no finite number; return if there is none."""
+        """Raise an InputError at the first time that is not a finite number; return if there is none."""
         fault = self._first_fault(position, lambda text: not _is_finite_number(text))
         if fault is None:
             return
         line, text = fault
         column = f"column {shown(self._names[position])}"
         if not text.strip():
-            complain(self._path, f"{column} has no time; give it or delete the line", line)
+            complain(self._path, f"{column} has no time; fill it in or delete the line", line)
         if NOT_FINITE.fullmatch(text.strip()) or NUMBER.fullmatch(text.strip()):
             complain(self._path, f"{column} has the time {shown(text)}; every time must be finite", line)
-        mend = "convert dates to seconds since 1970-01-01"
-        if self._has_options and not _is_no_moment(text):
-            mend = f"give --timestamp-unit {ISO} (timestamp_unit={ISO!r}), or {mend}"
-        complain(self._path, f"{column} has {shown(text)}, which is text, where a time is expected; {mend}", line)
+        fix = "convert dates to seconds since 1970-01-01"
+        if self._has_options and not _is_not_a_date(text):
+            fix = f"give --timestamp-unit {ISO} (timestamp_unit={ISO!r}), or {fix}"
+        complain(self._path, f"{column} has {shown(text)}, which is text, where a time is expected; {fix}", line)
 
     def _complain_about_size(self, position: int, typical: float, unit: str) -> NoReturn:
-        """Name the unit that times are in, or the first line whose time is none."""
+        """Raise an InputError that suggests the unit, or names the first line whose time is too large."""
         column, finer = f"column {shown(self._names[position])}", likely_unit(typical)
         what = f"{column} has times about {typical:.3g}, too large for {unit!r}"
         if finer is None:
             complain(self._path, f"{what} and for any unit; give seconds since 1970-01-01")
         if typical / UNITS_PER_SECOND[unit] > LARGEST_SECONDS:
-            mend = f"they look like {finer!r}: give --timestamp-unit {finer} (timestamp_unit='{finer}')"
-            complain(self._path, f"{what}; {mend}")
+            fix = f"they look like {finer!r}: give --timestamp-unit {finer} (timestamp_unit='{finer}')"
+            complain(self._path, f"{what}; {fix}")
         largest = LARGEST_SECONDS * UNITS_PER_SECOND[unit]
         line, text = self._first_fault(position, lambda text: abs(float(text)) > largest)
-        complain(self._path, f"{column} has the time {shown(text)}, too large for {unit!r}; mend it", line)
+        complain(self._path, f"{column} has the time {shown(text)}, too large for {unit!r}; correct it", line)
 
 
 def _is_finite_number(text: str) -> bool:
@@ -330,5 +330,5 @@ def _is_finite_number(text: str) -> bool:
     return NUMBER.fullmatch(text) is not None and math.isfinite(float(text))
 
 
-def _is_no_moment(text: str) -> bool:
+def _is_not_a_date(text: str) -> bool:
     return bool(pd.isna(pd.to_datetime(text, format="ISO8601", utc=True, errors="coerce")))

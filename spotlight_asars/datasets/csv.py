@@ -1,7 +1,4 @@
-"""Logs whose columns the user names: delimited text with a header, or Parquet.
-
-Logs in Parquet, whose columns the user names.
-"""
+"""Logs with user-named columns: delimited text with a header, or Parquet."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,17 +11,106 @@ from spotlight_asars.datasets._text import complain, file_name, shown
 from spotlight_asars.errors import InputError, listed
 from spotlight_asars.interactions.times import timestamps_in_seconds
 
-BLOCK_EVENTS = 1 << 20
+ABSENT = "-"
+SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
+USAGE = "USER,ITEM,TIME or USER,ITEM,TIME,SESSION, with - for USER if the log has none"
+BLOCK_EVENTS = 1 << 20  # of Parquet
+
+
+def read_csv(
+    path: str | os.PathLike,
+    columns: str | Sequence[str],
+    timestamp_unit: str = "s",
+    separator: str | None = None,
+) -> pd.DataFrame:
+    """
+    Read a log from a UTF-8 text file whose first line names the columns, or from a Parquet file.
+
+    Parameters
+    ----------
+    path: str or PathLike
+        The file. A name that ends in .gz is decompressed, one that ends in .parquet or .pq is Parquet.
+    columns: str or sequence of str
+        The names of the user, item and time columns and, optionally, the session column, in this order: a
+        comma-separated string or a sequence. Use '-' for the user if the log has none; then a session is required.
+    timestamp_unit: str
+        The unit of the times: 's', 'ms', 'us' or 'ns'; or 'iso', for text such as 2014-04-07T10:51:09Z (UTC if it has
+        no time zone). Ignored for Parquet columns of datetimes.
+    separator: str, optional
+        The character between fields; by default a comma for .csv and a tab for .tsv and .txt.
+
+    Returns
+    -------
+    DataFrame, (events,)
+        The columns `user`, `item`, `timestamp` (float64 seconds) and `session` that the log has, in the order of the
+        file. Ids are integers if the whole column is, else strings.
+
+    Raises
+    ------
+    InputError
+        If an argument, the file or one of its values is invalid.
+    """
+    return joined(csv_blocks(path, columns, timestamp_unit, separator))
+
+
+def csv_blocks(
+    path: str | os.PathLike,
+    columns: str | Sequence[str],
+    timestamp_unit: str = "s",
+    separator: str | None = None,
+) -> Iterator[pd.DataFrame]:
+    """Yield what :func:`read_csv` reads, one block of events at a time."""
+    roles = _columns_of_roles(columns)
+    if is_parquet(path):
+        return parquet_blocks(path, roles, timestamp_unit)
+    separator = _separator_of(path) if separator is None else _checked_separator(separator)
+    return table_blocks(path, Layout(roles, separator, None, timestamp_unit, has_options=True))
+
+
+def _columns_of_roles(columns: str | Sequence[str]) -> dict[str, str]:
+    names = columns.split(",") if isinstance(columns, str) else list(columns)
+    given = ",".join(str(name) for name in names)
+    if len(names) not in (3, 4):
+        raise InputError(f"columns is {given!r}, which names {len(names)} columns; give {USAGE}")
+    names = [str(name).strip() for name in names]
+    user, item, timestamp, *session = names
+    roles = {"user": user, "item": item, "timestamp": timestamp, "session": session[0] if session else ABSENT}
+    for role, name in roles.items():
+        if not name or (name == ABSENT and role in ("item", "timestamp")):
+            raise InputError(f"columns is {given!r}, where the {role} is missing; give {USAGE}")
+    roles = {role: name for role, name in roles.items() if name != ABSENT}
+    if len(set(roles.values())) < len(roles):
+        raise InputError(f"columns is {given!r}, which names a column twice; give {USAGE}")
+    if "user" not in roles and "session" not in roles:
+        raise InputError(f"columns is {given!r}, without user and session; give at least one of them")
+    return roles
+
+
+def _separator_of(path: str | os.PathLike) -> str:
+    if os.path.isdir(path):
+        complain(path, "this is a folder without prepared logs; give a file")
+    ending = os.path.splitext(file_name(path).lower().removesuffix(".gz"))[1]
+    if ending not in SEPARATORS:
+        known = ", ".join(SEPARATORS)
+        complain(path, f"the file name ends in none of {known}; give the separator with --separator (separator=)")
+    return SEPARATORS[ending]
+
+
+def _checked_separator(separator: str) -> str:
+    separator = "\t" if separator == "\\t" else separator  # as typed in a shell
+    if len(separator) != 1 or not separator.isascii() or separator.isalnum() or separator in '"\r\n+-.\0':
+        raise InputError(f"separator is {separator!r}; give one character such as ',' or ';' or a tab")
+    return separator
 
 
 def is_parquet(path: str | os.PathLike) -> bool:
-    """Whether the file's name says so."""
+    """Return whether the file name has a Parquet extension."""
     return file_name(path).lower().endswith((".parquet", ".pq"))
 
 
 def parquet_blocks(path: str | os.PathLike, columns: Mapping[str, str], timestamp_unit: str) -> Iterator[pd.DataFrame]:
     """
-    Read a log from Parquet, a block of events at a time.
+    Read a log from Parquet, one block of events at a time.
 
     Parameters
     ----------
@@ -33,23 +119,23 @@ def parquet_blocks(path: str | os.PathLike, columns: Mapping[str, str], timestam
     columns: mapping of str to str
         The file's column for each of `user`, `item`, `timestamp` and `session` that the log has.
     timestamp_unit: str
-        What times count that are numbers: 's', 'ms', 'us' or 'ns'.
+        The unit of numeric times: 's', 'ms', 'us' or 'ns'.
 
     Yields
     ------
     DataFrame, (events,)
-        Ids are integers or strings, as the column is; `timestamp` is float64, in seconds.
+        Ids are integers or strings, like the column; `timestamp` is float64, in seconds.
 
     Raises
     ------
     InputError
-        If pyarrow is missing, or the file or one of its values is not as described.
+        If pyarrow is missing, or the file or one of its values is invalid.
     """
     try:
         import pyarrow
         from pyarrow import parquet
     except ImportError:
-        complain(path, "Parquet is read by pyarrow, which is not installed; pip install pyarrow, or give a csv")
+        complain(path, "reading Parquet needs pyarrow, which is not installed; pip install pyarrow, or give a csv file")
     begin = 0
     try:
         with parquet.ParquetFile(path) as file:
@@ -63,7 +149,7 @@ def parquet_blocks(path: str | os.PathLike, columns: Mapping[str, str], timestam
         reason = " ".join(str(error).split())[:200]
         complain(path, f"cannot be read as Parquet ({reason}); check the path, or write the file again")
     if not begin:
-        complain(path, "there is no event in the file; a log needs at least one")
+        complain(path, "the file has no event; a log needs at least one")
 
 
 def _check_columns(path: str | os.PathLike, there: list[str], columns: Mapping[str, str]) -> None:
@@ -74,10 +160,10 @@ def _check_columns(path: str | os.PathLike, there: list[str], columns: Mapping[s
 
 
 def _values(path: str | os.PathLike, role: str, column: pd.Series, unit: str, begin: int) -> pd.Series:
-    """A column as the readers of text give it."""
+    """Convert a column to the types that the text readers return."""
     if column.isna().any():
         event = begin + int(np.argmax(column.isna()))
-        complain(path, f"event {event} has no {role} in column {shown(column.name)}; give it or leave the event out")
+        complain(path, f"event {event} has no {role} in column {shown(column.name)}; fill it in or remove the event")
     if role == "timestamp":
         try:
             return pd.Series(timestamps_in_seconds(column, unit))
@@ -88,97 +174,5 @@ def _values(path: str | os.PathLike, role: str, column: pd.Series, unit: str, be
     if pd.api.types.is_integer_dtype(column.dtype):
         return column.astype(np.uint64 if column.dtype.kind == "u" else np.int64)
     if not all(isinstance(value, str) for value in column.unique()):
-        complain(path, f"column {shown(column.name)} is of type {column.dtype}; ids are whole numbers or text")
+        complain(path, f"column {shown(column.name)} has type {column.dtype}; give ids as whole numbers or text")
     return column.astype(object)
-
-
-ABSENT = "-"
-SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
-USAGE = "USER,ITEM,TIME or USER,ITEM,TIME,SESSION, with - for USER where the log has none"
-
-
-def read_csv(
-    path: str | os.PathLike,
-    columns: str | Sequence[str],
-    timestamp_unit: str = "s",
-    separator: str | None = None,
-) -> pd.DataFrame:
-    """
-    Read a log from utf-8 text whose first line names the columns, or from Parquet.
-
-    Parameters
-    ----------
-    path: str or PathLike
-        The file; a name that ends in .gz is unpacked, one that ends in .parquet is Parquet.
-    columns: str or sequence of str
-        The names of the columns with user, item, time and, if there is one, session, in this order: one
-        string split by commas, or a sequence. The user is '-' where the log has none; then there must be a
-        session.
-    timestamp_unit: str
-        What the file's times count: 's', 'ms', 'us' or 'ns'; or 'iso', for text such as 2014-04-07T10:51:09Z (UTC where
-        it names no zone). A column of datetimes in Parquet needs none.
-    separator: str, optional
-        The one character between fields; by default a comma for .csv and a tab for .tsv and .txt.
-
-    Returns
-    -------
-    DataFrame, (events,)
-        The columns `user`, `item`, `timestamp` (float64 seconds) and `session`, as far as the log has them,
-        in the order of the file. Ids are integers where the whole column is, else strings.
-
-    Raises
-    ------
-    InputError
-        If an argument, the file or one of its values is not as described.
-    """
-    return joined(csv_blocks(path, columns, timestamp_unit, separator))
-
-
-def csv_blocks(
-    path: str | os.PathLike,
-    columns: str | Sequence[str],
-    timestamp_unit: str = "s",
-    separator: str | None = None,
-) -> Iterator[pd.DataFrame]:
-    """What :func:`read_csv` reads, a block of events at a time."""
-    roles = _columns_of_roles(columns)
-    if is_parquet(path):
-        return parquet_blocks(path, roles, timestamp_unit)
-    separator = _separator_of(path) if separator is None else _checked_separator(separator)
-    return table_blocks(path, Layout(roles, separator, None, timestamp_unit, has_options=True))
-
-
-def _columns_of_roles(columns: str | Sequence[str]) -> dict[str, str]:
-    names = columns.split(",") if isinstance(columns, str) else list(columns)
-    given = ",".join(str(name) for name in names)
-    if len(names) not in (3, 4):
-        raise InputError(f"columns is {given!r}, which names {len(names)}; give {USAGE}")
-    names = [str(name).strip() for name in names]
-    user, item, timestamp, *session = names
-    roles = {"user": user, "item": item, "timestamp": timestamp, "session": session[0] if session else ABSENT}
-    for role, name in roles.items():
-        if not name or (name == ABSENT and role in ("item", "timestamp")):
-            raise InputError(f"columns is {given!r}, where the {role} is missing; give {USAGE}")
-    roles = {role: name for role, name in roles.items() if name != ABSENT}
-    if len(set(roles.values())) < len(roles):
-        raise InputError(f"columns is {given!r}, which names one column twice; give {USAGE}")
-    if "user" not in roles and "session" not in roles:
-        raise InputError(f"columns is {given!r}, without user and session; events need one of them to form sequences")
-    return roles
-
-
-def _separator_of(path: str | os.PathLike) -> str:
-    if os.path.isdir(path):
-        complain(path, "this is a folder, and not one of shards that prepare has written; give a file")
-    ending = os.path.splitext(file_name(path).lower().removesuffix(".gz"))[1]
-    if ending not in SEPARATORS:
-        known = ", ".join(SEPARATORS)
-        complain(path, f"the ending is none of {known}; say what splits the fields: --separator (separator=)")
-    return SEPARATORS[ending]
-
-
-def _checked_separator(separator: str) -> str:
-    separator = "\t" if separator == "\\t" else separator  # as a shell hands it over
-    if len(separator) != 1 or not separator.isascii() or separator.isalnum() or separator in '"\r\n+-.\0':
-        raise InputError(f"separator is {separator!r}; give one sign such as ',' or ';' or a tab")
-    return separator

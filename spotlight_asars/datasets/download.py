@@ -1,4 +1,4 @@
-"""Public logs on this machine: fetched where that is allowed, and checked; otherwise what to put where."""
+"""Public logs: download and verify those that may be downloaded; for the others, say which file to put where."""
 
 import hashlib
 import os
@@ -13,23 +13,23 @@ from types import MappingProxyType
 from spotlight_asars.errors import InputError
 from spotlight_asars.serialization.files import writable_folder, written_beside
 
-SECONDS_TO_WAIT = 60
+TIMEOUT = 60  # seconds
 
 
 @dataclass(frozen=True)
 class Source:
     """
-    Where a public log comes from.
+    The source of a public log.
 
     Attributes
     ----------
     file : str
-        Its place below the data folder.
+        Its path below the data folder.
     page : str
-        Where a person gets it.
+        The web page to get it from by hand.
     url, member, sha256 : str or None
-        A zip archive that may be fetched, the log's name in it, and the archive's checksum. None where the owner wants
-        a login, or packs it in a way that Python cannot unpack.
+        A zip archive to download, the log's name in it, and the archive's checksum. None if the owner requires a login,
+        or uses an archive format that Python cannot unpack.
     """
 
     file: str
@@ -66,16 +66,16 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
 
 def fetch(name: str, folder: str | os.PathLike | None = None, download_if_missing: bool = True) -> Path:
     """
-    The file of a public log, for the reader of its format.
+    Return the path of a public log, for the reader of its format; download the log if necessary.
 
     Parameters
     ----------
     name : str
         One of SOURCES.
     folder : path, optional
-        The data folder; ``~/spotlight_data``, as in Spotlight, by default.
+        The data folder; by default ``~/spotlight_data``, as in Spotlight.
     download_if_missing : bool, optional
-        Fetch it where it is not there, and its owner allows that. What is fetched is checked before it is unpacked.
+        Download a missing log if its owner allows that. The archive's checksum is verified before it is unpacked.
 
     Returns
     -------
@@ -84,7 +84,7 @@ def fetch(name: str, folder: str | os.PathLike | None = None, download_if_missin
     Raises
     ------
     InputError
-        If it is not there and cannot be fetched; the line says which file to put where.
+        If the log is missing and cannot be downloaded; the message says which file to put where.
     """
     if name not in SOURCES:
         raise InputError(f"no public log is called {name!r}: choose one of {', '.join(SOURCES)}")
@@ -93,9 +93,9 @@ def fetch(name: str, folder: str | os.PathLike | None = None, download_if_missin
     if path.is_file():
         return path
     if source.url is None:
-        raise InputError(f"{path} is not there, and {name} is not to be fetched by programs: {_by_hand(source, path)}")
+        raise InputError(f"{path} is missing, and {name} may not be downloaded by programs: {_by_hand(source, path)}")
     if not download_if_missing:
-        raise InputError(f"{path} is not there: let it be downloaded, or {_by_hand(source, path)}")
+        raise InputError(f"{path} is missing: allow the download, or {_by_hand(source, path)}")
     writable_folder(path.parent)
     archive = path.parent.parent / source.url.rsplit("/", 1)[1]
     if not archive.is_file():
@@ -112,7 +112,7 @@ def _by_hand(source: Source, path: Path) -> str:
 def _download(source: Source, archive: Path, path: Path) -> None:
     with written_beside(archive) as beside:
         try:
-            with urllib.request.urlopen(source.url, timeout=SECONDS_TO_WAIT) as answer, beside.open("xb") as file:
+            with urllib.request.urlopen(source.url, timeout=TIMEOUT) as answer, beside.open("xb") as file:
                 shutil.copyfileobj(answer, file, 1 << 20)
         except (urllib.error.URLError, TimeoutError) as error:
             reason = " ".join(str(getattr(error, "reason", error)).split())
@@ -124,8 +124,8 @@ def _check(source: Source, archive: Path) -> None:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != source.sha256:
         raise InputError(
-            f"{archive}: its SHA-256 is {found[:16]}... and not {source.sha256[:16]}...: it is damaged or changed; "
-            "remove it and fetch it again"
+            f"{archive}: its SHA-256 is {found[:16]}... instead of {source.sha256[:16]}...: it is damaged or changed; "
+            "remove it and download it again"
         )
 
 
@@ -139,4 +139,4 @@ def _unpack(source: Source, archive: Path, path: Path) -> None:
         ):
             shutil.copyfileobj(log, file, 1 << 20)
     except (zipfile.BadZipFile, KeyError) as error:
-        raise InputError(f"{archive}: {source.member} cannot be unpacked ({error}): fetch it again") from error
+        raise InputError(f"{archive}: {source.member} cannot be unpacked ({error}): download it again") from error

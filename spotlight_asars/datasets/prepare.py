@@ -1,10 +1,9 @@
 """
-A log of any size to one file of flat arrays: read once in blocks, laid apart by user, then ordered a group at a time.
+Prepare a log of any size: write it as one file of flat arrays, in memory that does not grow with its events.
 
-Only a block of events, the raw ids, the sessions' ends and one group of users are in memory. The file is
-``spotlight_asars.datasets.prepared``'s.
-
-A vocabulary that grows with the log, a block of raw ids at a time.
+The log is read once, in blocks. Its events are distributed over temporary files by user, then sorted one group of users
+at a time. Memory holds a block of events, the raw ids, the session boundaries and one group of users.
+``spotlight_asars.datasets.prepared`` describes and reads the file.
 """
 
 import os
@@ -25,15 +24,171 @@ from spotlight_asars.interactions.vocabulary import Vocabulary
 from spotlight_asars.serialization.files import folder_beside, remove_leftovers
 from spotlight_asars.serialization.hdf5 import PREPARED_LOG, write_arrays, write_plain, write_sealed_on_disk
 
-FEWEST_NEW = 1 << 16
+# An event in a temporary file. Events of one owner stay together: the owner is the user, or the session without users.
+EVENT = np.dtype([("owner", "<i4"), ("item", "<i4"), ("time", "<f8")])
+EVENT_WITH_SESSION = np.dtype([*EVENT.descr, ("session", "<i4")])
+OWNERS_PER_FILE = 1 << 12  # of the temporary files
+GROUP_EVENTS = 1 << 22  # sorted in memory at a time
+FEWEST_NEW = 1 << 16  # ids that a growing vocabulary keeps apart before it rebuilds its index
+WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}", re.ASCII)
+
+
+def prepare(
+    blocks: Iterable[pd.DataFrame],
+    path: str | os.PathLike,
+    session_gap: float = SESSION_GAP,
+    shard: tuple[int, int] = (1, 1),
+    report: Callable[[str], None] = lambda line: None,
+) -> LogCounts:
+    """
+    Write a log as one HDF5 file of flat arrays, in memory that does not grow with its events.
+
+    Parameters
+    ----------
+    blocks : iterable of DataFrame
+        The log in pieces, as the ``blocks`` of ``FORMATS`` yield it: `item`, `timestamp`, and `user` or `session` or
+        both.
+    path : path
+        The file to write. It appears only when it is complete, and the same log gives the same bytes. Temporary files
+        beside it take up to twice its size.
+    session_gap : float, optional
+        Seconds of inactivity that end a session, if the log has no sessions of its own.
+    shard : (int, int), optional
+        (k, n) keeps the users (the sessions, if there are no users) of the k-th of n shards, with k from 1. A user is
+        in the same shard in every process and on every machine. ``LogOnDisk`` reads the shards together.
+    report : callable, optional
+        Called with lines of progress.
+
+    Returns
+    -------
+    LogCounts
+
+    Raises
+    ------
+    InputError
+        If the log is invalid or empty, or the file cannot be written.
+
+    Notes
+    -----
+    Events are sorted as by ``SessionInteractions.from_log``, users by first appearance; the sessions of a log without
+    users are sorted by first appearance.
+    """
+    path = Path(path)
+    if not session_gap > 0:
+        raise InputError(f"session_gap is {session_gap}: give a positive number of seconds")
+    remove_leftovers(path)
+    with folder_beside(path) as folder:
+        scan = _Scan(folder, shard)
+        for block in blocks:
+            scan.add(block)
+        if not scan.events:
+            raise InputError(f"{path}: no event is left to prepare: check the log and the shard")
+        report(f"{scan.events:,} events of {len(scan.owners):,} {scan.kind}s read; ordering them")
+        writer = _Writer(scan, session_gap)
+        with _write_errors(path):
+            write_sealed_on_disk(path, writer.fill, PREPARED_LOG)
+    has_users = scan.kind == "user"
+    return LogCounts(scan.events, len(scan.owners) if has_users else 0, len(scan.items), writer.sessions)
+
+
+def read_blocks(
+    paths: Iterable[str | os.PathLike], blocks_of: Callable[[str | os.PathLike], Iterator[pd.DataFrame]]
+) -> Iterator[pd.DataFrame]:
+    """Yield the blocks of several files of one log, one file after the other."""
+    for path in paths:
+        yield from blocks_of(path)
+
+
+@contextmanager
+def _write_errors(path: Path) -> Iterator[None]:
+    """Turn HDF5's errors, such as of a full disk, into an InputError."""
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: cannot be written ({reason}): free some space, or choose another place") from error
+
+
+class _Scan:
+    """Number the ids of a log and distribute its events over temporary files by owner."""
+
+    def __init__(self, folder: Path, shard: tuple[int, int]) -> None:
+        self._folder, self._shard = folder, shard
+        self.items, self.owners, self._sessions = GrowingVocabulary(), GrowingVocabulary(), GrowingVocabulary()
+        self.events, self.kind, self._columns = 0, None, None
+        self.events_in: dict[int, int] = {}  # number of events by file
+
+    def add(self, block: pd.DataFrame) -> None:
+        columns = [name for name in ("user", "session") if name in block]
+        if self._columns is None:
+            if not columns:
+                raise InputError("the log has neither a column 'user' nor 'session': give at least one")
+            self._columns, self.kind = columns, columns[0]
+        elif columns != self._columns:
+            raise InputError(f"a block of the log has {columns}, but the first had {self._columns}: prepare them apart")
+        if self._shard[1] > 1:
+            block = block[shard_of(block[self.kind], self._shard[1]) == self._shard[0] - 1]
+        if not len(block):
+            return
+        has_sessions = len(columns) == 2
+        events = np.empty(len(block), dtype=EVENT_WITH_SESSION if has_sessions else EVENT)
+        events["owner"] = self.owners.number(block[self.kind])
+        events["item"] = self.items.number(block["item"])
+        events["time"] = block["timestamp"]
+        if has_sessions:
+            events["session"] = self._sessions.number(block["session"])
+        self.events += len(events)
+        self._append_to_files(events)
+
+    def _append_to_files(self, events: np.ndarray) -> None:
+        file = events["owner"] // OWNERS_PER_FILE  # (events,)
+        lowest, number = int(file.min()), int(file.max() - file.min()) + 1
+        # 16-bit integers get a radix sort, which is fast and stable.
+        order = np.argsort((file - lowest).astype(np.uint16 if number <= 1 << 16 else np.int32), kind="stable")
+        ends = np.cumsum(np.bincount(file - lowest, minlength=number))
+        events = events[order]
+        for file_number, end in enumerate(ends):
+            begin = ends[file_number - 1] if file_number else 0
+            if end > begin:
+                name = lowest + file_number
+                with (self._folder / str(name)).open("ab") as out:
+                    events[begin:end].tofile(out)
+                self.events_in[name] = self.events_in.get(name, 0) + int(end - begin)
+
+    def groups(self) -> Iterator[np.ndarray]:
+        """Yield the events, some files at a time and owners in order; delete each file once it is read."""
+        dtype = EVENT_WITH_SESSION if len(self._columns) == 2 else EVENT
+        parts, size = [], 0
+        for name in sorted(self.events_in):
+            if parts and size + self.events_in[name] > GROUP_EVENTS:
+                yield np.concatenate(parts)
+                parts, size = [], 0
+            file = self._folder / str(name)
+            parts.append(np.fromfile(file, dtype=dtype))
+            size += self.events_in[name]
+            file.unlink()
+        yield np.concatenate(parts)
+
+
+def shard_of(raw_ids: pd.Series, shards: int) -> np.ndarray:
+    """Return the shard, from 0, of each raw id, the same for an integer and its text; shape (events,)."""
+    codes, distinct = pd.factorize(raw_ids)
+    if np.asarray(distinct).dtype.kind in "iu":
+        hashes = pd.util.hash_array(np.asarray(distinct).astype(np.int64))
+    else:
+        texts = np.asarray(distinct, dtype=object)
+        hashes = pd.util.hash_array(texts, categorize=False)
+        whole = np.array([WHOLE_NUMBER.fullmatch(text) is not None for text in texts], dtype=bool)
+        hashes[whole] = pd.util.hash_array(texts[whole].astype(np.int64))
+    return (hashes % np.uint64(shards)).astype(np.int64)[codes]
 
 
 class GrowingVocabulary:
     """
-    Numbers raw ids 1, 2, ... in order of first appearance, as ``Vocabulary.fit`` would for all blocks at once.
+    A vocabulary that grows with the log: it numbers raw ids 1, 2, ... by first appearance, one block at a time.
 
-    New ids are first kept apart: the hash table of the many known ones is made anew only when these have become a
-    quarter more, so that the cost of an id does not grow with their number.
+    The result equals ``Vocabulary.fit`` on all blocks at once. New ids are kept apart until they outnumber a quarter of
+    the known ones; only then is the large index rebuilt, so the cost per id does not grow with their number.
     """
 
     def __init__(self) -> None:
@@ -44,7 +199,7 @@ class GrowingVocabulary:
         return 0 if self._known is None else len(self._known) + len(self._new)
 
     def number(self, raw_ids: pd.Series) -> np.ndarray:
-        """Numbers of a block's raw ids, which are integers or text; int32, shape (events,)."""
+        """Return the numbers of a block's raw ids, which are integers or text; int32, shape (events,)."""
         codes, distinct = pd.factorize(raw_ids)
         distinct = pd.Index(distinct)
         if self._known is None:
@@ -62,149 +217,13 @@ class GrowingVocabulary:
         return numbers.astype(np.int32)[codes]
 
     def vocabulary(self) -> Vocabulary:
-        """All ids so far."""
+        """Return the vocabulary of all ids so far."""
         ids = self._known.append(self._new)
         return Vocabulary(ids.to_numpy())
 
 
-# An event while it is laid apart; the owner is whose events stay together: its user, or its session without users.
-EVENT = np.dtype([("owner", "<i4"), ("item", "<i4"), ("time", "<f8")])
-EVENT_WITH_SESSION = np.dtype([*EVENT.descr, ("session", "<i4")])
-OWNERS_A_FILE = 1 << 12
-EVENTS_AT_ONCE = 1 << 22
-
-
-def prepare(
-    blocks: Iterable[pd.DataFrame],
-    path: str | os.PathLike,
-    session_gap: float = SESSION_GAP,
-    shard: tuple[int, int] = (1, 1),
-    report: Callable[[str], None] = lambda line: None,
-) -> LogCounts:
-    """
-    Write a log as one HDF5 file of flat arrays, in memory that does not grow with its events.
-
-    Parameters
-    ----------
-    blocks : iterable of DataFrame
-        The log in pieces, as the ``blocks`` of ``FORMATS`` give it: `item`, `timestamp`, and `user` or `session` or
-        both.
-    path : path
-        The file to be. It is there when all is done, and whole; the same log gives the same bytes. What takes up to
-        twice its size for a while is written beside it.
-    session_gap : float, optional
-        Seconds of inactivity that end a session where the log has no sessions of its own.
-    shard : (int, int), optional
-        (k, n) keeps the users (sessions, where there are no users) of the k-th of n parts, k from 1. Each user is in
-        one part, whichever process, machine or file asks. ``LogOnDisk`` takes the parts together.
-    report : callable, optional
-        Takes lines of progress.
-
-    Returns
-    -------
-    LogCounts
-
-    Raises
-    ------
-    InputError
-        If the log is wrong or empty, or the file cannot be written.
-
-    Notes
-    -----
-    Events are ordered as by ``SessionInteractions.from_log``, users by first appearance; sessions of a log without
-    users stand in the order of their first appearance.
-    """
-    path = Path(path)
-    if not session_gap > 0:
-        raise InputError(f"session_gap is {session_gap}: give a positive number of seconds")
-    remove_leftovers(path)
-    with folder_beside(path) as folder:
-        scan = _Scan(folder, shard)
-        for block in blocks:
-            scan.add(block)
-        if not scan.events:
-            raise InputError(f"{path}: no event is left to prepare: check the log and the shard")
-        report(f"{scan.events:,} events of {len(scan.owners):,} {scan.kind}s read; ordering them")
-        writer = _Writer(scan, session_gap)
-        with _naming(path):
-            write_sealed_on_disk(path, writer.fill, PREPARED_LOG)
-    has_users = scan.kind == "user"
-    return LogCounts(scan.events, len(scan.owners) if has_users else 0, len(scan.items), writer.sessions)
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """HDF5 tells of a full disk in many words."""
-    try:
-        yield
-    except (RuntimeError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: cannot be written ({reason}): make room, or choose another place") from error
-
-
-class _Scan:
-    """Numbers the ids of a log, and lays its events into files by their owner."""
-
-    def __init__(self, folder: Path, shard: tuple[int, int]) -> None:
-        self._folder, self._shard = folder, shard
-        self.items, self.owners, self._sessions = GrowingVocabulary(), GrowingVocabulary(), GrowingVocabulary()
-        self.events, self.kind, self._columns = 0, None, None
-        self.events_in: dict[int, int] = {}  # of each file
-
-    def add(self, block: pd.DataFrame) -> None:
-        columns = [name for name in ("user", "session") if name in block]
-        if self._columns is None:
-            if not columns:
-                raise InputError("the log has neither a column 'user' nor 'session': give one of them")
-            self._columns, self.kind = columns, columns[0]
-        elif columns != self._columns:
-            raise InputError(f"a part of the log has {columns} where the first had {self._columns}: prepare them apart")
-        if self._shard[1] > 1:
-            block = block[_shard_of(block[self.kind], self._shard[1]) == self._shard[0] - 1]
-        if not len(block):
-            return
-        has_sessions = len(columns) == 2
-        events = np.empty(len(block), dtype=EVENT_WITH_SESSION if has_sessions else EVENT)
-        events["owner"] = self.owners.number(block[self.kind])
-        events["item"] = self.items.number(block["item"])
-        events["time"] = block["timestamp"]
-        if has_sessions:
-            events["session"] = self._sessions.number(block["session"])
-        self.events += len(events)
-        self._lay_apart(events)
-
-    def _lay_apart(self, events: np.ndarray) -> None:
-        file = events["owner"] // OWNERS_A_FILE  # (events,)
-        lowest, number = int(file.min()), int(file.max() - file.min()) + 1
-        # small integers are sorted by counting, and stably
-        order = np.argsort((file - lowest).astype(np.uint16 if number <= 1 << 16 else np.int32), kind="stable")
-        ends = np.cumsum(np.bincount(file - lowest, minlength=number))
-        events = events[order]
-        for place, end in enumerate(ends):
-            begin = ends[place - 1] if place else 0
-            if end > begin:
-                name = lowest + place
-                with (self._folder / str(name)).open("ab") as out:
-                    events[begin:end].tofile(out)
-                self.events_in[name] = self.events_in.get(name, 0) + int(end - begin)
-
-    def groups(self) -> Iterator[np.ndarray]:
-        """The events, some files at a time, owners in order; the files go when they were read."""
-        dtype = EVENT_WITH_SESSION if len(self._columns) == 2 else EVENT
-        waiting, number = [], 0
-        for name in sorted(self.events_in):
-            if waiting and number + self.events_in[name] > EVENTS_AT_ONCE:
-                yield np.concatenate(waiting)
-                waiting, number = [], 0
-            file = self._folder / str(name)
-            waiting.append(np.fromfile(file, dtype=dtype))
-            number += self.events_in[name]
-            file.unlink()
-        yield np.concatenate(waiting)
-
-
 class _Writer:
-    """Writes the events of a scan, ordered, as the arrays of a prepared log."""
+    """Write the sorted events of a scan as the arrays of a prepared log."""
 
     def __init__(self, scan: _Scan, session_gap: float) -> None:
         self._scan, self._session_gap = scan, session_gap
@@ -217,7 +236,7 @@ class _Writer:
         begin, session_begins, session_users = 0, [], []
         for events in scan.groups():
             owners, times = events["owner"], events["time"]
-            # without users, a session is its owner's one session
+            # Without users the owner is the session, so each owner has just one session.
             sessions = events["session"] if "session" in events.dtype.names else None
             order, session = cut_sessions(
                 owners, times, sessions if has_users else np.zeros(len(events), np.int8), self._session_gap
@@ -244,27 +263,3 @@ def write_vocabulary(file: h5py.File, name: str, vocabulary: Vocabulary) -> None
     group = file.create_group(name)
     write_plain(group, "fitted", state.fitted)
     write_arrays(group.create_group("arrays"), state.arrays)
-
-
-WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}", re.ASCII)
-
-
-def _shard_of(raw_ids: pd.Series, shards: int) -> np.ndarray:
-    """The part, from 0, of each raw id, whether a block took it for an integer or for text; shape (events,)."""
-    codes, distinct = pd.factorize(raw_ids)
-    if np.asarray(distinct).dtype.kind in "iu":
-        hashes = pd.util.hash_array(np.asarray(distinct).astype(np.int64))
-    else:
-        texts = np.asarray(distinct, dtype=object)
-        hashes = pd.util.hash_array(texts, categorize=False)
-        whole = np.array([WHOLE_NUMBER.fullmatch(text) is not None for text in texts], dtype=bool)
-        hashes[whole] = pd.util.hash_array(texts[whole].astype(np.int64))
-    return (hashes % np.uint64(shards)).astype(np.int64)[codes]
-
-
-def read_blocks(
-    paths: Iterable[str | os.PathLike], blocks_of: Callable[[str | os.PathLike], Iterator[pd.DataFrame]]
-) -> Iterator[pd.DataFrame]:
-    """The blocks of several files of one log, one file after the other."""
-    for path in paths:
-        yield from blocks_of(path)

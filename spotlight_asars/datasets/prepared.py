@@ -1,9 +1,10 @@
 """
-Prepared logs: the events of one file or of several shards, read from the disk where they are asked for.
+Prepared logs: events of one file or several shards, read from disk on demand.
 
-One HDF5 file under a seal (``spotlight_asars.sealed``) holds `items` and `timestamps`, an entry an event, ordered by
-user, session and time; `session_offsets`, where each session begins, and the number of events; `session_users`; the
-vocabularies; and settings. Users and items are numbered for each file.
+A prepared log is a sealed HDF5 file (``spotlight_asars.serialization.hdf5``). It holds `items` and `timestamps`, one
+entry for each event, sorted by user, session and time; `session_offsets`, the index of each session's first event,
+followed by the number of events; `session_users`; the vocabularies; and settings. Each file has its own numbering of
+users and items.
 """
 
 import os
@@ -26,11 +27,11 @@ from spotlight_asars.interactions.vocabulary import Vocabulary, to_index
 from spotlight_asars.serialization.hdf5 import PREPARED_LOG, is_of_kind, open_sealed, read_arrays, read_plain
 from spotlight_asars.serialization.state import SystemState
 
-EVENTS_AT_ONCE = 1 << 20
+BLOCK_EVENTS = 1 << 20
 
 
 def shard_files(path: str | os.PathLike) -> list[Path]:
-    """The prepared files that a path names: itself, or those in a folder in the order of their names."""
+    """Return the prepared files of a path: the file itself, or those in a folder, sorted by name."""
     path = Path(path)
     if path.is_dir():
         return [file for file in sorted(path.glob("*.h5")) if is_of_kind(file, PREPARED_LOG)]
@@ -38,7 +39,7 @@ def shard_files(path: str | os.PathLike) -> list[Path]:
 
 
 class _Shard:
-    """One file: its arrays, mapped into memory, and its numbers in the numbering of the whole."""
+    """One file: its memory-mapped arrays, and how its numbers map to those of the whole log."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -52,17 +53,17 @@ class _Shard:
                 self.user_vocabulary = _read_vocabulary(file["user_vocabulary"]) if "user_vocabulary" in file else None
                 self.session_gap = read_plain(file, "about")["session_gap"]
             except (KeyError, TypeError, ValueError) as error:
-                raise InputError(f"{path}: no prepared log as this version writes it: {PREPARED_LOG.mend}") from error
-        self.item_numbers: np.ndarray | None = None  # where they are not its own
+                raise InputError(f"{path}: not a prepared log of this version: {PREPARED_LOG.mend}") from error
+        self.item_numbers: np.ndarray | None = None  # None if they equal its own
 
     def items_at(self, events: np.ndarray | slice) -> np.ndarray:
-        """Items of some events, in the numbers of the whole."""
+        """Return the items of some events, in the numbers of the whole log."""
         items = self.items[events]
         return items if self.item_numbers is None else self.item_numbers[items]
 
 
 def _mapped(path: Path, dataset: h5py.Dataset, dtype: type) -> np.ndarray:
-    """An array of a file, of which only what is looked at is read."""
+    """Memory-map an array of a file."""
     if dataset.dtype != dtype or dataset.ndim != 1 or dataset.id.get_offset() is None:
         raise TypeError(dataset.name)
     return np.memmap(path, dtype=dtype, mode="r", offset=dataset.id.get_offset(), shape=dataset.shape)
@@ -74,18 +75,19 @@ def _read_vocabulary(group: h5py.Group) -> Vocabulary:
 
 class LogOnDisk:
     """
-    A log that ``prepare`` wrote, whole or in shards; its events stay on the disk.
+    A log written by ``prepare``, in one file or in shards; its events stay on disk.
 
     Parameters
     ----------
     paths : path, or iterable of paths
-        One file, a folder of shards, or the shards. Each is checked against its seal, which reads it once.
+        One file, a folder of shards, or the shards. Each file is read once to verify its checksum.
 
     Attributes
     ----------
     item_vocabulary, user_vocabulary : Vocabulary
-        Of all shards; users are None where the log has none.
+        The vocabularies of all shards; `user_vocabulary` is None if the log has no users.
     session_gap : float
+        The gap that the log was prepared with.
     session_offsets : int64 array of shape (sessions + 1,)
         Session s holds events ``session_offsets[s]:session_offsets[s + 1]``.
     session_users : int32 array of shape (sessions,)
@@ -94,7 +96,7 @@ class LogOnDisk:
     Raises
     ------
     InputError
-        If there is no such file, one is not as it was written, or shards do not belong together.
+        If a file is missing or damaged, or the shards do not belong together.
     """
 
     def __init__(self, paths: str | os.PathLike | Iterable[str | os.PathLike]) -> None:
@@ -102,14 +104,16 @@ class LogOnDisk:
             paths = shard_files(paths) or [paths]
         self._shards = [_Shard(Path(path)) for path in paths]
         if not self._shards:
-            raise InputError("no prepared file is given: give what prepare wrote")
+            raise InputError("no prepared file is given: give files that prepare wrote")
         first = self._shards[0]
         self.session_gap = first.session_gap
         for shard in self._shards:
             if shard.session_gap != first.session_gap or (shard.user_vocabulary is None) != (
                 first.user_vocabulary is None
             ):
-                raise InputError(f"{shard.path}: prepared otherwise than {first.path}: prepare all shards alike")
+                raise InputError(
+                    f"{shard.path}: prepared with other settings than {first.path}: prepare all shards alike"
+                )
         self.item_vocabulary, numbers = _united([shard.item_vocabulary for shard in self._shards])
         for shard, own in zip(self._shards, numbers, strict=True):
             shard.item_numbers = own if len(self._shards) > 1 else None
@@ -126,7 +130,7 @@ class LogOnDisk:
             self.user_vocabulary, numbers = _united([shard.user_vocabulary for shard in self._shards])
             if len(self.user_vocabulary) < sum(len(own) - 1 for own in numbers):
                 names = ", ".join(str(shard.path) for shard in self._shards)[:300]
-                raise InputError(f"a user is in two of {names}: prepare shards that are split by user")
+                raise InputError(f"a user is in two of {names}: give shards of one log, each once")
             users = [own[numbers_here] for own, numbers_here in zip(numbers, users, strict=True)]
         self.session_users = np.concatenate(users)
 
@@ -135,21 +139,21 @@ class LogOnDisk:
 
     @property
     def num_items(self) -> int:
-        """Number of item ids, the padding included."""
+        """The number of item ids, including the padding."""
         return len(self.item_vocabulary) + 1
 
     @property
     def num_users(self) -> int:
-        """Number of user ids, the anonymous one included."""
+        """The number of user ids, including the anonymous one."""
         return 1 if self.user_vocabulary is None else len(self.user_vocabulary) + 1
 
     @property
     def counts(self) -> LogCounts:
-        """A row of the paper's Table 1."""
+        """The log's row of the paper's Table 1."""
         return LogCounts(len(self), self.num_users - 1, len(self.item_vocabulary), len(self.session_users))
 
     def events_at(self, events: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Items and times of some events, int32 and float64 of shape (events,)."""
+        """Return the items and times of some events, int32 and float64 of shape (events,)."""
         if len(self._shards) == 1:
             return self._shards[0].items[events], self._shards[0].timestamps[events]
         items, times = np.empty(len(events), np.int32), np.empty(len(events))
@@ -161,23 +165,23 @@ class LogOnDisk:
         return items, times
 
     def sessions_of(self, events: np.ndarray) -> np.ndarray:
-        """The sessions, from 0, that some events belong to; shape (events,)."""
+        """Return the session, from 0, of some events; shape (events,)."""
         return np.searchsorted(self.session_offsets, events, side="right") - 1
 
     def blocks(self) -> Iterator[SessionInteractions]:
-        """The log in order, about a million events of whole users at a time."""
+        """Yield the log in order, about a million events of whole users at a time."""
         starts = np.flatnonzero(changes(self.session_users) | (self.session_users == ANONYMOUS_USER))
         begins = self.session_offsets[starts]  # (owners,), in events
-        cuts = starts[np.flatnonzero(changes(begins // EVENTS_AT_ONCE))]
+        cuts = starts[np.flatnonzero(changes(begins // BLOCK_EVENTS))]
         for begin, end in zip(cuts, [*cuts[1:], len(self.session_users)], strict=True):
             yield self._interactions(int(begin), int(end))
 
     def interactions(self) -> SessionInteractions:
-        """The whole log in memory, 24 bytes an event."""
+        """Return the whole log in memory, 24 bytes for each event."""
         return self._interactions(0, len(self.session_users))
 
     def _interactions(self, begin: int, end: int) -> SessionInteractions:
-        """Events of the sessions from `begin` to before `end`."""
+        """Return the events of sessions ``begin:end``."""
         offsets = self.session_offsets[begin : end + 1]
         items, times = self.events_at(np.arange(offsets[0], offsets[-1]))
         lengths = np.diff(offsets)
@@ -199,12 +203,16 @@ class LogOnDisk:
         gap_binning: ScottBinning | None = None,
     ) -> "RowsOnDisk":
         """
-        Rows to train on, as ``to_session_sequences`` makes them of the whole log, but read when they are asked for.
+        Return training rows equal to those of ``to_session_sequences``, but read from disk on demand.
 
         Parameters
         ----------
         max_sequence_length, step_size, binning, gap_binning :
-            As for ``to_session_sequences``; bins are fitted on the log, a block at a time.
+            As for ``to_session_sequences``; bins are fitted on the log, one block at a time.
+
+        Returns
+        -------
+        RowsOnDisk
         """
         binning = binning or ScottBinning()
         gap_binning = gap_binning or ScottBinning(scale="log")
@@ -220,7 +228,7 @@ class LogOnDisk:
 
 
 def _united(vocabularies: list[Vocabulary]) -> tuple[Vocabulary, list[np.ndarray]]:
-    """One vocabulary of several, in their order, and for each the numbers there of its own; (ids + 1,) each."""
+    """Merge vocabularies, in order; also return, for each, its numbers in the merged one, (ids + 1,)."""
     if len(vocabularies) == 1:
         return vocabularies[0], [np.arange(len(vocabularies[0]) + 1, dtype=np.int32)]
     parts = in_one_type([to_index(vocabulary.raw_ids) for vocabulary in vocabularies])
@@ -231,9 +239,9 @@ def _united(vocabularies: list[Vocabulary]) -> tuple[Vocabulary, list[np.ndarray
 
 class RowsOnDisk(SessionSequences):
     """
-    Rows of a prepared log; only where they lie is in memory, their events are read when a mini-batch asks for them.
+    Rows of a prepared log: memory holds only their positions, events are read when a mini-batch needs them.
 
-    What looks at all events at once (`events`, local negatives, the padded matrices) reads them all.
+    Whatever needs all events at once (`events`, local negatives, the padded matrices) reads all of them.
     """
 
     def __init__(
@@ -262,45 +270,45 @@ class RowsOnDisk(SessionSequences):
 
     @cached_property
     def session_ids(self) -> np.ndarray:
-        """Their sessions, shape (events,)."""
+        """The session of each event, shape (events,)."""
         return self.session_ids_of(np.arange(len(self)))
 
     @property
     def targets_a_row(self) -> np.ndarray:
-        """Events to be predicted a row, shape (rows,)."""
+        """The number of targets in each row, shape (rows,)."""
         stop = self._begin + self.lengths
-        # all but the first events of sessions
+        # All events but the first of each session are targets.
         starts = np.searchsorted(self._log.session_offsets, [self._target_begin, stop])
         return stop - self._target_begin - (starts[1] - starts[0])
 
     @property
     def num_targets(self) -> int:
-        """How many events are to be predicted."""
+        """The number of targets."""
         return int(self.targets_a_row.sum())
 
     @property
     def target_counts(self) -> np.ndarray:
-        """How often each item is to be predicted, shape (num_items,)."""
+        """How often each item is a target, shape (num_items,)."""
         counts = np.zeros(self.num_items, dtype=np.int64)
         for block in self._log.blocks():
             counts += np.bincount(block.item_ids[~changes(block.session_ids)], minlength=self.num_items)
         return counts
 
     def session_ids_of(self, rows: np.ndarray) -> np.ndarray:
-        """Which sessions the events of some rows belong to, shape (events,)."""
+        """Return the session of each event of some rows, shape (events,)."""
         return self._log.sessions_of(flat_positions(self._begin[rows], self.lengths[rows])[0])
 
     def events_of(self, rows: np.ndarray) -> np.ndarray:
-        """Events of some rows, one row after the other: int32, (events, channel)."""
+        """Return the events of some rows, one row after the other: int32, (events, channel)."""
         log = self._log
-        # With one more event at each end, every dwell and every gap lies between two neighbours.
+        # One more event at each end, so that every dwell and gap is a difference of two neighbours.
         begin = np.maximum(self._begin[rows] - 1, 0)
         lengths = np.minimum(self._begin[rows] + self.lengths[rows] + 1, len(log)) - begin
         event, row, _ = flat_positions(begin, lengths)
         items, times = log.events_at(event)
         session = log.sessions_of(event)
         users = log.session_users[session]
-        # Rows are told apart as sessions and users are, so that no time runs from one row into the next.
+        # Give each row its own users and sessions, so that no dwell or gap crosses rows.
         owner = users + row * np.int64(self.num_users)
         owner[users == ANONYMOUS_USER] = ANONYMOUS_USER
         found = event_channels(

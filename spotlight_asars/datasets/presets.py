@@ -1,14 +1,17 @@
 """
-The support filters that each format's logs get unless the user asks for others, and those that go by a name.
+The default support filters of each log format, and those that have a name.
 
-The paper's Table 1 keeps sessions of at least 2 events, items with at least 10 events and users with at least 10
-sessions (MovieLens, Tianchi), 20 and 20 (its own log), or items with at least 20 and no users (RecSys 2015).
-Section 3.1 splits "each dataset into sparse and dense two kinds of subsets" by support, and names no further numbers:
-SPARSE and DENSE are the lower and the higher of the two that its table has. Filters are applied in turn until nothing
-changes.
+Filters are applied in turn until nothing changes. The paper's Table 1 keeps
 
-The split is the same for all: by time, sessions whose last event is after a boundary are test (`time_based_split`). The
-paper does not name its boundary; here it leaves a fifth of the sessions to the test part.
+- MovieLens, Tianchi: sessions with at least 2 events, items with at least 10 events, users with at least 10 sessions;
+- the authors' own log: 2, 20 and 20;
+- RecSys 2015: 2 and 20, without users.
+
+Section 3.1 also splits "each dataset into sparse and dense two kinds of subsets" by support, but names no numbers:
+SPARSE and DENSE are the lower and the higher thresholds of Table 1.
+
+The split is the same for all formats: a session whose last event is after a boundary in time is test
+(`time_based_split`). The paper does not give its boundary; the default leaves a fifth of the sessions to the test part.
 """
 
 from collections.abc import Mapping
@@ -20,10 +23,10 @@ PAPER = SupportFilters(item_support=10, session_length=2, user_sessions=10)
 SPARSE = PAPER
 DENSE = SupportFilters(item_support=20, session_length=2, user_sessions=20)
 RECSYS15 = SupportFilters(item_support=20, session_length=2, user_sessions=1)
-# The paper's 10 sessions a user leave nothing of MovieLens 100K, where most users rated everything in one
-# sitting. Counted on u.data with one-hour sessions and filters to a fixed point; "kept" is the share of the
-# test events left after a split at the 80 % quantile of session ends, without users and items that the
-# training part lacks, and "targets" are the events after the first in the test sessions left:
+# The paper's 10 sessions per user leave nothing of MovieLens 100K, where most users rated everything in one sitting.
+# Counts on u.data, with one-hour sessions and filters to a fixed point. The split is at the 80 % quantile of session
+# ends: "kept" is the share of test events whose user and item are in the training part, "targets" is the number of
+# kept events that are not the first of their session:
 #
 # (items, length, sessions)  users  items  sessions  events   kept  targets
 # (10, 2, 10)                    0      0         0       0
@@ -35,8 +38,8 @@ RECSYS15 = SupportFilters(item_support=20, session_length=2, user_sessions=1)
 # ( 5, 2,  2)                  349  1,194     1,594  53,536   24 %    2,216
 # (10, 2,  1)                  943  1,150     2,184  97,454   10 %    1,661
 #
-# Two sessions a user leave the most to train on among the settings with a history for every user, and
-# with the paper's item support the most targets.
+# Among the settings that give every user a history, those with two sessions per user leave the most events. Of the
+# settings with the paper's item support, this one also leaves the most targets.
 MOVIELENS_100K = SupportFilters(item_support=10, session_length=2, user_sessions=2)
 NAMED: Mapping[str, SupportFilters] = MappingProxyType(
     {"paper": PAPER, "sparse": SPARSE, "dense": DENSE, "recsys15": RECSYS15, "movielens-100k": MOVIELENS_100K}

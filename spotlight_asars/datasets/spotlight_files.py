@@ -1,4 +1,4 @@
-"""Interactions as the HDF5 files of Spotlight's datasets hold them."""
+"""Read and write Interactions in the HDF5 format of Spotlight's datasets."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from spotlight_asars.host import Interactions
 from spotlight_asars.serialization.files import written_beside
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-# Spotlight's name in the file for each column of Interactions.
+# The name of each column of Interactions in Spotlight's files.
 DATASETS = {"user_ids": "user_id", "item_ids": "item_id", "ratings": "rating", "timestamps": "timestamp"}
 
 
@@ -22,17 +22,17 @@ def read_interactions(path: str | os.PathLike) -> Interactions:
     Parameters
     ----------
     path: str or PathLike
-        The file. HDF5 does not check what it reads: give files of sources that you trust.
+        The file. HDF5 does not validate what it reads: only read files from sources that you trust.
 
     Returns
     -------
     the host's Interactions
-        Without ratings where the file has none.
+        Without ratings if the file has none.
 
     Raises
     ------
     InputError
-        If there is no such file, or it is laid out otherwise.
+        If the file does not exist or has another layout.
     """
     columns = {}
     try:
@@ -43,19 +43,21 @@ def read_interactions(path: str | os.PathLike) -> Interactions:
                     continue
                 if not isinstance(found, h5py.Dataset) or found.ndim != 1 or found.dtype.kind not in "iuf":
                     there = ", ".join(file)[:200]
-                    complain(path, f"there is no dataset {name!r} of numbers, one an event; the file has: {there}")
+                    complain(
+                        path, f"there is no dataset {name!r} with one number for each event; the file has: {there}"
+                    )
                 columns[column] = found[:]
     except OSError as error:
         reason = " ".join((error.strerror or str(error)).split())
         complain(path, f"cannot be read as HDF5 ({reason}); check the path")
     if len({len(values) for values in columns.values()}) > 1 or not len(columns["user_ids"]):
-        complain(path, "its datasets are empty or of unlike lengths; fetch the file again")
+        complain(path, "its datasets are empty or differ in length; fetch the file again")
     return Interactions(**columns)
 
 
 def write_interactions(interactions: Interactions, path: str | os.PathLike) -> None:
     """
-    Write Interactions in that layout, atomically; weights, sessions and raw ids have no place in it.
+    Write Interactions to such a file, atomically; the format has no weights, sessions or raw ids.
 
     Raises
     ------

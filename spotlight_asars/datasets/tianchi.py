@@ -1,4 +1,4 @@
-"""Behaviour of Taobao's users, from Alibaba's Tianchi: UserBehavior.csv."""
+"""Taobao user behaviour from Alibaba's Tianchi: UserBehavior.csv."""
 
 import os
 import warnings
@@ -12,11 +12,10 @@ from spotlight_asars.datasets._text import complain, file_name
 from spotlight_asars.errors import InputError
 
 NAMES = ("user", "item", "category", "behaviour", "timestamp")
-BEHAVIOURS = ("pv", "buy", "cart", "fav")  # page views, purchases, into the cart, marked as favourites
-# The nine days of the log, 2017-11-25 to 2017-12-03 in China. Of its 100 million events some 0.05 % carry other
-# times, decades off to both sides: as the latest of all sessions they would be the test part.
-FIRST_SECOND = 1_511_539_200
-LAST_SECOND = FIRST_SECOND + 9 * 86_400 - 1
+BEHAVIOURS = ("pv", "buy", "cart", "fav")  # page views, purchases, additions to the cart, favourites
+# The nine days of the log, 2017-11-25 to 2017-12-03, China time. About 0.05 % of its 100 million events have times that
+# are decades off, in both directions; the late ones would make up the test part.
+FIRST_SECOND, LAST_SECOND = 1_511_539_200, 1_512_316_799
 
 
 def read_tianchi(
@@ -26,19 +25,19 @@ def read_tianchi(
     all_times: bool = False,
 ) -> pd.DataFrame:
     """
-    Read user, item, category, behaviour and time (seconds), split by commas, without a header.
+    Read user, item, category, behaviour and time (seconds), separated by commas, without a header.
 
     Parameters
     ----------
     path: str or PathLike
-        The file; a name that ends in .gz is unpacked.
+        The file; a name that ends in .gz is decompressed.
     behaviours: str or sequence of str, optional
-        Which of 'pv' (page view), 'buy', 'cart' and 'fav' are events: one string split by commas, or a sequence. All by
-        default, as in the paper, whose counts of events, users and items (section 3.1) are those of the whole log.
+        Which of 'pv' (page view), 'buy', 'cart' and 'fav' to keep: a comma-separated string or a sequence. All by
+        default, as in the paper, whose numbers of events, users and items (section 3.1) are those of the whole log.
     categories: bool, optional
         Keep the item's category.
     all_times: bool, optional
-        Keep events with times outside the nine days of the log, which are faults of it.
+        Keep events with times outside the nine days of the log, which are errors in the data.
 
     Returns
     -------
@@ -48,12 +47,12 @@ def read_tianchi(
     Raises
     ------
     InputError
-        If the file or one of its values is not as described, or no event is left.
+        If the file or one of its values is invalid, or no event is left.
 
     Warns
     -----
     UserWarning
-        With the number of events left out for their times.
+        If events are dropped for their times, with their number.
     """
     return joined(tianchi_blocks(path, behaviours, categories, all_times))
 
@@ -64,7 +63,7 @@ def tianchi_blocks(
     categories: bool = False,
     all_times: bool = False,
 ) -> Iterator[pd.DataFrame]:
-    """What :func:`read_tianchi` reads, a block of events at a time."""
+    """Yield what :func:`read_tianchi` reads, one block of events at a time."""
     wanted = _checked(behaviours)
     roles = ["user", "item", "timestamp", *(["category"] if categories else [])]
     columns = {role: role for role in [*roles, *(["behaviour"] if wanted else [])]}
@@ -82,14 +81,13 @@ def tianchi_blocks(
         if kept.any():
             yield log.loc[kept, roles].reset_index(drop=True)
     if outside:
-        what = f"{outside:,} of {events:,} events have times outside the nine days of the log and are left out"
-        mend = "" if found else "; all_times=True keeps them"
+        what = f"{outside:,} of {events:,} events have times outside the nine days of the log and are dropped"
         if found:
             warnings.warn(f"{file_name(path)}: {what}", stacklevel=2)
         else:
-            complain(path, f"{what}, and no event stays{mend}")
+            complain(path, f"{what}, and no event is left; all_times=True keeps them")
     elif not found:
-        complain(path, f"no event is of the behaviour {', '.join(wanted)}; choose from {', '.join(BEHAVIOURS)}")
+        complain(path, f"no event has the behaviour {', '.join(wanted)}; choose from {', '.join(BEHAVIOURS)}")
 
 
 def _checked(behaviours: str | Sequence[str] | None) -> list[str]:
@@ -99,5 +97,5 @@ def _checked(behaviours: str | Sequence[str] | None) -> list[str]:
     names = [str(name).strip() for name in names]
     for name in names:
         if name not in BEHAVIOURS:
-            raise InputError(f"behaviours: {name!r} is none; choose from {', '.join(BEHAVIOURS)}")
+            raise InputError(f"behaviours has {name!r}; choose from {', '.join(BEHAVIOURS)}")
     return names

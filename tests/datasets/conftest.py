@@ -14,7 +14,7 @@ def synthetic():
 
 @pytest.fixture
 def rows_with_next():
-    """The rows of a log that have a next event in their session."""
+    """Return the rows of a log that have a next event in their session."""
 
     def find(log):
         sessions = log["session"].to_numpy()

@@ -1,4 +1,4 @@
-"""The paper's Table 1: counts of a log, and the filters that go by a name."""
+"""The paper's Table 1: counts of a log, and the named filters."""
 
 import pandas as pd
 

@@ -249,7 +249,7 @@ def test_separators(write, refuses):
     refuses(lambda: read_csv(write(HEADER, "log.data"), COLUMNS), "log.data", "--separator")
     for separator in ("::", "", '"', "a", "1", ".", "§", "\n"):
         call = lambda separator=separator: read_csv(write(HEADER), COLUMNS, separator=separator)  # noqa: E731
-        refuses(call, repr(separator), "give one sign")
+        refuses(call, repr(separator), "give one character")
 
 
 def test_the_path_stays_on_one_line(refuses, tmp_path):

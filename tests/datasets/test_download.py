@@ -1,4 +1,4 @@
-"""Public logs: fetched, checked and unpacked, from a file here; without a network, what to put where."""
+"""Public logs: downloaded, verified and unpacked from a local file; without a network, what to put where."""
 
 import hashlib
 import zipfile
@@ -12,7 +12,7 @@ from spotlight_asars.datasets.download import SOURCES, Source, fetch
 
 @pytest.fixture
 def source(tmp_path, monkeypatch):
-    """A source called `small` whose archive lies in a folder here."""
+    """A source called `small` with its archive in a local folder."""
     archive = tmp_path / "server" / "small.zip"
     archive.parent.mkdir()
     with zipfile.ZipFile(archive, "w") as packed:

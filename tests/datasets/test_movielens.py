@@ -1,4 +1,4 @@
-"""The reader of MovieLens: its forms are told apart by the first line."""
+"""The MovieLens reader: the first line determines the format."""
 
 import gzip
 

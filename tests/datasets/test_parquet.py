@@ -1,4 +1,4 @@
-"""Logs in Parquet; what needs pyarrow runs where it is installed."""
+"""Logs in Parquet; tests that need pyarrow run if it is installed."""
 
 import sys
 

@@ -46,10 +46,10 @@ def assert_same(one, other, names):
 
 @pytest.fixture
 def small_groups(monkeypatch):
-    """As if the log were large: few users a file, few events a group and a block."""
-    monkeypatch.setattr(preparing, "OWNERS_A_FILE", 8)
-    monkeypatch.setattr(preparing, "EVENTS_AT_ONCE", 200)
-    monkeypatch.setattr(prepared, "EVENTS_AT_ONCE", 150)
+    """Treat the log as if it were large: few users per file, few events per group and block."""
+    monkeypatch.setattr(preparing, "OWNERS_PER_FILE", 8)
+    monkeypatch.setattr(preparing, "GROUP_EVENTS", 200)
+    monkeypatch.setattr(prepared, "BLOCK_EVENTS", 150)
 
 
 def test_arrays_by_hand(tmp_path):
@@ -177,8 +177,8 @@ class TestShards:
             return pd.Series([int(text) for text in texts] if is_whole else texts, dtype=None if is_whole else object)
 
         whole, parts = typed(users), [typed(users[:cut]), typed(users[cut:])]
-        expected = preparing._shard_of(whole, 4).tolist()
-        assert [one for part in parts for one in preparing._shard_of(part, 4)] == expected
+        expected = preparing.shard_of(whole, 4).tolist()
+        assert [one for part in parts for one in preparing.shard_of(part, 4)] == expected
 
     def test_shards_that_do_not_belong_together(self, tmp_path, refuses):
         log = simulated(200)
@@ -186,7 +186,7 @@ class TestShards:
             prepare([log], tmp_path / f"{name}.h5")
         refuses(lambda: LogOnDisk(tmp_path), "a user is in two of", "a.h5", "b.h5")
         prepare([log], tmp_path / "b.h5", session_gap=60.0)
-        refuses(lambda: LogOnDisk(tmp_path), "b.h5", "otherwise than", "a.h5")
+        refuses(lambda: LogOnDisk(tmp_path), "b.h5", "other settings than", "a.h5")
 
 
 @given(st.lists(st.lists(st.one_of(st.integers(0, 9), st.sampled_from(["a", "b", "007"])), min_size=1), min_size=1))
@@ -256,7 +256,7 @@ from spotlight_asars.datasets import prepare as preparing
 from spotlight_asars.datasets.prepared import LogOnDisk
 
 folder = Path(sys.argv[1])
-preparing.OWNERS_A_FILE, preparing.EVENTS_AT_ONCE = 64, 2000
+preparing.OWNERS_PER_FILE, preparing.GROUP_EVENTS = 64, 2000
 log = in_blocks(simulated(20_000, 2000), 1000)
 begin = time.perf_counter()
 preparing.prepare(log, folder / "whole.h5")

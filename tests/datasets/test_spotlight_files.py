@@ -43,5 +43,5 @@ def test_wrong_files(tmp_path, refuses):
     refuses(lambda: read_interactions(path), "'timestamp'", "the file has: item_id, user_id")
     with h5py.File(path, "a") as file:
         file["timestamp"] = np.arange(3)
-    refuses(lambda: read_interactions(path), "unlike lengths")
+    refuses(lambda: read_interactions(path), "differ in length")
     refuses(lambda: write_interactions(Interactions(**COLUMNS), tmp_path / "none" / "log.hdf5"), "cannot be written")

@@ -1,4 +1,4 @@
-"""The simulator: its log, its likeness to the paper's figures, its settings."""
+"""The simulator: its log, its agreement with the paper's figures, its settings."""
 
 import numpy as np
 import pandas as pd
@@ -11,13 +11,13 @@ from spotlight_asars.datasets.synthetic.world import Behaviour
 
 
 def dwells_of(log):
-    """Seconds between the events of a session."""
+    """Return the seconds between the events of a session."""
     inside = np.diff(log["session"]) == 0
     return np.diff(log["timestamp"])[inside]
 
 
 def check_log(log, num_users, num_items):
-    """What holds for every simulated log."""
+    """Check what holds for every simulated log."""
     assert list(log.columns) == ["user", "item", "timestamp", "session"]
     assert log["timestamp"].dtype == np.float64
     assert (log["timestamp"] == log["timestamp"].round()).all()
@@ -36,7 +36,7 @@ def check_log(log, num_users, num_items):
 
 
 def sessions_by_the_hour(log):
-    """Session numbers by the rule of one hour without an event."""
+    """Return session numbers by the rule of one hour without an event."""
     begins = (np.diff(log["timestamp"]) >= 3600) | (np.diff(log["user"]) != 0)
     return 1 + np.concatenate([[0], np.cumsum(begins)])
 
@@ -97,7 +97,7 @@ def test_nothing_global_is_drawn_from():
 
 
 def main_share(log, kinds):
-    """The mean share of the most frequent kind in sessions of at least ten events."""
+    """Return the mean share of the most frequent kind in sessions of at least ten events."""
     counts = pd.Series(kinds).groupby([log["session"].to_numpy(), kinds]).size()
     lengths = np.bincount(log["session"])[1:]
     shares = counts.groupby(level=0).max().to_numpy() / lengths
@@ -105,7 +105,7 @@ def main_share(log, kinds):
 
 
 def repeated_share(log, kinds):
-    """The share of events whose kind is in the user's ten sessions before, among those that have so many."""
+    """Return the share of events with a kind seen in the user's last ten sessions, if there are that many."""
     ordinals = log.groupby("user")["session"].transform(lambda session: session - session.min())
     table = pd.DataFrame({"user": log["user"], "kind": kinds, "ordinal": ordinals})
     once = table.drop_duplicates().sort_values(["user", "kind", "ordinal"])

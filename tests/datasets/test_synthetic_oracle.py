@@ -1,4 +1,4 @@
-"""The simulator's true probabilities: exact against a slow reference, and borne out by what was drawn."""
+"""The simulator's true probabilities: equal to a slow reference, and consistent with drawn events."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from spotlight_asars.datasets.synthetic.log import generate_sessions
+from spotlight_asars.datasets.synthetic.log import expected_newest_shares, generate_sessions
 from spotlight_asars.datasets.synthetic.walk import draw_dwells, dwell_distribution
 from spotlight_asars.datasets.synthetic.world import Behaviour
 
@@ -15,8 +15,8 @@ DWELL_RULES = ("observed", "known", "none")
 
 
 def reference(synthetic, row, newest_dwell=None):
-    """The probabilities after one row by plain loops over what the docstrings say, (items,)."""
-    behaviour, world, log = synthetic.behaviour, synthetic._world, synthetic.log
+    """Return the probabilities after one row by plain loops, following the docstrings, (items,)."""
+    behaviour, world, log = synthetic.behaviour, synthetic.world, synthetic.log
     items = log["item"].to_numpy() - 1
     times = log["timestamp"].to_numpy().copy()
     if newest_dwell is not None:
@@ -45,7 +45,7 @@ def reference(synthetic, row, newest_dwell=None):
 
 
 def reference_of_known(synthetic, row):
-    """The same where the row's own dwell is not known: a sum over all dwells that have a chance, (items,)."""
+    """Return the same for an unknown dwell of the row: a sum over all possible dwells, (items,)."""
     behaviour, log = synthetic.behaviour, synthetic.log
     on_target = synthetic.item_categories[log["item"][row] - 1] == synthetic.session_targets[log["session"][row] - 1]
     scale = behaviour.dwell_scale if on_target else behaviour.dwell_scale_off_target
@@ -67,7 +67,7 @@ def small():
 
 @pytest.fixture(scope="module")
 def sample(synthetic):
-    """Rows with a next event, the items that came next (from 0), and the true probabilities."""
+    """Return rows with a next event, the next items (from 0), and the true probabilities."""
     sessions = synthetic.log["session"].to_numpy()
     rows = np.flatnonzero(sessions[1:] == sessions[:-1])
     rows = np.random.RandomState(5).choice(rows, ROWS, replace=False)
@@ -75,7 +75,7 @@ def sample(synthetic):
 
 
 def reciprocal_ranks(probabilities, targets, cutoff=20):
-    """1 / rank, ties shared, and 0 below the cutoff, (rows,)."""
+    """Return 1 / rank, with ties shared and 0 below the cutoff, (rows,)."""
     scores = probabilities[np.arange(len(targets)), targets][:, None]
     above = (probabilities > scores).sum(axis=1)
     equal = (probabilities == scores).sum(axis=1) - 1
@@ -135,7 +135,7 @@ def test_dwells_are_distributed_as_they_are_drawn(behaviour):
 def test_the_share_of_the_newest_event_is_its_mean_over_draws(synthetic):
     earlier = np.array([0.0, 1e2, 1e5, 1e7, 1e5, 1e7])
     on_target = np.array([True, True, True, True, False, False])
-    shares = synthetic._expected_shares(earlier, on_target)
+    shares = expected_newest_shares(synthetic.behaviour, earlier, on_target)
     drawn = draw_dwells(synthetic.behaviour, np.repeat(on_target[:, None], 100_000, axis=1), np.random.RandomState(0))
     weights = drawn**synthetic.behaviour.dwell_power  # (rows, draws)
     found = weights / (weights + earlier[:, None])
@@ -161,7 +161,7 @@ def test_any_order_repeats_and_none(small, rows_with_next):
 
 
 def surprise(probabilities, targets):
-    """How many standard deviations the log-likelihood lies off what the probabilities promise."""
+    """Return how many standard deviations the log-likelihood is from its expectation."""
     logarithms = np.log(np.maximum(probabilities, 1e-300))
     expected = (probabilities * logarithms).sum(axis=1)
     variances = (probabilities * logarithms**2).sum(axis=1) - expected**2
@@ -171,7 +171,7 @@ def surprise(probabilities, targets):
 
 @pytest.fixture(scope="module")
 def crowded():
-    """Many events of few items: a log, its rows with a next event, and the items that came next (from 0)."""
+    """Return a log of many events of few items, its rows with a next event, and the next items (from 0)."""
     drawn = generate_sessions(700, 200, 20, random_state=4)
     sessions = drawn.log["session"].to_numpy()
     rows = np.flatnonzero(sessions[1:] == sessions[:-1])
@@ -192,7 +192,7 @@ def test_the_likelihood_is_as_promised_in_the_default_log(sample):
 
 @pytest.mark.parametrize("wrong", [{"dwell_power": 4.0}, {"anchor_decay": 0.6}, {"successor": 0.7}])
 def test_a_wrong_oracle_does_not_keep_its_promise(crowded, wrong):
-    """The control of the test before: it notices settings that the log was not drawn with."""
+    """The control of the test above: it detects settings that the log was not drawn with."""
     drawn, rows, targets = crowded
     other = replace(drawn, behaviour=replace(drawn.behaviour, **wrong))
     assert abs(surprise(other.next_item_probabilities(rows), targets)) > 5
@@ -260,10 +260,8 @@ def test_the_newest_dwell_ranks_better_and_so_do_the_others(synthetic, sample):
 
 
 def counted_rules(synthetic, rows, targets, is_training, dwell):
-    """MRR@20 of rules counted from the log's first part, that weigh the session's events as anchors are."""
-    items = synthetic.log["item"].to_numpy() - 1
-    sessions = synthetic.log["session"].to_numpy()[rows] - 1
-    anchors = synthetic._anchors(rows, sessions, items, dwell).toarray()  # (rows, items)
+    """Return the MRR@20 of rules counted on the log's first part, with events weighted like anchors."""
+    anchors = synthetic.anchor_probabilities(rows, dwell).toarray()  # (rows, items)
     following = np.zeros_like(anchors)
     following[np.arange(len(rows)), targets] = 1.0
     counts = anchors[is_training].T @ following[is_training]  # (items, items)

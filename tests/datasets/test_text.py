@@ -1,4 +1,4 @@
-"""Files read a block at a time: the same log, the same faults, whatever the size of a block."""
+"""Files read in blocks: the same log and the same faults for every block size."""
 
 import gzip
 import io

@@ -1,4 +1,4 @@
-"""The reader of Tianchi's user behaviour."""
+"""The reader of Tianchi user behaviour."""
 
 import pandas as pd
 import pytest
@@ -43,6 +43,6 @@ def test_times_outside_the_nine_days_are_left_out_and_said(write, refuses):
 
 def test_wrong_files(write, refuses):
     refuses(lambda: read_tianchi(write(TEXT), "pv,view"), "'view'", "pv, buy, cart, fav")
-    refuses(lambda: read_tianchi(write(TEXT), "fav"), "log.csv", "no event is of the behaviour fav")
+    refuses(lambda: read_tianchi(write(TEXT), "fav"), "log.csv", "no event has the behaviour fav")
     refuses(lambda: read_tianchi(write("1,2,3,1511544070\n")), "line 1", "4 fields where 5")
     refuses(lambda: read_tianchi(write("user,item,category,behaviour,time\n" + TEXT)), "line 1", "'timestamp'")

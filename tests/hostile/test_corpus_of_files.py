@@ -101,7 +101,7 @@ REFUSED = {
     "another separator": ("user;item;time\na;b;1\n", ["line 1", "split by commas: is that the separator?"]),
     "another separator further down": (HEADER + "a,b,1\na;b;2\nc,d,3\n", ["line 3", "1 field where 3", "separator"]),
     "a decimal comma": (HEADER + "a,b,1,5\n", ["line 2", "4 fields where 3"]),
-    "a truncated last line": (HEADER + "a,b,1\na,b", ["line 3", "2 fields", "cut short", "delete this last line"]),
+    "a truncated last line": (HEADER + "a,b,1\na,b", ["line 3", "2 fields", "cut short", "delete its last line"]),
     "a truncated quote": (HEADER + 'a,b,1\na,"b', ["line 3", "quotes", "close or double"]),
     "a quote that swallows the file": (
         HEADER + '"a,b,1\n' + "a,b,1\n" * 30_000,
@@ -121,10 +121,10 @@ REFUSED = {
     "utf-16 without a mark": ((HEADER + "a,b,1\n").encode("utf-16-le"), ["line 1", "zero byte"]),
     "half a surrogate pair": (HEADER.encode() + b"a,\xed\xa0\x80,1\n", ["line 2", "not utf-8"]),
     "an archive": (b"PK\x03\x04" + bytes(range(256)), ["not utf-8"]),
-    "no user": (HEADER + "a,b,1\n,b,2\n", ["line 3", "'user' is empty", "give the id or delete the line"]),
+    "no user": (HEADER + "a,b,1\n,b,2\n", ["line 3", "'user' is empty", "fill in the id or delete the line"]),
     "no item": (HEADER + 'a,b,1\na,"",2\n', ["line 3", "'item' is empty"]),
     "an item of spaces": (HEADER + "a,   ,1\n", ["line 2", "'item' is empty"]),
-    "no time": (HEADER + "a,b,1\na,b,\n", ["line 3", "'time' has no time", "give it or delete the line"]),
+    "no time": (HEADER + "a,b,1\na,b,\n", ["line 3", "'time' has no time", "fill it in or delete the line"]),
     "only separators": (HEADER + ",,\n", ["line 2", "'user' is empty"]),
     "NaN": (HEADER + "a,b,1\na,b,NaN\n", ["line 3", "'NaN'", "finite"]),
     "infinite": (HEADER + "a,b,1\na,b,-inf\n", ["line 3", "'-inf'", "finite"]),
@@ -141,7 +141,7 @@ REFUSED = {
     "nanoseconds before 1970": (HEADER + "a,b,-1500000000000000000\n", ["look like 'ns'"]),
     "one time in milliseconds": (
         HEADER + "a,b,1\na,c,1500000000000\na,d,2\n",
-        ["line 3", "'1500000000000'", "mend it"],
+        ["line 3", "'1500000000000'", "correct it"],
     ),
     "times too large for any unit": (HEADER + "a,b,1.7e308\na,b,1.7e308\n", ["any unit", "give seconds"]),
 }
@@ -185,7 +185,7 @@ def test_gzip(write, refuses):
     assert read(write(packed + b"\0\0", "padded.csv.gz")) == expected
     for content in (packed[:-3], packed + b"more", packed[:15] + b"\xff" * 20, b"plain", HEADER.encode()):
         refuses(lambda content=content: read(write(content, "log.csv.gz")), "log.csv.gz", "not a whole gzip file")
-    refuses(lambda: read(write(packed)), "gzip file", "let its name end in .gz")
+    refuses(lambda: read(write(packed)), "gzip file", "rename it to end in .gz")
     refuses(lambda: read(write(gzip.compress(packed), "twice.csv.gz")), "gzip file")
     for content in (b"", gzip.compress(b"")):
         refuses(lambda content=content: read(write(content, "none.csv.gz")), "empty")

@@ -11,11 +11,11 @@ from spotlight_asars import host
 from spotlight_asars.sequence.non_neural.memory import SessionMemory
 from spotlight_asars.sequence.non_neural.neighbours import STAN, VSKNN, VSTAN
 from spotlight_asars.sequence.non_neural.rules import Popularity, SequentialRules
-from spotlight_asars.sequence.representations import registry
 from spotlight_asars.sequence.representations.registry import (
     register_representation,
     representation_factory,
     representation_names,
+    unregister_representation,
 )
 from spotlight_asars.sequence.two_stage.model import Member, TwoStageRanker
 from spotlight_asars.serialization.models import MODEL, load_model, registered_kinds, save_model
@@ -136,14 +136,13 @@ class TestNets:
 
 
 class TestWhatIsCode:
-    def test_a_registered_net(self, rows, make_model, tmp_path, assert_alike, refuses, monkeypatch):
-        monkeypatch.setattr(registry, "_REPRESENTATIONS", dict(registry._REPRESENTATIONS))
+    def test_a_registered_net(self, rows, make_model, tmp_path, assert_alike, refuses):
         register_representation("own", representation_factory("asars_time_att"))
         model = make_model("own").fit(rows)
         assert_alike(model, again(model, tmp_path), rows)
         register_representation("own", representation_factory("gru4rec"))
         refuses(lambda: again(model, tmp_path), "model.h5", "AsarsTimeAttNet", "GRU4RecNet", "register")
-        del registry._REPRESENTATIONS["own"]
+        unregister_representation("own")
         refuses(lambda: load_model(tmp_path / "model.h5"), "model.h5", "'own'", "register_representation")
 
     @pytest.mark.parametrize(

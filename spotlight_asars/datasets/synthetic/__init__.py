@@ -1,4 +1,4 @@
-"""A simulator of click logs whose true probabilities are known."""
+"""A simulator of click logs with known next-item probabilities."""
 
 from spotlight_asars.datasets.synthetic.log import SyntheticLog, generate_sessions
 from spotlight_asars.datasets.synthetic.world import Behaviour

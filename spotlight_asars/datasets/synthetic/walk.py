@@ -1,8 +1,8 @@
 """
-How the simulated users walk: the plan of their sessions, then every event of them.
+Drawing the simulated sessions: first their plan, then all their events.
 
-All sessions that have the same ordinal number among their user's are walked at once, one position after the
-other: repeats need the user's sessions before, and anchors the events before.
+Sessions with the same number among their user's sessions are drawn together, one position after the other: repeated
+items need the user's earlier sessions, and anchors the earlier events.
 """
 
 from collections.abc import Iterator
@@ -14,27 +14,27 @@ from scipy.special import gammainc
 from spotlight_asars.datasets.synthetic.world import Behaviour, World
 
 FIRST_TIME = 1_400_000_000.0  # seconds since 1970
-SECONDS_PER_DAY = 86400.0
-ARRIVAL_DAYS = 10.0  # users begin over this long
+SECONDS_PER_DAY = 86_400.0
+ARRIVAL_DAYS = 10.0  # users arrive over this many days
 GAP_MEDIAN_DAYS = 1.0
 GAP_SPREAD = 1.0  # the standard deviation of the gap's logarithm
 SHORTEST_GAP = 3660.0  # seconds; a session ends after one hour
-SHORTEST_DWELL = 1.0  # seconds; two events of a user never have the same time
-LONGEST_DWELL = 1800.0  # seconds, well below
+SHORTEST_DWELL = 1.0  # seconds, so that two events of a user never have the same time
+LONGEST_DWELL = 1800.0  # seconds, well below SHORTEST_GAP
 SHORTEST_SESSION = 2
 LONGEST_SESSION = 60
-SURE_SESSIONS = 5 / 6  # the share of the mean number of sessions that every user has
+SURE_SESSIONS = 5 / 6  # the share of the mean number of sessions that each user has at least
 
 
 @dataclass(frozen=True)
 class Sessions:
-    """The sessions before anything is clicked; every array is (sessions,), users and events count from 0."""
+    """The plan of the sessions: arrays of shape (sessions,), with users and events numbered from 0."""
 
     users: np.ndarray
-    ordinals: np.ndarray  # which of its user's sessions it is, from 0
+    ordinals: np.ndarray  # the session's number among its user's, from 0
     lengths: np.ndarray
-    firsts: np.ndarray  # the first event
-    window_firsts: np.ndarray  # the first event of the earlier sessions that items are repeated from
+    firsts: np.ndarray  # its first event
+    window_firsts: np.ndarray  # the first event of the sessions before it that items are repeated from
 
 
 def plan_sessions(
@@ -44,12 +44,12 @@ def plan_sessions(
     repeat_sessions: int,
     random: np.random.RandomState,
 ) -> Sessions:
-    """Draw how many sessions each user has and how long they are."""
+    """Draw the number of sessions of each user and their lengths."""
     sure = max(1, round(SURE_SESSIONS * sessions_per_user))
     counts = sure + random.poisson(max(0.0, sessions_per_user - sure), size=num_users)  # (users,)
     users = np.repeat(np.arange(num_users), counts)
     ordinals = np.arange(len(users)) - np.repeat(np.cumsum(counts) - counts, counts)
-    # a gamma mixture of Poisson lengths: many short sessions, few long ones
+    # Lengths are a gamma mixture of Poissons: many short sessions, few long ones.
     rates = random.gamma(1.0, events_per_session - SHORTEST_SESSION, size=len(users))
     lengths = np.minimum(SHORTEST_SESSION + random.poisson(rates), LONGEST_SESSION)
     firsts = np.cumsum(lengths) - lengths
@@ -59,21 +59,21 @@ def plan_sessions(
 
 def timestamps_of(sessions: Sessions, dwells: np.ndarray, random: np.random.RandomState) -> np.ndarray:
     """
-    The time of each event.
+    Return the time of each event.
 
     Parameters
     ----------
     sessions: Sessions
         The plan.
     dwells: array of float64, (events,)
-        Whole seconds; that of a session's last event is left out.
+        Whole seconds; the dwell of a session's last event is ignored.
     random: RandomState
         Draws the gaps between sessions.
 
     Returns
     -------
     array of float64, (events,)
-        Whole seconds since 1970, rising for every user.
+        Whole seconds since 1970, increasing for each user.
     """
     gaps = GAP_MEDIAN_DAYS * SECONDS_PER_DAY * random.lognormal(sigma=GAP_SPREAD, size=len(sessions.users))
     arrivals = np.round(random.random_sample(sessions.users[-1] + 1) * ARRIVAL_DAYS * SECONDS_PER_DAY)
@@ -87,30 +87,30 @@ def timestamps_of(sessions: Sessions, dwells: np.ndarray, random: np.random.Rand
 
 
 def draw_dwells(behaviour: Behaviour, on_target: np.ndarray, random: np.random.RandomState) -> np.ndarray:
-    """Whole seconds from 1 to LONGEST_DWELL, longer where the item is of the target category, (draws,)."""
+    """Draw whole seconds from 1 to LONGEST_DWELL, longer for items of the target category, (draws,)."""
     scales = np.where(on_target, behaviour.dwell_scale, behaviour.dwell_scale_off_target)
     return np.clip(np.round(random.gamma(behaviour.dwell_shape, scales)), SHORTEST_DWELL, LONGEST_DWELL)
 
 
 def dwell_distribution(behaviour: Behaviour) -> tuple[np.ndarray, np.ndarray]:
     """
-    The distribution that `draw_dwells` draws from, exact.
+    Return the exact distribution that `draw_dwells` draws from.
 
     Returns
     -------
     (dwells, probabilities) : arrays of float64, (dwells,) and (2, dwells)
-        Every dwell there is, and how likely it is on items off (row 0) and of (row 1) the target category.
+        All possible dwells, and their probabilities for items outside (row 0) and of (row 1) the target category.
     """
     dwells = np.arange(SHORTEST_DWELL, LONGEST_DWELL + 1.0)
     scales = np.array([behaviour.dwell_scale_off_target, behaviour.dwell_scale])
-    edges = (dwells[:-1] + 0.5) / scales[:, None]  # (2, dwells - 1); what lies outside is held at the ends
+    edges = (dwells[:-1] + 0.5) / scales[:, None]  # (2, dwells - 1); the end values take the tails, as clipping does
     below = gammainc(behaviour.dwell_shape, edges)
     return dwells, np.diff(below, axis=1, prepend=0.0, append=1.0)  # (2, dwells)
 
 
 class Walk:
     """
-    Draws the items and dwells of all events.
+    The users' walks through the items: draws the item and dwell of every event.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ class Walk:
     behaviour: Behaviour
         How users choose.
     random: RandomState
-        The source of chance.
+        The source of randomness.
     """
 
     def __init__(
@@ -144,23 +144,23 @@ class Walk:
         self._dwells = np.zeros(events)
 
     def run(self) -> tuple[np.ndarray, np.ndarray]:
-        """The item, from 0, and the dwell in whole seconds of each event, both (events,)."""
+        """Return the item, from 0, and the dwell in whole seconds of each event, both (events,)."""
         for batch in self._batches():
-            lengths = self._sessions.lengths[batch]  # falling
+            lengths = self._sessions.lengths[batch]  # descending
             weights = np.zeros((len(batch), lengths[0]))  # (sessions, positions), as anchors
             for position in range(lengths[0]):
-                active = np.searchsorted(-lengths, -position)  # how many sessions are longer than position
+                active = np.searchsorted(-lengths, -position)  # number of sessions longer than position
                 self._step(batch[:active], position, weights[:active])
         return self._items, self._dwells
 
     def _batches(self) -> Iterator[np.ndarray]:
-        """The sessions of each ordinal number, the longest first."""
+        """Yield the sessions of each ordinal number, longest first."""
         order = np.lexsort((-self._sessions.lengths, self._sessions.ordinals))
         sizes = np.bincount(self._sessions.ordinals)
         yield from np.split(order, np.cumsum(sizes)[:-1])
 
     def _step(self, sessions: np.ndarray, position: int, weights: np.ndarray) -> None:
-        """Draw the event at one position of the given sessions; `weights` is updated in place."""
+        """Draw the event at one position of the given sessions; update `weights` in place."""
         behaviour = self._behaviour
         items = self._draw_items(sessions, position, weights[:, :position])
         on_target = self._world.item_categories[items] == self._targets[sessions]
@@ -172,7 +172,7 @@ class Walk:
         weights[:, position] = dwells**behaviour.dwell_power
 
     def _draw_items(self, sessions: np.ndarray, position: int, weights: np.ndarray) -> np.ndarray:
-        """The items at one position of the given sessions, (sessions,)."""
+        """Draw the items at one position of the given sessions, (sessions,)."""
         behaviour, world = self._behaviour, self._world
         choices = np.array(
             [behaviour.taste, behaviour.category, behaviour.repeat, behaviour.successor, behaviour.comeback]
@@ -196,14 +196,14 @@ class Walk:
         return items
 
     def _draw_repeats(self, sessions: np.ndarray) -> np.ndarray:
-        """The item of any earlier event within the window of each session, (sessions,)."""
+        """Draw, for each session, the item of any earlier event within its window, (sessions,)."""
         starts = self._sessions.window_firsts[sessions]
         widths = self._sessions.firsts[sessions] - starts
         steps = np.floor(self._random.random_sample(len(sessions)) * widths).astype(np.int64)
         return self._items[starts + steps]
 
     def _draw_anchors(self, sessions: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """The item of an event of each session, drawn by the weights (sessions, positions), (sessions,)."""
+        """Draw, for each session, the item of one of its events by weights (sessions, positions); (sessions,)."""
         if not len(sessions):
             return np.empty(0, dtype=np.int64)
         running = np.cumsum(weights, axis=1)

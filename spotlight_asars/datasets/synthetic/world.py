@@ -1,7 +1,7 @@
 """
-The world that the simulator draws its sessions from: items, categories, successors, users' tastes.
+The world that sessions are drawn from: items, categories, successors and users' tastes.
 
-Everything here is fixed before the first session and known to the oracle.
+It is fixed before the first session is drawn, and the oracle knows it.
 """
 
 from dataclasses import dataclass, fields
@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from scipy import sparse
 
-from spotlight_asars.errors import InputError
+from spotlight_asars.errors import InputError, check_whole
 
 MAIN_KINDS = ("successor", "comeback", "repeat", "taste")
 
@@ -22,23 +22,23 @@ class Behaviour:
     Parameters
     ----------
     successor, comeback, repeat, taste: float
-        The probabilities of the ways to the next item: a successor of an anchor event of the session, the
-        anchor's own item again, an item of the user's earlier sessions, an item of a category of the user's
-        taste. What is left to 1 goes to the session's target category.
+        Probabilities of how the next item is chosen: a successor of an anchor event of the session, the anchor's own
+        item again, an item of the user's earlier sessions, or an item of a category to the user's taste. Otherwise it
+        is an item of the session's target category.
     anchor_decay: float
-        The factor on an event's weight as anchor for each event that came after it.
+        The factor on an event's weight as anchor for each later event.
     dwell_power: float
         An event's weight as anchor is its dwell in seconds to this power, times the decay.
     successors_per_item: int
-        How many successors an item has; each is half as likely as the one before.
+        The number of successors of an item; each is half as likely as the one before.
     successor_in_category: float
         The probability that a successor is of the item's own category.
     taste_concentration: float
-        The concentration of the Dirichlet distribution of tastes; small is narrow.
+        The concentration of the Dirichlet distribution of tastes; small values give narrow tastes.
     popularity_exponent: float
         Items of a category, and categories, are drawn in proportion to rank ** -exponent.
     repeat_sessions: int
-        How many of the user's last sessions a repeated item may come from.
+        The number of the user's last sessions that a repeated item may come from.
     dwell_shape: float
         The shape of the gamma distribution of dwell.
     dwell_scale, dwell_scale_off_target: float
@@ -47,7 +47,7 @@ class Behaviour:
     Raises
     ------
     InputError
-        If a value is out of its range.
+        If a value is out of range.
     """
 
     successor: float = 0.62
@@ -73,9 +73,9 @@ class Behaviour:
             check_number(name, getattr(self, name), largest=1.0)
         for name in ("taste_concentration", "dwell_shape", "dwell_scale", "dwell_scale_off_target", "anchor_decay"):
             check_number(name, getattr(self, name), smallest=1e-6)
-        check_number("dwell_power", self.dwell_power, largest=20.0)  # weights stay far from overflow
+        check_number("dwell_power", self.dwell_power, largest=20.0)  # keeps weights far from overflow
         for name in ("successors_per_item", "repeat_sessions"):
-            check_size(name, getattr(self, name))
+            check_whole(name, getattr(self, name))
         total = sum(getattr(self, name) for name in MAIN_KINDS)
         if total > 1.0 + 1e-9:
             raise InputError(f"{', '.join(MAIN_KINDS)} sum to {total:.6g}; make them at most 1 together")
@@ -94,16 +94,10 @@ def check_number(name: str, value: float, smallest: float = 0.0, largest: float 
         raise InputError(f"{name} is {value!r}; give a number of at least {smallest:g}{most}")
 
 
-def check_size(name: str, value: int) -> None:
-    """Raise an InputError unless the value is a whole number of at least 1."""
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-        raise InputError(f"{name} is {value!r}; give a whole number of at least 1")
-
-
 @dataclass(frozen=True)
 class World:
     """
-    Items, categories and tastes; items and users are counted from 0 here.
+    Items, categories and tastes; items and users are numbered from 0.
 
     Parameters
     ----------
@@ -112,11 +106,11 @@ class World:
     category_items: sparse array of float64, (categories, items)
         The popularity of each item in its category; rows sum to 1.
     successors: array of int, (items, successors_per_item)
-        What may follow each item.
+        The possible successors of each item.
     successor_weights: array of float64, (successors_per_item,)
-        How likely each of the successors is.
+        The probability of each successor.
     user_tastes: array of float64, (users, categories)
-        The probability of each category to each user.
+        Each user's probability of each category.
     """
 
     item_categories: np.ndarray
@@ -126,27 +120,27 @@ class World:
     user_tastes: np.ndarray
 
     def draw_items(self, categories: np.ndarray, random: np.random.RandomState) -> np.ndarray:
-        """An item of each of the given categories, by popularity, (draws,)."""
+        """Draw an item of each given category, by popularity, (draws,)."""
         table = self.category_items
-        ends = np.cumsum(table.data)  # row c goes from c to c + 1
+        ends = np.cumsum(table.data)  # row c ends at c + 1
         places = np.searchsorted(ends, categories + random.random_sample(len(categories)), side="right")
-        # rounding in the running sum must not lead over the edge of a category
+        # Rounding in the running sum must not reach into the next category.
         places = np.clip(places, table.indptr[categories], table.indptr[categories + 1] - 1)
         return table.indices[places]
 
     def draw_categories(self, users: np.ndarray, random: np.random.RandomState) -> np.ndarray:
-        """A category by the taste of each of the given users, (draws,)."""
+        """Draw a category for each given user, by taste, (draws,)."""
         running = np.cumsum(self.user_tastes[users], axis=1)  # (draws, categories)
         thresholds = random.random_sample(len(users)) * running[:, -1]
         return (running <= thresholds[:, None]).sum(axis=1)
 
     def draw_successors(self, items: np.ndarray, random: np.random.RandomState) -> np.ndarray:
-        """A successor of each of the given items, (draws,)."""
+        """Draw a successor of each given item, (draws,)."""
         choices = random.choice(len(self.successor_weights), size=len(items), p=self.successor_weights)
         return self.successors[items, choices]
 
     def successor_probabilities(self) -> sparse.csr_array:
-        """The probability of each item as a successor of each item, (items, items)."""
+        """Return each item's probability as a successor of each item, (items, items)."""
         num_items, each = self.successors.shape
         rows = np.repeat(np.arange(num_items), each)
         weights = np.tile(self.successor_weights, num_items)
@@ -156,16 +150,16 @@ class World:
 def make_world(
     num_users: int, num_items: int, num_categories: int, behaviour: Behaviour, random: np.random.RandomState
 ) -> World:
-    """Draw a world; see `World` for what is in it."""
+    """Draw a world; see `World` for its contents."""
     categories = np.arange(num_categories)
     sizes = _power_law(num_categories, behaviour.popularity_exponent / 2)
     others = random.choice(num_categories, size=num_items - num_categories, p=sizes)
-    item_categories = random.permutation(np.concatenate([categories, others]))  # none is left empty
+    item_categories = random.permutation(np.concatenate([categories, others]))  # no category is empty
     category_items = _popularity(item_categories, num_categories, behaviour.popularity_exponent, random)
     successors = _successors(item_categories, behaviour, random)
     base = _power_law(num_categories, behaviour.popularity_exponent / 2)
     tastes = random.gamma(behaviour.taste_concentration * base, size=(num_users, num_categories))
-    tastes += 1e-12  # a gamma of a tiny shape can be zero in every category
+    tastes += 1e-12  # with a tiny shape all categories can be zero
     weights = 0.5 ** np.arange(behaviour.successors_per_item)
     return World(
         item_categories=item_categories,
@@ -184,7 +178,7 @@ def _power_law(size: int, exponent: float) -> np.ndarray:
 def _popularity(
     item_categories: np.ndarray, num_categories: int, exponent: float, random: np.random.RandomState
 ) -> sparse.csr_array:
-    """Every item's share in its category: a power law of a random rank."""
+    """Return every item's share in its category: a power law of a random rank."""
     num_items = len(item_categories)
     order = np.lexsort((random.random_sample(num_items), item_categories))  # (items,)
     ordered_categories = item_categories[order]
@@ -198,7 +192,7 @@ def _popularity(
 
 
 def _successors(item_categories: np.ndarray, behaviour: Behaviour, random: np.random.RandomState) -> np.ndarray:
-    """Fixed successors of each item, never itself where there is another, (items, successors_per_item)."""
+    """Draw the successors of each item, never itself if there is another, (items, successors_per_item)."""
     num_items = len(item_categories)
     shape = (num_items, behaviour.successors_per_item)
     order = np.argsort(item_categories, kind="stable")

@@ -1,4 +1,4 @@
-"""The nets: what maps the events of a session to the states that items are scored from."""
+"""Neural nets that map the events of a session to the states from which items are scored."""
 
 from spotlight_asars.sequence.representations.asars import (
     AsarsTimeAttNet,
@@ -16,6 +16,7 @@ from spotlight_asars.sequence.representations.registry import (
     register_representation,
     representation_factory,
     representation_names,
+    unregister_representation,
 )
 from spotlight_asars.sequence.representations.session_net import SessionNet
 
@@ -38,4 +39,5 @@ __all__ = [
     "register_representation",
     "representation_factory",
     "representation_names",
+    "unregister_representation",
 ]

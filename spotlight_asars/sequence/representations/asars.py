@@ -1,4 +1,4 @@
-"""The five ASARS nets (paper section 2.3 and 3.2, Fig. 4 and 5): users and dwell times beside a session's items."""
+"""The five ASARS nets (paper sections 2.3 and 3.2): users and dwell times added to a recurrent net over items."""
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +14,23 @@ from spotlight_asars.sequence.representations.session_net import SessionNet, as_
 
 
 class AsarsUserCatNet(SessionNet):
-    """``asars_user_cat``: ``[h_t ; e_u]``, the hidden state beside the user's embedding (paper section 3.2)."""
+    """
+    ``asars_user_cat``: the hidden state next to the user embedding (paper section 3.2).
+
+    The state after event t is ``[h_t ; e_u]``, with h from a recurrent layer over item embeddings. The embedding of an
+    anonymous user is zero.
+    """
 
     has_users = True
 
 
 class AsarsTimeCatNet(SessionNet):
-    """``asars_time_cat``: a recurrent layer over ``[e_item ; e_dwell]`` (paper section 3.2)."""
+    """
+    ``asars_time_cat``: a recurrent layer over ``[e_item ; e_dwell]`` (paper section 3.2).
+
+    The state after event t is the hidden state ``h_t``. Under ``dwell='known'`` the newest event enters with the bin
+    of an unknown dwell.
+    """
 
     reads_dwell = True
 
@@ -30,12 +40,12 @@ class AsarsTimeCatNet(SessionNet):
         return self.options.hidden_dim
 
     def encode(self, items: Tensor, events: Tensor, users: Tensor | None) -> Tensor:
-        """The hidden states; under 'known' those that the newest event's dwell has not entered."""
+        """Return the hidden states, each with the newest dwell that the dwell rule allows; (batch, time, hidden)."""
         return _hidden_with_dwell(self, items, events)[1]
 
 
 def _hidden_with_dwell(net: SessionNet, items: Tensor, events: Tensor) -> tuple[Tensor, Tensor]:
-    """Hidden states of each event once it is past, and while it is the newest; (batch, time, hidden) each."""
+    """Return the hidden state of each event as a past event and as the newest one; (batch, time, hidden) each."""
     dwell = net.dwell_embeddings(events[:, :, DWELL])  # (batch, time, dwell)
     inputs = net.input_dropout(torch.cat([items, dwell], dim=2))  # (batch, time, embedding + dwell)
     if net.dwell == "observed":
@@ -47,7 +57,16 @@ def _hidden_with_dwell(net: SessionNet, items: Tensor, events: Tensor) -> tuple[
 
 
 class AttentionNet(SessionNet):
-    """Base of the nets that mix hidden states by triangle attention (paper Eq. 16-18)."""
+    """
+    Base of the nets that mix hidden states by triangle attention (paper section 2.3, Eq. 16 to 18).
+
+    ``q_t = sum_k a_tk h_k`` over the events k <= t, with ``a_tk`` the softmax over k of the events' attention scores.
+    The state after event t is ``[q_t ; h_t]``, or ``q_t`` alone with ``residual=False``. With ``scope='session'`` the
+    sum begins at the first event of the session.
+
+    Methods return a pair of tensors: what holds for an event once later ones have followed, and what holds while it
+    is the newest. They differ under ``dwell='known'``, where the newest event's dwell is still unknown.
+    """
 
     def _build(self, num_users: int, num_dwell_bins: int, sparse: bool) -> int:
         options = self.options
@@ -61,17 +80,17 @@ class AttentionNet(SessionNet):
         return self.options.residual
 
     def encode(self, items: Tensor, events: Tensor, users: Tensor | None) -> Tensor:
-        """The attended state and, with the residual, the newest hidden one; see :meth:`SessionNet.encode`."""
+        """Return the attended states, each followed by ``h_t`` with the residual; see :meth:`SessionNet.encode`."""
         hidden, current = self.hidden_states(items, events)  # (batch, time, hidden) each
         return self.mix(hidden, current, events, users)
 
     def hidden_states(self, items: Tensor, events: Tensor) -> tuple[Tensor, Tensor]:
-        """The hidden state of each event once it is past, and while it is the newest; (batch, time, hidden) each."""
+        """Return the hidden state of each event as a past event and as the newest one; (batch, time, hidden) each."""
         hidden = self.recur(self.recurrent, events, self.input_dropout(items))
         return hidden, hidden
 
     def mix(self, hidden: Tensor, current: Tensor, events: Tensor, users: Tensor | None) -> Tensor:
-        """``q_t``, or ``[q_t ; h_t]`` with the residual: (batch, time, hidden) to (batch, time, state)."""
+        """Return ``q_t``, or ``[q_t ; h_t]`` with the residual: (batch, time, hidden) to (batch, time, state)."""
         scores, current_scores = self.attention_scores(hidden, current, events, users)  # (batch, time) each
         attended = triangle_attention(
             scores,
@@ -81,14 +100,14 @@ class AttentionNet(SessionNet):
             segments=self._segments(events),
             current_values=None if current is hidden else current,
             form=self.options.attention,
-            # exp(fading * k) cancels in the softmax but for how far back an event lies.
+            # With a slope over k, the softmax depends only on how far back an event lies.
             slope=self.fading if self.options.recency else None,
         )
         return torch.cat([attended, current], dim=2) if self.options.residual else attended
 
     def attention_weights(self, item_sequences: Tensor) -> Tensor:
         """
-        How much each event weighs in the state after the last one.
+        Return the weight of each event in the state after the last one.
 
         Parameters
         ----------
@@ -97,7 +116,7 @@ class AttentionNet(SessionNet):
         Returns
         -------
         float64 tensor of shape (batch, time)
-            0 at padding and outside the scope; rows sum to 1, or to 0 where there is no event.
+            Each row sums to 1, or to 0 if it has no event; padding and events outside the scope weigh 0.
         """
         events, seen = without_padding(as_events(item_sequences))  # (batch, short, channel), (batch, time + 1)
         last, present = seen[:, -1:] - 1, seen.diff(dim=1) > 0  # (batch, 1), (batch, time)
@@ -106,11 +125,11 @@ class AttentionNet(SessionNet):
         hidden, current = self.hidden_states(self._embedded(events), events)
         users = self._users(item_sequences) if self.has_users else None
         scores, newest = self.attention_scores(hidden, current, events, users)  # (batch, short) each
-        place = torch.arange(events.shape[1], device=events.device)  # (short,)
-        logits = torch.where(place == last, newest, scores).double()
+        position = torch.arange(events.shape[1], device=events.device)  # (short,)
+        logits = torch.where(position == last, newest, scores).double()
         if self.options.recency:
-            logits = logits + self.fading * (place - last)
-        inside = place <= last
+            logits = logits + self.fading * (position - last)
+        inside = position <= last
         segments = self._segments(events)
         if segments is not None:
             inside = inside & (segments == segments.gather(1, last.clamp(min=0)))
@@ -121,7 +140,7 @@ class AttentionNet(SessionNet):
         self, hidden: Tensor, current: Tensor, events: Tensor, users: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """
-        The score of each event once it is past, and while it is the newest.
+        Return the attention score of each event as a past event and as the newest one.
 
         Returns
         -------
@@ -137,10 +156,10 @@ class AttentionNet(SessionNet):
 
 class AsarsUserAttNet(AttentionNet):
     """
-    ``asars_user_att``: attention over the hidden states, steered by the user; his embedding beside it (Eq. 19, Fig. 5).
+    ``asars_user_att``: attention over hidden states, scored by the user (paper Eq. 19, Fig. 5).
 
-    ``p_k = tanh(W h_k + b)``; the state mixes h_k in proportion to ``exp(p_k . e_u)`` over k <= t. To an anonymous user
-    all events weigh the same.
+    An event's attention score is ``p_k . e_u`` with ``p_k = tanh(W h_k + b)``. The state is the attended state of
+    :class:`AttentionNet` followed by ``e_u``. An anonymous user's embedding is zero, so all events weigh the same.
     """
 
     has_users = True
@@ -152,7 +171,7 @@ class AsarsUserAttNet(AttentionNet):
     def attention_scores(
         self, hidden: Tensor, current: Tensor, events: Tensor, users: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """``p_k . e_u`` (Eq. 19), the same for the newest event."""
+        """Return ``p_k . e_u`` (Eq. 19), the same for past events and the newest one."""
         keys = torch.tanh(self.attention(hidden))  # (batch, time, user)
         scores = (keys @ users[:, :, None])[:, :, 0]  # (batch, time)
         return scores, scores
@@ -160,10 +179,10 @@ class AsarsUserAttNet(AttentionNet):
 
 class AsarsTimeAttNet(AttentionNet):
     """
-    ``asars_time_att``: attention over the hidden states, steered by dwell (paper Eq. 15-18).
+    ``asars_time_att``: attention over hidden states, scored by dwell time (paper Eq. 15 to 18).
 
-    ``p_k = tanh(W z_k + b)`` with z the states of a recurrent layer over dwell-bin embeddings; the state mixes h_k in
-    proportion to ``exp(p_k . h_k)`` over k <= t.
+    An event's attention score is ``p_k . h_k`` with ``p_k = tanh(W z_k + b)``, where z are the states of a second
+    recurrent layer, over dwell-bin embeddings. The state is the attended state of :class:`AttentionNet`.
     """
 
     reads_dwell = True
@@ -181,7 +200,11 @@ class AsarsTimeAttNet(AttentionNet):
         return state_dim
 
     def hidden_states(self, items: Tensor, events: Tensor) -> tuple[Tensor, Tensor]:
-        """See :meth:`AttentionNet.hidden_states`; the two differ where dwell is an input and the newest is unknown."""
+        """
+        Return hidden states as :meth:`AttentionNet.hidden_states` does.
+
+        With ``dwell_input`` the recurrent layer reads dwell, so under ``dwell='known'`` the two tensors differ.
+        """
         if self.options.dwell_input:
             return _hidden_with_dwell(self, items, events)
         return super().hidden_states(items, events)
@@ -190,9 +213,9 @@ class AsarsTimeAttNet(AttentionNet):
         self, hidden: Tensor, current: Tensor, events: Tensor, users: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """
-        ``p_k . h_k`` (Eq. 16).
+        Return ``p_k . h_k`` (Eq. 16), plus the learned weight of the dwell bin with ``dwell_weight``.
 
-        The two differ under ``dwell='known'``, where the newest event's dwell is still unknown.
+        Under ``dwell='known'`` the two tensors differ: the newest event has an unknown dwell.
         """
         bins = events[:, :, DWELL]  # (batch, time)
         dwell = self.input_dropout(self.dwell_embeddings(bins))  # (batch, time, dwell)
@@ -200,18 +223,22 @@ class AsarsTimeAttNet(AttentionNet):
             scores = self._score(self.recur(self.time_recurrent, events, dwell), hidden, bins)
             return scores, scores
         unknown = bins.new_full((1, 1), UNKNOWN_BIN)
-        # one look-up: as many as there are events would each have a gradient to be added up
+        # A single lookup, expanded: one per event would accumulate as many gradients in one row.
         newest = self.input_dropout(self.dwell_embeddings(unknown).expand_as(dwell))  # (batch, time, dwell)
-        past_time, newest_time = self.recur(self.time_recurrent, events, dwell, newest)
-        return self._score(past_time, hidden, bins), self._score(newest_time, current, unknown)
+        past_states, newest_states = self.recur(self.time_recurrent, events, dwell, newest)
+        return self._score(past_states, hidden, bins), self._score(newest_states, current, unknown)
 
     def _score(self, time_states: Tensor, hidden: Tensor, bins: Tensor) -> Tensor:
-        """Two of (..., hidden) and one of (...) to (...)."""
+        """Return scores (...) of time states and hidden states (..., hidden) and dwell bins (...)."""
         scores = (torch.tanh(self.attention(time_states)) * hidden).sum(dim=-1)
         return scores + self.dwell_weights(bins)[..., 0] if self.options.dwell_weight else scores
 
 
 class AsarsTimeUserNet(AsarsTimeAttNet):
-    """``asars_time_user``: the time-attended state beside the user's embedding, the paper's final model (Fig. 4)."""
+    """
+    ``asars_time_user``: time attention and the user embedding, the paper's final model (section 3.2, Fig. 4).
+
+    The state is that of :class:`AsarsTimeAttNet` followed by ``e_u``.
+    """
 
     has_users = True

@@ -1,20 +1,21 @@
-"""The neural systems ASARS is compared with (paper section 3.2); ``factorization.py`` holds the factorisations."""
+"""Neural baselines that the paper compares ASARS with (section 3.2): GRU4Rec, YouTube DNN and WaveNet."""
 
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
+from spotlight_asars.errors import InputError, check_whole
 from spotlight_asars.layers.basic import running_sum
 from spotlight_asars.sequence.representations.session_net import SessionNet
 
 
 class GRU4RecNet(SessionNet):
     """
-    ``gru4rec``: a GRU over the items of a session, nothing else (Hidasi et al. 2016; paper Eq. 3).
+    ``gru4rec``: a GRU over the items of a session (Hidasi et al. 2016; paper Eq. 3).
 
-    Item embeddings are shared between the input and the scores, as in its authors' version; where the hidden size is
-    the embedding size there is no linear layer between.
+    The state is the hidden state ``h_t``. Inputs and scores share their item embeddings, as in the authors' later
+    versions. There is no final linear layer if ``hidden_dim`` equals `embedding_dim`, the default.
     """
 
     def __init__(self, num_items: int, embedding_dim: int = 64, **settings) -> None:
@@ -27,19 +28,19 @@ class GRU4RecNet(SessionNet):
 
 class YouTubeDNNNet(SessionNet):
     """
-    ``youtube_dnn``: the mean of the items so far beside the user, through a tower of ReLU layers.
+    ``youtube_dnn``: the candidate generation network of Covington et al. 2016.
 
-    The candidate generation of Covington et al. 2016: it knows what was watched and not in which order. Their further
-    inputs (searches, place, age of the example) are in no log that this package reads.
+    The state is a ReLU tower over ``[mean(e_1 .. e_t) ; e_u]``, so it does not depend on the order of the items. The
+    paper's other inputs (searches, location, example age) are left out, because the logs do not have them.
 
     Parameters
     ----------
     num_items, embedding_dim, settings :
-        As for :class:`SessionNet`; an anonymous user's embedding is zero.
+        As for :class:`SessionNet`. The embedding of an anonymous user is zero.
     layers : int, optional
-        ReLU layers of ``hidden_dim`` units, before the last linear one to the item space.
+        Number of ReLU layers of ``hidden_dim`` units, before the last linear layer to the item space.
     window : int, optional
-        How many of the newest events the mean is over; all of the row's by default.
+        Number of newest events in the mean; all events of the row by default.
     """
 
     has_users = True
@@ -47,9 +48,9 @@ class YouTubeDNNNet(SessionNet):
     def __init__(
         self, num_items: int, embedding_dim: int = 64, layers: int = 2, window: int | None = None, **settings
     ) -> None:
-        _check_at_least(1, layers=layers)
+        check_whole("layers", layers)
         if window is not None:
-            _check_at_least(1, window=window)
+            check_whole("window", window)
         self.window = window
         super().__init__(num_items, embedding_dim, **settings)
         sizes = [embedding_dim + self.options.user_dim, *[self.options.hidden_dim] * layers]
@@ -64,7 +65,7 @@ class YouTubeDNNNet(SessionNet):
         return False
 
     def encode(self, items: Tensor, events: Tensor, users: Tensor | None) -> Tensor:
-        """The mean of the items up to each event; the user and the tower come after it, in `projection`."""
+        """Return the mean of the items up to each event; `projection` adds the user and applies the tower."""
         count = torch.arange(1, events.shape[1] + 1, device=events.device)  # (time,)
         if self.window is not None:
             count = count.clamp(max=self.window)
@@ -73,25 +74,27 @@ class YouTubeDNNNet(SessionNet):
 
 class WaveNetNet(SessionNet):
     """
-    ``wavenet_cnn``: stacked dilated causal convolutions over the items (van den Oord et al. 2016, WaveNet).
+    ``wavenet_cnn``: stacked dilated causal convolutions over the items (WaveNet, van den Oord et al. 2016).
 
-    Block k looks at events ``2 ** k`` apart: ``x <- x + R(z)`` with ``z = tanh(F * x) * sigmoid(G * x)``, and gives the
-    skip ``S(z)``. The state is ``relu(W relu(sum of the skips))``, then the last linear layer. The last block has no
-    ``R``, for nothing comes after it.
+    Block k has dilation ``2 ** k``. It computes ``z = tanh(F * x) * sigmoid(G * x)``, passes ``x + R(z)`` to the next
+    block and adds ``S(z)`` to the skip connections. The state is ``relu(W relu(sum of the skips))``. The last block has
+    no ``R``, since no block follows it.
 
     Parameters
     ----------
     num_items, embedding_dim, settings :
-        As for :class:`SessionNet`; ``hidden_dim``, the channels of the convolutions, is `embedding_dim` by default.
+        As for :class:`SessionNet`. ``hidden_dim``, the number of channels, is `embedding_dim` by default.
     depth : int, optional
-        Blocks. A state sees the newest ``1 + (kernel - 1) * (2 ** depth - 1)`` events, 32 by default.
+        Number of blocks. A state sees the newest ``1 + (kernel - 1) * (2 ** depth - 1)`` events, 32 by default.
     kernel : int, optional
-        Taps of each convolution.
+        Kernel size of each convolution, at least 2.
     """
 
     def __init__(self, num_items: int, embedding_dim: int = 64, depth: int = 5, kernel: int = 2, **settings) -> None:
-        _check_at_least(1, depth=depth)
-        _check_at_least(2, kernel=kernel)
+        check_whole("depth", depth)
+        check_whole("kernel", kernel)
+        if kernel < 2:
+            raise InputError("kernel is 1: give a whole number of at least 2")
         self.depth, self.kernel = depth, kernel
         settings.setdefault("hidden_dim", embedding_dim)
         super().__init__(num_items, embedding_dim, **settings)
@@ -100,18 +103,18 @@ class WaveNetNet(SessionNet):
         channels = self.options.hidden_dim
         self.entry = nn.Conv1d(self.embedding_dim, channels, 1)
         self.blocks = nn.ModuleList(
-            _GatedBlock(channels, self.kernel, 2**place, place == self.depth - 1) for place in range(self.depth)
+            _GatedBlock(channels, self.kernel, 2**level, level == self.depth - 1) for level in range(self.depth)
         )
         self.exit = nn.Conv1d(channels, channels, 1)
-        self._start_at_unit_size()
+        self._init_at_unit_size()
         return channels
 
-    def _start_at_unit_size(self) -> None:
+    def _init_at_unit_size(self) -> None:
         """
-        Let the signal begin with entries of about unit size in every layer, from item embeddings of unit length.
+        Initialize the weights so that activations have about unit size in every layer.
 
-        By torch's own start they shrink from layer to layer, to a few thousandths in the state, and the net
-        learns next to nothing for epochs.
+        Item embeddings have unit length. With torch's default initialization activations shrink from layer to layer,
+        to a few thousandths in the state, and the net hardly learns for several epochs.
         """
         for name, weight in self.named_parameters():
             if name.startswith(("entry", "blocks", "exit")):
@@ -127,7 +130,7 @@ class WaveNetNet(SessionNet):
         return False
 
     def encode(self, items: Tensor, events: Tensor, users: Tensor | None) -> Tensor:
-        """See :meth:`SessionNet.encode`; before a row's first event stand zeros, in every layer."""
+        """Return the states after each event; every layer pads the start of a row with zeros."""
         signal = self.entry(self.input_dropout(items).permute(0, 2, 1))  # (batch, channels, time)
         skips = 0.0
         for block in self.blocks:
@@ -137,24 +140,18 @@ class WaveNetNet(SessionNet):
 
 
 class _GatedBlock(nn.Module):
-    """One layer of WaveNet: a gated dilated causal convolution, what it adds, and its skip."""
+    """One WaveNet block: a gated dilated causal convolution with a residual and a skip output."""
 
     def __init__(self, channels: int, kernel: int, dilation: int, last: bool) -> None:
         super().__init__()
         self.reach = (kernel - 1) * dilation
-        self.gated = nn.Conv1d(channels, 2 * channels, kernel, dilation=dilation)  # tanh's half, then sigmoid's
+        self.gated = nn.Conv1d(channels, 2 * channels, kernel, dilation=dilation)  # filter, then gate
         self.residual = None if last else nn.Conv1d(channels, channels, 1)
         self.skip = nn.Conv1d(channels, channels, 1)
 
     def forward(self, signal: Tensor) -> tuple[Tensor, Tensor]:
-        """(batch, channels, time) to the next block's signal and the skip, of that shape both."""
-        reached = nn.functional.pad(signal, (self.reach, 0))  # (batch, channels, reach + time)
-        filtered, gate = self.gated(reached).chunk(2, dim=1)
+        """Map (batch, channels, time) to the next block's input and the skip output, both of that shape."""
+        padded = nn.functional.pad(signal, (self.reach, 0))  # (batch, channels, reach + time)
+        filtered, gate = self.gated(padded).chunk(2, dim=1)
         passed = torch.tanh(filtered) * torch.sigmoid(gate)  # (batch, channels, time)
         return signal if self.residual is None else signal + self.residual(passed), self.skip(passed)
-
-
-def _check_at_least(least: int, **given: int) -> None:
-    for name, value in given.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ValueError(f"{name} is {value!r}: give a whole number of at least {least}")

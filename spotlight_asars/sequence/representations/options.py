@@ -1,9 +1,9 @@
-"""The options that the nets share: sizes and switches."""
+"""The options that all nets share: sizes and switches."""
 
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
-from spotlight_asars.errors import InputError
+from spotlight_asars.errors import InputError, check_choice, check_whole
 from spotlight_asars.layers.recurrent import EventGRU, EventLSTM
 from spotlight_asars.sequence.representations.context import CONTEXTS
 
@@ -16,7 +16,7 @@ RECURRENT_LAYERS = {"lstm": EventLSTM, "gru": EventGRU}
 @dataclass(frozen=True)
 class NetOptions:
     """
-    Sizes and switches that the nets share; paper section 3.3 gives the sizes.
+    Sizes and switches that all nets share; the default sizes are those of paper section 3.3.
 
     Attributes
     ----------
@@ -25,36 +25,41 @@ class NetOptions:
     user_dim, dwell_dim : int
         Embedding dimensions of users and of dwell bins.
     dropout : float
-        Share of the recurrent layers' inputs dropped in training.
+        Dropout rate of the recurrent layers' inputs.
     hidden_dropout : float
-        Share of the state dropped before the last linear layer.
+        Dropout rate of the state before the last linear layer.
     user_dropout : float
-        Share of the rows whose user is taken for anonymous in training, so that the net learns to do without.
+        Share of rows trained as if their user were anonymous, so that the net learns to predict without a user.
     residual : bool
-        Keep the newest hidden state beside the attended one, ``[q_t ; h_t]``.
+        Append the newest hidden state to the attended one, ``[q_t ; h_t]``.
     scope : {'sequence', 'session'}
-        Whether attention reaches over the whole row or starts anew with each session.
+        Whether attention covers the whole row or only the current session.
     attention : {'linear', 'dense'}
-        Form of the triangle.
+        How triangle attention is computed: as running sums, or as the full triangle. The result is the same.
     recurrent : {'lstm', 'gru'}
-        The layers over items and over dwell.
+        Type of the recurrent layers over items and over dwell.
     hidden_scope : {'sequence', 'session'}
-        Whether the recurrent layers' states are carried over a whole row or reset at each session start.
+        Whether hidden states are carried over the whole row or reset at each session start.
     context : tuple of str
-        Further kinds of time that enter beside the items: 'session_gap', 'session_duration', 'hour', 'weekday'.
+        Time context added to the item embeddings: any of 'session_gap', 'session_duration', 'hour', 'weekday'.
     pointer : bool
-        Add to the score of each item of the history a weight that the state decides: one for the newest event's item,
-        one for others of the session, one for those of earlier sessions. Where a log repeats itself it points back;
-        where nobody comes back to an item it holds back what was seen.
+        Add a weight computed from the state to the scores of items in the history: one weight for the newest item, one
+        for other items of the session, one for items of earlier sessions. The net learns to favour items that tend to
+        be repeated, or to suppress those that are not.
     dwell_input : bool
-        Let the recurrent layer over items read each event's dwell beside its item, in the nets that attend by dwell.
+        Feed dwell to the recurrent layer over items, too, in nets with time attention.
     dwell_weight : bool
-        Add to an event's attention score a weight learned for its dwell bin alone.
+        Add a learned weight of the event's dwell bin to its attention score.
     recency : bool
-        Add to attention scores a learned slope over the row, so that old events fade.
+        Add a learned linear function of an event's age to its attention score.
     projection_scale : float
-        How far the weights of the last linear layer move by a step, as a share of the learning rate: below 1 for losses
-        whose gradients are small beside their noise, such as BPR-max with thousands of negatives.
+        Step size of the last linear layer as a share of the learning rate. Values below 1 help losses whose gradients
+        are small relative to their noise, such as BPR-max with thousands of negatives.
+
+    Raises
+    ------
+    InputError
+        If a value is out of range.
     """
 
     hidden_dim: int = 100
@@ -76,35 +81,28 @@ class NetOptions:
     projection_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        choices = {
-            "scope": SCOPES,
-            "attention": ("linear", "dense"),
-            "recurrent": tuple(RECURRENT_LAYERS),
-            "hidden_scope": SCOPES,
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is {getattr(self, name)!r}: choose one of {', '.join(allowed)}")
         object.__setattr__(self, "context", tuple(self.context))
+        check_choice("scope", self.scope, SCOPES)
+        check_choice("attention", self.attention, ("linear", "dense"))
+        check_choice("recurrent", self.recurrent, tuple(RECURRENT_LAYERS))
+        check_choice("hidden_scope", self.hidden_scope, SCOPES)
         for name in self.context:
-            if name not in CONTEXTS:
-                raise ValueError(f"context names {name!r}: choose of {', '.join(CONTEXTS)}")
+            check_choice("context", name, CONTEXTS)
+        for name in ("hidden_dim", "user_dim", "dwell_dim"):
+            check_whole(name, getattr(self, name))
         for name in ("dropout", "hidden_dropout", "user_dropout"):
             if not 0.0 <= getattr(self, name) < 1.0:
-                raise ValueError(f"{name} is {getattr(self, name)}: give at least 0 and less than 1")
+                raise InputError(f"{name} is {getattr(self, name)}: give at least 0 and less than 1")
         if not 0.0 < self.projection_scale <= 1.0:
-            raise ValueError(f"projection_scale is {self.projection_scale}: give more than 0 and at most 1")
-        for name in ("hidden_dim", "user_dim", "dwell_dim"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: give at least 1")
+            raise InputError(f"projection_scale is {self.projection_scale}: give more than 0 and at most 1")
 
     @classmethod
     def of(cls, options: dict) -> "NetOptions":
-        """Options by name; an unknown name is an error that lists the known ones."""
+        """Create options from a dict; raise an InputError that lists the known names if one is unknown."""
         known = [field.name for field in fields(cls)]
         for name in options:
             if name not in known:
-                raise ValueError(f"no net option is called {name!r}: there are {', '.join(known)}")
+                raise InputError(f"no net option is called {name!r}: choose one of {', '.join(known)}")
         return cls(**options)
 
 

@@ -1,4 +1,4 @@
-"""States beside the events they come from, for nets that point back at items of the history."""
+"""States together with the events before them, for nets with a pointer to items of the history."""
 
 from dataclasses import dataclass
 
@@ -9,22 +9,22 @@ from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
 from spotlight_asars.interactions.channels import ITEM, SESSION_START
 from spotlight_asars.layers.padding import entries_of
 
-# What an item of the history can be, from the most to the least recent; one that is several is the first of them.
+# Where in the history an item is, most recent first. An item that is in several places counts for the first of them.
 PLACES = ("newest", "session", "earlier")
 
 
 @dataclass(frozen=True)
 class HistoryStates:
     """
-    States of some targets, and by reference the events before them; it can be sliced like a tensor.
+    States of some targets, with a reference to the events before each; it can be sliced like a tensor.
 
     Attributes
     ----------
     states : tensor of shape (targets, dim)
     items : int64 tensor of shape (events,)
-        Of whole rows; 0 is padding.
+        Items of whole rows, one row after the other; 0 is padding.
     row_begin, begin, end : int64 tensors of shape (targets,)
-        Events ``row_begin:begin`` are of earlier sessions, ``begin:end`` of the target's own, before it.
+        A target's history: events ``row_begin:begin`` are of earlier sessions, ``begin:end`` of its own session.
     """
 
     states: Tensor
@@ -44,18 +44,18 @@ class HistoryStates:
     @classmethod
     def before(cls, states: Tensor, events: Tensor, row: Tensor, position: Tensor) -> "HistoryStates":
         """
-        States before some positions of a batch.
+        Create the states before some positions of a batch.
 
         Parameters
         ----------
         states : tensor of shape (targets, dim)
         events : int64 tensor of shape (batch, time, channel)
         row, position : int64 tensors of shape (targets,)
-            `position` may be `time`, behind the last event.
+            Positions of the targets; `position` may be `time`, after the last event.
         """
         batch, time = events.shape[:2]
-        place = torch.arange(time, device=events.device)
-        begins = (place * (events[:, :, SESSION_START] != 0)).cummax(dim=1).values if time else events[:, :, ITEM]
+        columns = torch.arange(time, device=events.device)
+        begins = (columns * (events[:, :, SESSION_START] != 0)).cummax(dim=1).values if time else events[:, :, ITEM]
         begins = torch.cat([begins, begins[:, -1:]], dim=1) if time else begins.new_zeros(batch, 1)  # (batch, time + 1)
         row_begin = row * time
         return cls(
@@ -64,7 +64,7 @@ class HistoryStates:
 
     @classmethod
     def joined(cls, parts: list["HistoryStates"]) -> "HistoryStates":
-        """Those of several batches, one after the other."""
+        """Concatenate the states of several batches."""
         sizes = torch.tensor([0, *(len(part.items) for part in parts[:-1])]).cumsum(0).tolist()
         columns = [
             torch.cat([getattr(part, name) + size for part, size in zip(parts, sizes, strict=True)])
@@ -74,17 +74,17 @@ class HistoryStates:
 
     def places(self, num_items: int) -> tuple[Tensor, Tensor, Tensor]:
         """
-        Which items stand in each history, and where: nothing is dense in the items.
+        Find the items of each history and where they are in it; memory does not grow with the number of items.
 
         Returns
         -------
         (targets, items, places) : int64 tensors of shape (found,)
-            Each pair of target and item once, padding not; the place is an index into PLACES.
+            Each pair of target and item once, without padding. A place is an index into PLACES.
         """
         entries = self._entries()
         target, item = (torch.cat(parts) for parts in zip(*entries, strict=True))  # (entries,) each
         place = torch.cat([torch.full_like(targets, number) for number, (targets, _) in enumerate(entries)])
-        # The most recent place of a pair comes first, and stays first.
+        # The stable sort keeps the most recent place of each pair first.
         pair, order = (target * num_items + item).sort(stable=True)
         first = pair % num_items != PADDING_ITEM
         first[1:] &= pair[1:] != pair[:-1]
@@ -93,12 +93,12 @@ class HistoryStates:
 
     def places_of(self, items: Tensor, num_items: int) -> Tensor:
         """
-        Where given items of shape (..., targets) stand in the histories; nothing is dense in the items.
+        Find where given items, of shape (..., targets), are in the histories.
 
         Returns
         -------
         int64 tensor of that shape
-            An index into PLACES, or ``len(PLACES)`` for an item that is not there.
+            An index into PLACES, or ``len(PLACES)`` if the item is not in the history.
         """
         numbers = torch.arange(len(self), device=items.device)
         wanted = (numbers * num_items + items).contiguous()  # (..., targets)
@@ -111,7 +111,7 @@ class HistoryStates:
         return places
 
     def _entries(self) -> list[tuple[Tensor, Tensor]]:
-        """For each of PLACES: targets, and the items of their history there."""
+        """Return, for each of PLACES, targets and the items that their histories have there."""
         newest = torch.maximum(self.begin, self.end - 1)
         return [
             self._between(newest, self.end),
@@ -126,7 +126,7 @@ class HistoryStates:
 
 def pairs_of_equals(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """
-    All pairs of places where two lists of numbers have the same one.
+    Find all pairs of positions at which two tensors hold the same number.
 
     Parameters
     ----------
@@ -135,10 +135,10 @@ def pairs_of_equals(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     Returns
     -------
     two int64 tensors of shape (pairs,)
-        Places in `first` and in `second`.
+        Positions in `first` and in `second`.
     """
     known, order = second.sort()
     begin = torch.searchsorted(known, first)  # (n,)
     counts = torch.searchsorted(known, first, right=True) - begin  # (n,)
-    place, offset = entries_of(counts)  # (pairs,) each
-    return place, order[begin[place] + offset]
+    position, offset = entries_of(counts)  # (pairs,) each
+    return position, order[begin[position] + offset]

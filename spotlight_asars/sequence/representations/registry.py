@@ -1,9 +1,11 @@
-"""Nets by name: those of this package, and those that users add."""
+"""Nets by name: those of this package and those that users register."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from torch import nn
 
+from spotlight_asars.errors import InputError
 from spotlight_asars.sequence.representations.asars import (
     AsarsTimeAttNet,
     AsarsTimeCatNet,
@@ -17,59 +19,79 @@ from spotlight_asars.sequence.representations.factorization import BPRMFNet, FPM
 
 Factory = Callable[..., nn.Module]
 HOST_REPRESENTATIONS = ("pooling", "cnn", "lstm", "mixture")
-_REPRESENTATIONS: dict[str, Factory] = {
-    "bpr_mf": BPRMFNet,
-    "fpmc": FPMCNet,
-    "time_svd": TimeSVDNet,
-    "youtube_dnn": YouTubeDNNNet,
-    "wavenet_cnn": WaveNetNet,
-    "gru4rec": GRU4RecNet,
-    "asars_user_att": AsarsUserAttNet,
-    "asars_user_cat": AsarsUserCatNet,
-    "asars_time_att": AsarsTimeAttNet,
-    "asars_time_cat": AsarsTimeCatNet,
-    "asars_time_user": AsarsTimeUserNet,
-    "asars_dynamics": AsarsDynamicsNet,
-}
+BUILT_IN: Mapping[str, Factory] = MappingProxyType(
+    {
+        "bpr_mf": BPRMFNet,
+        "fpmc": FPMCNet,
+        "time_svd": TimeSVDNet,
+        "youtube_dnn": YouTubeDNNNet,
+        "wavenet_cnn": WaveNetNet,
+        "gru4rec": GRU4RecNet,
+        "asars_user_att": AsarsUserAttNet,
+        "asars_user_cat": AsarsUserCatNet,
+        "asars_time_att": AsarsTimeAttNet,
+        "asars_time_cat": AsarsTimeCatNet,
+        "asars_time_user": AsarsTimeUserNet,
+        "asars_dynamics": AsarsDynamicsNet,
+    }
+)
+_REPRESENTATIONS = dict(BUILT_IN)
 
 
 def register_representation(name: str, factory: Factory) -> None:
     """
-    Make a net known by name, for ``ASARSSequenceModel(representation=name)`` and the command line.
+    Make a net available by name, for ``ASARSSequenceModel(representation=name)`` and the command line.
 
     Parameters
     ----------
     name : str
+        A new name, or that of a registered net to replace.
     factory : callable
-        Called with the keywords num_items, embedding_dim, num_users, num_dwell_bins, num_gap_bins, dwell,
-        sparse and the model's
-        representation options; returns a module with ``user_representation`` and ``forward`` as the host's nets.
+        Called with the keywords num_items, embedding_dim, num_users, num_dwell_bins, num_gap_bins, dwell, sparse and
+        the model's representation options. Returns a module with the ``user_representation`` and ``forward`` of the
+        host's nets.
 
     Raises
     ------
-    ValueError
+    InputError
         If the host has a net of that name.
     """
     if name in HOST_REPRESENTATIONS:
-        raise ValueError(f"{name!r} is the name of a net of the host: choose another")
+        raise InputError(f"{name!r} is the name of a net of the host: choose another")
     _REPRESENTATIONS[name] = factory
 
 
+def unregister_representation(name: str) -> None:
+    """
+    Remove a net that was registered; a net of this package gets its own factory back.
+
+    Raises
+    ------
+    InputError
+        If no such net is registered.
+    """
+    representation_factory(name)
+    if name in BUILT_IN:
+        _REPRESENTATIONS[name] = BUILT_IN[name]
+    else:
+        del _REPRESENTATIONS[name]
+
+
 def representation_names() -> tuple[str, ...]:
-    """Names of the registered nets."""
+    """Return the names of the registered nets."""
     return tuple(_REPRESENTATIONS)
 
 
 def representation_factory(name: str) -> Factory:
     """
-    What makes the net of this name.
+    Return the factory of the net with this name.
 
     Raises
     ------
-    ValueError
-        If there is none.
+    InputError
+        If no such net is registered.
     """
     if name not in _REPRESENTATIONS:
         known = ", ".join(_REPRESENTATIONS)
-        raise ValueError(f"representation is {name!r}: choose one of {known}, or add it with register_representation")
+        raise InputError(f"representation is {name!r}: choose one of {known}, or add it with register_representation")
     return _REPRESENTATIONS[name]

@@ -1,8 +1,8 @@
 """
 States and scores of any net with the host's interface: ours, the host's own, or a user's module.
 
-Ours and the host's pooling, LSTM and CNN nets score by a dot product with item embeddings, so all items are scored in
-one matrix product. Any other module is asked through its ``forward``, an item at a time.
+Our nets and the host's pooling, LSTM and CNN nets score by a dot product with item embeddings, so one matrix product
+scores all items. Any other net is called through its ``forward``, one item at a time.
 """
 
 from dataclasses import dataclass, field
@@ -26,26 +26,72 @@ from spotlight_asars.sequence.representations.session_net import (
 DOT_PRODUCT_NETS = (SessionNet, PoolNet, LSTMNet, CNNNet)
 
 
+@dataclass(frozen=True)
+class TargetStates:
+    """
+    The states from which the targets of a mini-batch, or some of them, are predicted.
+
+    Attributes
+    ----------
+    events : int64 tensor of shape (batch, time, channel)
+        The mini-batch.
+    states : tensor of shape (targets, *state)
+    items : int64 tensor of shape (targets,)
+    own : slice
+        Which targets of the mini-batch `states` and `items` belong to; all of them by default.
+    """
+
+    events: Tensor
+    states: Tensor
+    items: Tensor
+    own: slice = field(default_factory=lambda: slice(None))
+
+    @property
+    def users(self) -> Tensor:
+        """The user of each row, (batch,)."""
+        return self.events[:, :, USER].amax(dim=1)
+
+    @property
+    def is_target(self) -> Tensor:
+        """Whether each event is a target, (batch, time)."""
+        return self.events[:, :, TARGET] != 0
+
+    @property
+    def rows(self) -> Tensor:
+        """The row of each target of the mini-batch, (targets,)."""
+        return self.is_target.nonzero()[:, 0]
+
+    @property
+    def all_items(self) -> Tensor:
+        """The items of all targets of the mini-batch, (targets,)."""
+        return self.events[:, :, ITEM][self.is_target]
+
+
 def scores_by_dot_product(net: nn.Module) -> bool:
-    """Whether this net scores all items at once: a dot product of its state with each item's embedding, and a bias."""
+    """Return whether the net scores by a dot product of its state and item embeddings, plus a bias."""
     return isinstance(net, DOT_PRODUCT_NETS)
+
+
+def points_back(net: nn.Module) -> bool:
+    """Return whether the net has a pointer, so that its scores depend on the history's items, too."""
+    return isinstance(net, SessionNet) and net.options.pointer
 
 
 def states_before(net: nn.Module, events: Tensor, row: Tensor, column: Tensor) -> Tensor:
     """
-    States before some events, or behind the last one of a row.
+    Return the states before some events, or after the last one of a row.
 
     Parameters
     ----------
     net : module
     events : int64 tensor of shape (batch, time, channel)
     row, column : int64 tensors of shape (targets,)
-        Where those events stand, none twice; `column` may be `time`, behind the last one.
+        Positions of the events, all different; `column` may be `time`, after the last event.
 
     Returns
     -------
     tensor of shape (targets, *state)
-        None depends on padding: a net that does not look after that itself gets rows that begin at their first event.
+        No state depends on padding: foreign nets get rows with their events moved to the front.
     """
     if isinstance(net, SessionNet):
         return net.states_before(events, row, column)
@@ -55,34 +101,29 @@ def states_before(net: nn.Module, events: Tensor, row: Tensor, column: Tensor) -
     before, final = net.user_representation(front[:, :, ITEM])  # (batch, *state, short), (batch, *state)
     taken = seen[row, column]  # (targets,): events that each state has seen
     states = before.movedim(-1, 1)[row, taken.clamp(max=front.shape[1] - 1)]  # (targets, *state)
-    behind = (taken == front.shape[1]).nonzero()[:, 0]  # (ends,)
-    return states.index_copy(0, behind, final[row[behind]].reshape(-1, *states.shape[1:]))
+    after_last = (taken == front.shape[1]).nonzero()[:, 0]  # (ends,)
+    return states.index_copy(0, after_last, final[row[after_last]].reshape(-1, *states.shape[1:]))
 
 
 def states_at_targets(net: nn.Module, events: Tensor) -> tuple[Tensor, Tensor]:
     """
-    The states from which the target events of a batch are predicted.
+    Return the states from which the target events of a batch are predicted.
 
     Returns
     -------
     (states, items) : tensors of shape (targets, *state) and (targets,)
-        In the order of rows, then of time; HistoryStates for a net that points back.
+        Ordered by row, then by time; the states are HistoryStates for a net with a pointer.
     """
     wanted = (events[:, :, TARGET] != 0).nonzero(as_tuple=True)  # (targets,) twice: rows and columns
-    # No target comes after the last event, which would be a quarter of the steps on short sessions.
+    # No target follows the last event; skipping it saves a quarter of the steps on short sessions.
     states = states_before(net, events[:, :-1], *wanted)  # (targets, *state)
     if points_back(net):
         states = HistoryStates.before(states, events, *wanted)
     return states, events[:, :, ITEM][wanted]
 
 
-def points_back(net: nn.Module) -> bool:
-    """Whether scores of this net depend on the items of the history beside its state."""
-    return isinstance(net, SessionNet) and net.options.pointer
-
-
 def final_states(net: nn.Module, events: Tensor) -> Tensor | HistoryStates:
-    """The states after the last event of each row, (batch, *state)."""
+    """Return the state after the last event of each row, (batch, *state)."""
     row = torch.arange(len(events), device=events.device)
     end = torch.full_like(row, events.shape[1])
     states = states_before(net, events, row, end)
@@ -91,13 +132,14 @@ def final_states(net: nn.Module, events: Tensor) -> Tensor | HistoryStates:
 
 def target_states(net: nn.Module, sequences: SessionSequences, batch_size: int) -> Tensor:
     """
-    The states from which all targets of some rows are predicted, without gradients.
+    Return the states from which all targets of some rows are predicted, without gradients.
 
-    Rows of like length go through the net together; what comes back is in the order of rows, then of time.
+    Rows are batched by length; the result is ordered by row, then by time.
 
     Returns
     -------
     tensor of shape (targets, *state)
+        HistoryStates for a net with a pointer.
     """
     device = next(net.parameters()).device
     batches = length_bucketed_batches(sequences.lengths, batch_size)
@@ -107,22 +149,22 @@ def target_states(net: nn.Module, sequences: SessionSequences, batch_size: int) 
         ]
     order = np.concatenate(batches)  # (rows,)
     counts = sequences.targets_a_row
-    begin = np.empty(len(order), dtype=np.int64)  # where each row's targets lie in the parts
+    begin = np.empty(len(order), dtype=np.int64)  # where each row's targets begin in the parts
     begin[order] = np.cumsum(counts[order]) - counts[order]
-    place = np.repeat(begin - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())  # (targets,)
+    position = np.repeat(begin - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())  # (targets,)
     joined = HistoryStates.joined(parts) if points_back(net) else torch.cat(parts)
-    return joined[torch.from_numpy(place).to(device)]
+    return joined[torch.from_numpy(position).to(device)]
 
 
 def score_items(net: nn.Module, states: Tensor, items: Tensor) -> Tensor:
     """
-    Scores of given items.
+    Return the scores of given items.
 
     Parameters
     ----------
     states : tensor of shape (targets, *state)
     items : int64 tensor of shape (..., targets)
-        One item, or one a negative, for each state.
+        For each state one item, or several along the leading axes.
 
     Returns
     -------
@@ -138,7 +180,7 @@ def score_items(net: nn.Module, states: Tensor, items: Tensor) -> Tensor:
 
 def score_all_items(net: nn.Module, states: Tensor, num_items: int) -> Tensor:
     """
-    Scores of all items but the padding: entry (t, i) is that of item i + 1.
+    Return the scores of all items but the padding: entry (t, i) is the score of item i + 1.
 
     Returns
     -------
@@ -152,44 +194,14 @@ def score_all_items(net: nn.Module, states: Tensor, num_items: int) -> Tensor:
 
 
 def score_shared_items(net: nn.Module, states: Tensor, items: Tensor | None = None) -> Tensor:
-    """Scores of the same items for all states, all but the padding by default: (targets, items)."""
+    """Return the scores of the same items for all states, (targets, items); of all but the padding by default."""
     if isinstance(net, SessionNet):
         return net.score_shared(states, items)
     return dot_product_scores_of_shared(net, states, items)
 
 
 def _forward(net: nn.Module, states: Tensor, items: Tensor) -> Tensor:
-    """Scores of one item for each state through the net's own forward; both of shape (n, ...)."""
-    if states.dim() > 2:  # states with inner axes keep a time axis of one, as the host's mixture net
+    """Return scores of one item for each state through the net's own forward; both of shape (n, ...)."""
+    if states.dim() > 2:  # states with inner axes, as of the host's mixture net, need a time axis of one
         states = states[..., None]
     return net(states, items[:, None]).reshape(-1)  # (n,)
-
-
-@dataclass(frozen=True)
-class TargetStates:
-    """A mini-batch's events, and the states from which its targets, or some of them, are predicted."""
-
-    events: Tensor  # (batch, time, channel)
-    states: Tensor  # (targets, *state)
-    items: Tensor  # (targets,)
-    own: slice = field(default_factory=lambda: slice(None))  # which of the mini-batch's targets these are
-
-    @property
-    def users(self) -> Tensor:
-        """(batch,)"""
-        return self.events[:, :, USER].amax(dim=1)
-
-    @property
-    def is_target(self) -> Tensor:
-        """(batch, time)"""
-        return self.events[:, :, TARGET] != 0
-
-    @property
-    def rows(self) -> Tensor:
-        """The row of each target of the mini-batch, (targets,)."""
-        return self.is_target.nonzero()[:, 0]
-
-    @property
-    def all_items(self) -> Tensor:
-        """Those of all targets of the mini-batch, (targets,)."""
-        return self.events[:, :, ITEM][self.is_target]

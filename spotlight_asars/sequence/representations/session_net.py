@@ -1,16 +1,16 @@
 """
-What the nets share: the recurrent layer over items, users, and scores as a dot product with item embeddings.
+The base class of the nets: item embeddings, a recurrent layer, users, and scores as dot products.
 
-Every net maps events to states in the space of the item embeddings, so that a score is ``dot(q, e_item) + b_item``.
-A net takes (batch, time) item ids, as the host's nets do (dwell unknown, user anonymous), or (batch, time, channel)
-events with the channels of ``spotlight_asars.rows``. It knows nothing of the model that trains it.
-
-Scores of any net that multiplies its states with item embeddings, as ours and most of the host's do.
+Every net maps events to states in the item embedding space, so the score of item i is ``dot(q, e_i) + b_i``. A net
+takes item ids of shape (batch, time), as the host's nets do (dwell unknown, user anonymous), or events of shape
+(batch, time, channel) with the channels of ``spotlight_asars.interactions.channels``. It does not depend on the model
+that trains it.
 """
 
 import torch
 from torch import Tensor, nn
 
+from spotlight_asars.errors import InputError, check_choice
 from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
 from spotlight_asars.host import ZeroEmbedding
 from spotlight_asars.interactions.binning import UNKNOWN_BIN
@@ -29,51 +29,58 @@ from spotlight_asars.sequence.representations.context import ContextEmbedding
 from spotlight_asars.sequence.representations.options import RECURRENT_LAYERS, NetOptions
 from spotlight_asars.sequence.representations.pointer import PLACES, HistoryStates, pairs_of_equals
 
+# Up to this share of padding in a batch, torch's GRU, which also computes the padding, is as fast as one that skips it.
+MOST_PADDING = 0.1
+
 
 def dot_product_scores(net: nn.Module, states: Tensor, items: Tensor) -> Tensor:
-    """``dot(state, e_item) + b_item`` for any net with item embeddings and biases; shapes as SessionNet.score."""
+    """Return ``dot(state, e_item) + b_item`` for any net with item embeddings; shapes as in SessionNet.score."""
     embedded = net.item_embeddings(items)  # (..., targets, dim)
     return (embedded * states).sum(dim=-1) + net.item_biases(items)[..., 0]
 
 
 def dot_product_scores_of_shared(net: nn.Module, states: Tensor, items: Tensor | None = None) -> Tensor:
-    """The same for items shared by all states, all but the padding by default: (targets, dim) to (targets, items)."""
+    """Score items shared by all states, by default all but the padding: (targets, dim) to (targets, items)."""
     biases = net.item_biases.weight[:, 0]  # (num_items,)
     if items is None and hasattr(net.item_embeddings, "weight"):
         return torch.addmm(biases[1:], states, net.item_embeddings.weight[1:].T)
-    if items is None:  # an item embedding that is no plain table
+    if items is None:  # the item embedding is not a plain table
         items = torch.arange(1, len(biases), device=states.device)
     embedded = net.item_embeddings(items[None])[0]  # (items, dim)
     return torch.addmm(net.item_biases(items)[:, 0], states, embedded.T)
 
 
-# Of the steps of a batch; with less of it torch's own GRU, which computes it, is as fast as one without.
-MOST_PADDING = 0.1
-
-
 class SessionNet(nn.Module):
     """
-    Base of the nets: a recurrent layer over items, and a last linear layer to the item embedding space.
+    Base of the nets: a recurrent layer over items, and a final linear layer to the item embedding space.
+
+    After event t the state is ``W [x_t ; e_u] + b``: x_t is what :meth:`encode` returns, here the hidden state, and e_u
+    is the user embedding in nets with users. Subclasses override :meth:`encode` and `_build`, which adds their layers.
 
     Parameters
     ----------
     num_items : int
-        Number of item ids, the padding 0 included.
+        Number of item ids, including the padding 0.
     embedding_dim : int, optional
         Dimension of the item embeddings.
     num_users, num_dwell_bins : int, optional
-        Numbers of user ids and dwell bins; 0 is anonymous, bins 0 and 1 are padding and unknown.
+        Number of user ids, including the anonymous user 0, and of dwell bins, including 0 (padding) and 1 (unknown).
     num_gap_bins : int, optional
-        Number of session gap bins, for the context of that name.
+        Number of session gap bins, for the context 'session_gap'.
     dwell : {'observed', 'known'}, optional
-        Whether the newest event's dwell, up to the moment of prediction, counts. Under 'known' it is unknown for the
-        state right after that event, and known from the next event on.
+        Whether a state uses the newest event's dwell, which lasts until the prediction ('observed'). Under 'known' it
+        is unknown in the state right after the event, and known from the next event on.
     sparse : bool, optional
-        Sparse gradients for the embeddings.
+        Use sparse gradients for the embeddings.
     item_embedding_layer : module, optional
-        Used instead of a new item embedding.
+        Use this item embedding instead of a new one.
     options :
         See :class:`NetOptions`.
+
+    Raises
+    ------
+    InputError
+        If the dwell rule or an option is wrong.
     """
 
     has_users = False
@@ -92,12 +99,13 @@ class SessionNet(nn.Module):
         **options,
     ) -> None:
         super().__init__()
-        if dwell not in DWELL_RULES:
-            raise ValueError(f"dwell is {dwell!r}: choose one of {', '.join(DWELL_RULES)}")
+        check_choice("dwell", dwell, DWELL_RULES)
         self.dwell = dwell
         self.options = NetOptions.of(options)
         if self.options.pointer and type(self).score is not SessionNet.score:
-            raise ValueError(f"pointer does not go with {type(self).__name__}, whose states hold more than a vector")
+            raise InputError(
+                f"pointer does not go with {type(self).__name__}, which has its own score: leave pointer out"
+            )
         self.num_items, self.embedding_dim = num_items, embedding_dim
         self.item_embeddings = item_embedding_layer or UnitEmbedding(
             num_items, embedding_dim, padding_idx=PADDING_ITEM, sparse=sparse
@@ -120,7 +128,7 @@ class SessionNet(nn.Module):
         self._start_as_recurrent_net()
 
     def _build(self, num_users: int, num_dwell_bins: int, sparse: bool) -> int:
-        """Add the net's own layers; returns the size of the states that :meth:`encode` gives."""
+        """Add the net's own layers and return the size of the states that :meth:`encode` returns."""
         self.recurrent = self._new_recurrent(self.embedding_dim)
         return self.options.hidden_dim
 
@@ -129,11 +137,10 @@ class SessionNet(nn.Module):
 
     def _start_as_recurrent_net(self) -> None:
         """
-        Let the last layer begin by passing on the newest hidden state and nothing else, where the sizes agree.
+        Initialize the last layer to pass on the newest hidden state and nothing else, if the sizes agree.
 
-        That state is the last part of what :meth:`encode` gives. The net is then at first the plain recurrent net in
-        the item space, and adds what attention and users bring as it learns to use them; a random start has to
-        unlearn their noise.
+        The hidden state is the last part of what :meth:`encode` returns. The net then starts as the plain recurrent net
+        and learns to use attention and users; from a random start it would first have to unlearn their noise.
         """
         hidden_dim, state_dim = self.options.hidden_dim, self._state_dim
         if hidden_dim != self.embedding_dim or state_dim < hidden_dim or not self._ends_with_hidden:
@@ -145,21 +152,21 @@ class SessionNet(nn.Module):
 
     @property
     def _ends_with_hidden(self) -> bool:
-        """Whether the newest hidden state is the last part of what :meth:`encode` gives."""
+        """Whether :meth:`encode` returns states whose last part is the newest hidden state."""
         return True
 
     def encode(self, items: Tensor, events: Tensor, users: Tensor | None) -> Tensor:
         """
-        State after each event.
+        Return the state after each event.
 
         Parameters
         ----------
         items : tensor of shape (batch, time, embedding)
-            Embedded items, with their context.
+            Embedded items, including their context.
         events : int64 tensor of shape (batch, time, channel)
-            Without padding in front; behind a row's last event there may be some.
+            Without padding in front; padding may follow a row's last event.
         users : tensor of shape (batch, user) or None
-            Embedded users, where the net has them.
+            Embedded users, in nets with users.
 
         Returns
         -------
@@ -171,9 +178,10 @@ class SessionNet(nn.Module):
         self, layer: nn.Module, events: Tensor, inputs: Tensor, newest: Tensor | None = None
     ) -> Tensor | tuple[Tensor, Tensor]:
         """
-        Run a recurrent layer over inputs of shape (batch, time, dim), each row or each session from zero.
+        Run a recurrent layer over inputs of shape (batch, time, dim), from zero in each row or in each session.
 
-        With inputs for when an event is the newest one, also the states that each would have, see ``with_newest``.
+        Given `newest`, inputs for each event as the newest one, it also returns the states that these lead to; see the
+        layers' ``with_newest``.
         """
         given = (inputs,) if newest is None else (inputs, newest)
         starts = events[:, :, SESSION_START] if self.options.hidden_scope == "session" else None  # (batch, time)
@@ -190,7 +198,7 @@ class SessionNet(nn.Module):
 
     def user_representation(self, item_sequences: Tensor) -> tuple[Tensor, Tensor]:
         """
-        States of a batch of sequences.
+        Return the states of a batch of sequences.
 
         Parameters
         ----------
@@ -199,7 +207,7 @@ class SessionNet(nn.Module):
         Returns
         -------
         (all, final) : tensors of shape (batch, dim, time) and (batch, dim)
-            The states before each step, and the one after the last.
+            The states before each event, and the state after the last one.
         """
         events, seen = without_padding(as_events(item_sequences))  # (batch, short, channel)
         users = self._users(item_sequences) if self.has_users else None  # (batch, user)
@@ -216,13 +224,13 @@ class SessionNet(nn.Module):
 
     def states_before(self, item_sequences: Tensor, row: Tensor, column: Tensor) -> Tensor:
         """
-        The states of :meth:`user_representation` before some events, which is all that a training step needs.
+        Return the states of :meth:`user_representation` before some events only, as a training step needs them.
 
         Parameters
         ----------
         item_sequences : int64 tensor of shape (batch, time, channel)
         row, column : int64 tensors of shape (targets,)
-            Where the events stand, none twice; `column` may be `time`, behind the last one.
+            Positions of the events, all different; `column` may be `time`, after the last event.
 
         Returns
         -------
@@ -234,7 +242,7 @@ class SessionNet(nn.Module):
         events, seen = without_padding(item_sequences)  # (batch, short, channel)
         users = self._users(item_sequences) if self.has_users else None  # (batch, user)
         encoded = self._encoded(events, users)  # (batch, short, state)
-        before = seen[row, column]  # (targets,): how many events
+        before = seen[row, column]  # (targets,): number of events before
         places = torch.where(before > 0, row * encoded.shape[1] + before - 1, -1)  # (targets,)
         states = picked(encoded.flatten(0, 1), places)  # (targets, state)
         if users is not None:
@@ -244,31 +252,31 @@ class SessionNet(nn.Module):
 
     @property
     def _finishes_each_alone(self) -> bool:
-        """Whether a state is what :meth:`encode` and the last layer make of it, whatever the others are."""
+        """Whether each state depends only on :meth:`encode` and the last layer, not on other states."""
         own = type(self)
         return own.finish is SessionNet.finish and own.user_representation is SessionNet.user_representation
 
     def _encoded(self, events: Tensor, users: Tensor | None) -> Tensor:
-        """States after each event, also where there is none: (batch, time, channel) to (batch, time, state)."""
+        """Return the states after each event, (batch, time, channel) to (batch, time, state), even if time is 0."""
         items = self._embedded(events)  # (batch, time, embedding)
         if not items.shape[1]:
             return items.new_zeros(len(items), 0, self._state_dim)
         return self.encode(items, events, users)
 
     def _projected(self, states: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """``[state ; user]`` in the item space, (..., embedding), and the pointer's weights where there is one."""
+        """Map ``[state ; user]`` to the item space, (..., embedding); also return the pointer's weights, if any."""
         states = self.hidden_dropout(states)
         back = [self.pointer(states)] if self.options.pointer else []  # (..., places)
         return self.projection(states), back
 
     def _embedded(self, events: Tensor) -> Tensor:
-        """Embedded items with their context: (batch, time, channel) to (batch, time, embedding)."""
+        """Embed items and their context: (batch, time, channel) to (batch, time, embedding)."""
         items = self.item_embeddings(events[:, :, ITEM])
         return items + self.context(events) if self.options.context and items.shape[1] else items
 
     def finish(self, states: Tensor, events: Tensor, users: Tensor | None) -> Tensor:
         """
-        Last touch to the states after 0, 1, ... events, in the item space.
+        Apply a last step to the states after 0, 1, ... events, in the item space.
 
         Parameters
         ----------
@@ -278,12 +286,13 @@ class SessionNet(nn.Module):
 
         Returns
         -------
-        tensor of shape (batch, time + 1, dim), what :meth:`score` takes
+        tensor of shape (batch, time + 1, dim)
+            What :meth:`score` takes.
         """
         return states
 
     def _users(self, item_sequences: Tensor) -> Tensor:
-        # All of a row's events are the same user's; padding holds 0, so the largest is his.
+        # A row belongs to one user and padding holds 0, so the maximum is the user.
         if item_sequences.dim() == 2 or not item_sequences.shape[1]:
             user_ids = item_sequences.new_zeros(len(item_sequences), dtype=torch.long)
         else:
@@ -292,7 +301,7 @@ class SessionNet(nn.Module):
 
     def forward(self, user_representations: Tensor, targets: Tensor) -> Tensor:
         """
-        Scores of target items.
+        Return the scores of target items.
 
         Parameters
         ----------
@@ -311,12 +320,12 @@ class SessionNet(nn.Module):
 
     def score(self, states: Tensor | HistoryStates, items: Tensor) -> Tensor:
         """
-        Scores of given items.
+        Return the scores of given items.
 
         Parameters
         ----------
         states : tensor of shape (targets, dim), or HistoryStates
-            A pointer needs the history; without it, as in a plain model of the host, only the rest counts.
+            A pointer needs HistoryStates; with a plain tensor, as in a host model, it is left out of the scores.
         items : int64 tensor of shape (..., targets)
 
         Returns
@@ -333,7 +342,7 @@ class SessionNet(nn.Module):
         return scores + back[numbers, states.places_of(items, self.num_items)]
 
     def score_shared(self, states: Tensor | HistoryStates, items: Tensor | None = None) -> Tensor:
-        """Scores of the same items for all states, (targets, items); of all but the padding by default."""
+        """Return the scores of the same items for all states, (targets, items); of all but the padding by default."""
         if not self.options.pointer:
             return dot_product_scores_of_shared(self, states, items)
         vectors, back = self._apart(states)
@@ -349,7 +358,7 @@ class SessionNet(nn.Module):
         return scores.index_put_((target, column), back[target, place], accumulate=True)
 
     def _apart(self, states: Tensor | HistoryStates) -> tuple[Tensor, Tensor]:
-        """State vectors (targets, embedding), and weights of the history's places and of no place, (targets, 4)."""
+        """Split states into vectors (targets, embedding) and weights of each place and none (targets, places + 1)."""
         states = states.states if isinstance(states, HistoryStates) else states
         return states[:, : self.embedding_dim], nn.functional.pad(states[:, self.embedding_dim :], (0, 1))
 

@@ -34,7 +34,7 @@ DWELL_NETS = [
 
 
 def net_of(kind, seed=0, **settings):
-    """A net with weights large enough that what it attends to matters."""
+    """Return a net with weights large enough that attention matters."""
     torch.manual_seed(seed)
     settings = {"num_users": 4, "num_dwell_bins": 9, "hidden_dim": 6, "user_dim": 3, "dwell_dim": 5, **settings}
     net = kind(20, 7, **settings).eval()
@@ -64,7 +64,7 @@ def states(net, events):
 @pytest.mark.parametrize(("kind", "options"), DWELL_NETS)
 class TestDwellRules:
     def test_known_is_observed_with_the_newest_dwell_unknown(self, kind, options):
-        """State t under 'known' is the state an 'observed' net has of the prefix whose last dwell is unknown."""
+        """State t under 'known' equals that of an 'observed' net on the prefix with its last dwell unknown."""
         known, observed = net_of(kind, dwell="known", **options), net_of(kind, dwell="observed", **options)
         events = events_of()
         found = states(known, events)
@@ -97,7 +97,7 @@ class TestAttention:
         assert wide.projection.in_features - net.projection.in_features == 6
 
     def test_attention_by_session_forgets_the_sessions_before(self, kind):
-        """With the items' own state cut off, what came before the session start does not count."""
+        """Without the hidden state, events before the session start have no effect."""
         events = events_of(batch=1)
         events[0, :, SESSION_START] = torch.tensor([1, 0, 0, 1, 0, 0, 0, 0])
         scoped = net_of(kind, scope="session", residual=False)
@@ -127,7 +127,7 @@ class TestUsers:
 
 class TestSwitchedOff:
     def test_anonymous_user_cat_is_the_plain_recurrent_net(self):
-        """With users switched off, the net equals one LSTM and a linear layer."""
+        """Without users, the net equals an LSTM and a linear layer."""
         plain, net = net_of(SessionNet), net_of(AsarsUserCatNet)
         with torch.no_grad():
             net.user_embeddings.weight[0] = 0.0  # as trained: the padding row
@@ -151,7 +151,7 @@ class TestSwitchedOff:
     @pytest.mark.parametrize("kind", [AsarsUserCatNet, AsarsUserAttNet, AsarsTimeAttNet, AsarsTimeUserNet])
     @pytest.mark.parametrize("recurrent", ["lstm", "gru"])
     def test_every_net_begins_as_the_plain_recurrent_net(self, kind, recurrent):
-        """Before any step of the optimizer, attention and users add nothing to the newest hidden state."""
+        """Before the first optimizer step, the state is the newest hidden state alone."""
         torch.manual_seed(0)
         net = kind(20, 7, num_users=4, num_dwell_bins=9, hidden_dim=7, recurrent=recurrent).eval()
         events = events_of()
@@ -188,7 +188,7 @@ class TestOptions:
             ({"projection_scale": 0.0}, "projection_scale is 0.0: give more than 0"),
             ({"hiden_dim": 3}, "hidden_dim, user_dim"),
             ({"hidden_scope": "day"}, "hidden_scope is 'day': choose one of sequence, session"),
-            ({"context": ("hour", "month")}, "context names 'month': choose of session_gap, session_duration, hour"),
+            ({"context": ("hour", "month")}, "context is 'month': choose one of session_gap, session_duration, hour"),
         ],
     )
     def test_a_wrong_option_names_the_right_ones(self, options, named):

@@ -1,4 +1,4 @@
-"""The baselines: numbers worked out by hand, slow loops in float64, and what each can and cannot learn."""
+"""The baselines: numbers computed by hand, slow loops in float64, and what each can and cannot learn."""
 
 import math
 
@@ -40,7 +40,7 @@ def some_events(seed=0, batch=3, time=9):
 
 
 def net_of(kind, **settings):
-    """A float64 net with weights so large that all of it matters; padding rows are zero."""
+    """Return a float64 net with large weights, so that every part matters; padding rows are zero."""
     torch.manual_seed(0)
     net = kind(12, 6, num_users=4, **settings).double().eval()
     with torch.no_grad():
@@ -84,7 +84,7 @@ class TestByHand:
         check(scores_of(net, torch.tensor([[0, 2, 1]])), [0.5, 0.25])
 
     def test_fpmc(self):
-        """Half of an item's dimensions meet the last item, the other half the user."""
+        """Half of an item's dimensions multiply the last item, the other half the user."""
         net = FPMCNet(3, 4, num_users=2).eval()
         put(net.item_embeddings.weight, [[0, 0, 0, 0], [1, 2, 3, 4], [-1, 0, 1, 2]])
         put(net.item_biases.weight, [0, 0.5, 0.25])
@@ -199,7 +199,7 @@ class TestAgainstLoops:
 
 
 def wavenet_by_loop(weights, items, kernel, depth):
-    """States after 0, 1, ... events, (time + 1, dim), with each convolution written out."""
+    """Return states after 0, 1, ... events, (time + 1, dim), by explicit loops."""
 
     def sigmoid(value):
         return 1.0 / (1.0 + np.exp(-value))
@@ -239,7 +239,7 @@ class TestWhatCounts:
             assert same is not counts
 
     def test_wavenet_begins_with_states_of_unit_size(self):
-        """With torch's own start they varied by a few thousandths, whatever the items."""
+        """With torch's initialization states varied by only a few thousandths between items."""
         torch.manual_seed(0)
         net = WaveNetNet(12, 64).eval()
         net.projection = torch.nn.Identity()
@@ -322,7 +322,7 @@ class TestTraining:
 
 
 class TestLearning:
-    """On a ring of 24 items, each followed by the next; a guess gets .157, the mean of 1/1 to 1/24."""
+    """On a ring of 24 items, each followed by the next; guessing scores .157, the mean of 1/1 to 1/24."""
 
     @pytest.fixture
     def mrr(self, chain_rows):
@@ -347,11 +347,11 @@ class TestLearning:
         assert mrr(representation) > 0.85
 
     def test_bags_of_items(self, mrr):
-        """Without order the next item is one of a few; a window of the last item alone is order enough."""
+        """Without order the next item is one of a few; a window of one item gives the order."""
         assert mrr("youtube_dnn", window=1) > 0.85
         assert mrr("youtube_dnn") > 0.35
         assert mrr("time_svd") > 0.35
 
     def test_no_sequence_no_better_than_a_guess(self, mrr):
-        """The control: other rows of the same users are other places of the ring."""
+        """The control: users' other rows are at other places of the ring, so user embeddings cannot help."""
         assert mrr("bpr_mf") < 0.25

@@ -1,4 +1,4 @@
-"""The kinds of time as input: known dates, unknown times, bins by hand, and the way through a model."""
+"""Time context: known dates, unknown times, bins by hand, and end-to-end through a model."""
 
 import calendar
 
@@ -27,7 +27,7 @@ from spotlight_asars.sequence.representations.session_net import SessionNet
 
 
 def events_at(times, starts=None, gaps=None):
-    """One row of events at seconds as the TIME channel holds them: (1, time, channel)."""
+    """Return one row of events at the given seconds of the TIME channel: (1, time, channel)."""
     events = torch.zeros(1, len(times), NUM_CHANNELS, dtype=torch.long)
     events[0, :, ITEM] = 1
     events[0, :, TIME] = torch.tensor(times, dtype=torch.long)
@@ -37,7 +37,7 @@ def events_at(times, starts=None, gaps=None):
 
 
 def utc(*date):
-    """The TIME of a date, through the calendar of the standard library."""
+    """Return the TIME of a date, by the standard library's calendar."""
     return int(whole_seconds(np.array([calendar.timegm((*date, 0, 0, 0)[:6])]))[0])
 
 
@@ -83,7 +83,7 @@ class TestSessionDuration:
         assert bins == [1, 2, 2, 3, 3, 4, 4, 5, 10, 11]
 
     def test_at_the_borders_of_every_bin_up_to_the_longest(self):
-        """A logarithm that is a hair too small would put a whole power of two into the bin below."""
+        """A logarithm slightly too small would put exact powers of two into the bin below."""
         begin = -(2**31) + 1
         for power in range(1, 32):
             found = context_of("session_duration", events_at([begin, begin + 2**power - 2, begin + 2**power - 1]))
@@ -105,7 +105,7 @@ class TestSessionDuration:
         assert context_of("session_duration", events).tolist() == [[1, 4], [1, 1]]
 
     def test_is_unknown_where_the_time_of_its_start_is(self):
-        """Regression: it was counted from the number that stands for an unknown time, 68 years before 2001."""
+        """Regression: it was counted from the marker of unknown times, 68 years before 2001."""
         events = events_at([UNKNOWN_TIME, 107, 5000, 5001], starts=[1, 0, 1, 0])
         assert context_of("session_duration", events)[0].tolist() == [0, 0, 1, 2]
 
@@ -154,7 +154,7 @@ class TestEmbedding:
             assert set(gradient.any(dim=1).nonzero()[:, 0].tolist()) == used[name], name
 
     def test_items_alone_have_no_time(self):
-        """What the host gives; a net with context takes it, and its tables are not looked at."""
+        """A net with context accepts the host's item ids; its tables then have no effect."""
         torch.manual_seed(0)
         net = SessionNet(9, 7, context=("session_duration", "hour", "weekday")).eval()
         items = torch.tensor([[0, 3, 4]])
@@ -190,7 +190,7 @@ class TestModel:
             fitted(chain_rows(), "hour").predict([3, 4], timestamps=[10])
 
     def test_a_request_has_the_channels_of_the_rows(self, chain_rows):
-        """The same events asked for and read from a log: items, dwell, session starts, gaps and times are equal."""
+        """Events of a request equal those read from a log: items, dwell, session starts, gaps and times."""
         model = fitted(chain_rows(), *CONTEXTS)
         items, times = [3, 4, 5, 9, 10], [50.0, 63.5, 80.0, 10_300.0, 10_340.0]
         log = SessionInteractions([1] * 5, items, timestamps=times, num_items=25)
@@ -205,7 +205,7 @@ class TestModel:
 
     @pytest.mark.parametrize("context", CONTEXTS)
     def test_recommend_looks_at_times(self, context, chain_rows):
-        """Beside dwell, which stays as it was: the other day, the other pause, the slower session."""
+        """With the same dwell: another day, another gap, a slower session."""
         rows = chain_rows()
         model = fitted(rows, context)
         with torch.no_grad():

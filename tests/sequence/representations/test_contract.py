@@ -25,19 +25,19 @@ def fitted(representation, rows, dwell="known", loss="bpr", **settings):
     return model.fit(rows)
 
 
-def some_events(model, batch=4, time=7, seed=0):
-    """Random events without padding: (batch, time, channel)."""
+def some_events(rows, batch=4, time=7, seed=0):
+    """Return random events without padding: (batch, time, channel)."""
     random_state = np.random.RandomState(seed)
     events = np.zeros((batch, time, NUM_CHANNELS), dtype=np.int64)
-    events[..., ITEM] = random_state.randint(1, model._num_items, size=(batch, time))
-    events[..., DWELL] = random_state.randint(1, model.binning.num_bins, size=(batch, time))
+    events[..., ITEM] = random_state.randint(1, rows.num_items, size=(batch, time))
+    events[..., DWELL] = random_state.randint(1, rows.binning.num_bins, size=(batch, time))
     events[..., SESSION_START] = random_state.randint(2, size=(batch, time))
-    events[..., USER] = random_state.randint(model._num_users, size=(batch, 1))
+    events[..., USER] = random_state.randint(rows.num_users, size=(batch, 1))
     return torch.from_numpy(events)
 
 
 def states_of(model, events):
-    """After 0, 1, ... events of each row: (batch, time + 1, *state)."""
+    """Return the states after 0, 1, ... events of each row: (batch, time + 1, *state)."""
     model.net.eval()
     batch, after = len(events), events.shape[1] + 1
     row, column = torch.arange(batch).repeat_interleave(after), torch.arange(after).repeat(batch)
@@ -78,14 +78,15 @@ class TestEveryRepresentation:
             np.testing.assert_allclose(scores, model.predict(row), rtol=1e-5, atol=1e-5)
 
     def test_no_state_depends_on_the_future(self, representation, chain_rows):
-        model = fitted(representation, chain_rows(), dwell="known")
-        events = some_events(model)
+        rows = chain_rows()
+        model = fitted(representation, rows, dwell="known")
+        events = some_events(rows)
         whole = states_of(model, events)
         for end in range(1, 7):
             cut = states_of(model, events[:, :end])
             torch.testing.assert_close(cut, whole[:, : end + 1], atol=1e-5, rtol=1e-5)
             changed = events.clone()
-            changed[:, end:] = some_events(model, seed=1)[:, end:]
+            changed[:, end:] = some_events(rows, seed=1)[:, end:]
             changed[:, end - 1, DWELL] = 1  # the newest dwell holds the time of the next event
             changed[:, :, USER] = events[:, :, USER]
             torch.testing.assert_close(
@@ -128,7 +129,7 @@ class TestEveryRepresentation:
             np.testing.assert_allclose(model.predict([1, 2, 3], items), every[items.ravel()], atol=1e-6)
 
     def test_learns_a_chain(self, representation, chain_rows):
-        """With a loss over all items; local negatives never set an item against others of the same history."""
+        """With a loss over all items, since local negatives never compare items of the same history."""
         settings = {"n_iter": 30, "batch_size": 8, "learning_rate": 0.02, "random_state": 0}
         options = {"dropout": 0.0} if representation in OURS else {}
         loss = "sampled_cross_entropy" if representation == "mixture" else "cross_entropy"
@@ -187,9 +188,10 @@ class TestOurNets:
         torch.testing.assert_close(scores[0], torch.stack(by_hand))
 
     def test_dense_and_linear_attention_agree(self, representation, dwell, chain_rows):
-        linear = fitted(representation, chain_rows(), dwell=dwell)
-        dense = fitted(representation, chain_rows(), dwell=dwell, representation_options={"attention": "dense"})
-        events = some_events(linear)
+        rows = chain_rows()
+        linear = fitted(representation, rows, dwell=dwell)
+        dense = fitted(representation, rows, dwell=dwell, representation_options={"attention": "dense"})
+        events = some_events(rows)
         dense.net.load_state_dict(linear.net.state_dict())
         torch.testing.assert_close(states_of(linear, events), states_of(dense, events), atol=1e-5, rtol=1e-5)
 

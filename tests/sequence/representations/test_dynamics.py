@@ -1,4 +1,4 @@
-"""Temporal dynamics: numbers worked out by hand, a slow loop in float64, unknown times, and what is learnt."""
+"""Temporal dynamics: numbers computed by hand, a slow loop in float64, unknown times, and what is learned."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def events_of(items, seconds, starts, dwell, user=0):
 
 
 def some_events(seed=0, batch=4, time=10):
-    """Random rows of users 0 to 3 with pauses of hours to days; some times are unknown, two at a row's begin."""
+    """Return random rows of users 0 to 3 with gaps of hours to days and some unknown times."""
     random_state = np.random.RandomState(seed)
     rows = []
     for row in range(batch):
@@ -53,7 +53,7 @@ def some_events(seed=0, batch=4, time=10):
 
 
 def net_of(**settings):
-    """A float64 net with weights so large that all of it matters; padding rows are zero."""
+    """Return a float64 net with large weights, so that every part matters; padding rows are zero."""
     torch.manual_seed(0)
     net = AsarsDynamicsNet(12, 6, num_users=4, num_dwell_bins=9, **settings).double().eval()
     with torch.no_grad():
@@ -146,10 +146,10 @@ class TestByHand:
     @pytest.fixture
     def net(self):
         """
-        All of one dimension. Both gates are a half and the candidate is ``tanh(x + h)``, x = 1 for both items.
+        Return a net of one dimension. Both gates are 1/2 and the candidate is ``tanh(x + h)``, x = 1 for both items.
 
-        h_1 = tanh(1) / 2 = .3807971; a day later half of it is left, h = .1903985, and
-        h_2 = tanh(1 + .1903985) / 2 + h / 2 = .5105505. Without the pause it would be .6309632.
+        h_1 = tanh(1) / 2 = .3807971; after a day it has halved, h = .1903985, and
+        h_2 = tanh(1 + .1903985) / 2 + h / 2 = .5105505. Without the gap it would be .6309632.
         """
         net = AsarsDynamicsNet(3, 1, num_users=2, num_dwell_bins=5).eval()
         put(net.item_embeddings.weight, [0, 1, 1])
@@ -195,7 +195,7 @@ class TestByHand:
 
 
 def states_by_loop(net, events):
-    """States after 0, 1, ... events of one row, (time + 1, dim + 1), an event at a time."""
+    """Return states after 0, 1, ... events of one row, (time + 1, dim + 1), one event at a time."""
     weight = {name: value.detach().numpy() for name, value in net.named_parameters()}
     dim, user = net.embedding_dim, weight["user_embeddings.weight"][events[0, USER]]
     hidden = np.zeros(net.options.hidden_dim)
@@ -282,7 +282,7 @@ class TestTheNet:
             assert (states_of(net, empty.long()) == 0).all()
 
     def test_users_taken_for_anonymous_in_training(self):
-        """Bias and evolution go with the embedding, not only the embedding."""
+        """User dropout drops the bias and the evolution with the embedding."""
         net, events = net_of(user_dropout=0.99, dropout=0.0), some_events()
         nobody = events.clone()
         nobody[:, :, USER] = 0
@@ -319,9 +319,9 @@ class TestLearning:
 
     def test_a_long_pause_ends_what_was_begun(self):
         """
-        Items 1 and 2 decide the item after the next session's first, unless the pause was long; then 5 comes.
+        Items 1 and 2 determine the second item of the next session, unless the gap was long: then it is 5.
 
-        The net has to learn how its state fades. Where times are unknown it cannot tell the two, the control.
+        The net has to learn how its state decays. The control has unknown times, so it cannot tell the two cases apart.
         """
         rows, blind = pause_rows(), pause_rows(known=False)
         events, right = torch.from_numpy(rows), torch.from_numpy(rows[:, -1, ITEM])
@@ -340,7 +340,7 @@ class TestLearning:
 
 
 def pause_rows(known=True):
-    """Rows of a session of one item, a pause of an hour or of 30 days, and a session of two items."""
+    """Return rows of a session of one item, a gap of an hour or of 30 days, and a session of two items."""
     rows = []
     for place in range(40):
         first, long = 1 + place % 2, place // 2 % 2

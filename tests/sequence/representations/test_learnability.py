@@ -1,4 +1,4 @@
-"""On seeded logs whose rule is known: what must be learnt, and the controls that must fail to learn it."""
+"""Seeded logs with a known rule: nets must learn it, and controls must fail to."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from spotlight_asars.sequence.implicit import ASARSSequenceModel
 
 
 class TestLearnability:
-    """Dwell must be used where it tells something, and must not seem to be where it does not."""
+    """Dwell must help if it is informative, and must not if it is random."""
 
     @pytest.fixture
     def share_right(self, dwell_rows):

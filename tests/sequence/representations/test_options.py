@@ -38,7 +38,7 @@ EVERYTHING = {"dwell_input": True, "dwell_weight": True, "recency": True}
 
 
 def net_of(kind, seed=0, **settings):
-    """A net in float64 with weights large enough that all they touch matters; padding rows are zero, as trained."""
+    """Return a float64 net with large weights, so that every part matters; padding rows are zero."""
     torch.manual_seed(seed)
     settings = {"num_users": 4, "num_dwell_bins": 9, "hidden_dim": 6, "user_dim": 3, "dwell_dim": 5, **settings}
     net = kind(20, 7, num_gap_bins=5, **settings).double().eval()
@@ -106,7 +106,7 @@ class TestHiddenScope:
 
 
 def recurrent_states(layer, inputs):
-    """By torch's own layer, (batch, time, hidden)."""
+    """Return hidden states by torch's own layer, (batch, time, hidden)."""
     plain = (torch.nn.LSTM if isinstance(layer, torch.nn.LSTM) else torch.nn.GRU)(
         layer.input_size, layer.hidden_size, batch_first=True
     )
@@ -115,7 +115,7 @@ def recurrent_states(layer, inputs):
 
 
 def attended(scores, hidden, segments):
-    """Prefix-softmax of the scores over each step's own segment, (batch, time, hidden)."""
+    """Return the prefix-softmax mixture over each step's segment, (batch, time, hidden)."""
     mixed = torch.zeros_like(hidden)
     for row in range(len(hidden)):
         for step in range(hidden.shape[1]):
@@ -127,7 +127,7 @@ def attended(scores, hidden, segments):
 
 
 def assert_states(net, events, *parts):
-    """That the states after each event are the last linear layer over these parts."""
+    """Check that the state after each event is the last linear layer over these parts."""
     with torch.no_grad():
         expected = net.projection(torch.cat(parts, dim=2))
     torch.testing.assert_close(states(net, events)[:, 1:], expected, rtol=0, atol=1e-10)
@@ -165,7 +165,7 @@ class TestByHand:
 
     @pytest.mark.parametrize("options", [{}, *({name: True} for name in EVERYTHING), EVERYTHING], ids=str)
     def test_time_attention(self, options, recurrent, scope):
-        """Eq. 15 to 17, and what each option adds to the scores or to the input."""
+        """Eq. 15 to 17, and each option's addition to the scores or the input."""
         net = net_of(AsarsTimeAttNet, dwell="observed", scope=scope, recurrent=recurrent, **options)
         events = events_of()
         with torch.no_grad():
@@ -192,7 +192,7 @@ class TestByHand:
 @pytest.mark.parametrize("kind", ATTENTION_NETS)
 class TestRecency:
     def test_a_positive_slope_puts_more_weight_on_newer_events(self, kind):
-        """With scores equal otherwise, the weights are a geometric series; a slope of zero gives the plain mean."""
+        """With equal scores the weights are a geometric series; a slope of zero gives the mean."""
         net, events = net_of(kind, recency=True, residual=False), events_of(batch=1, time=4)
         hidden = torch.eye(4, dtype=torch.float64)[None]
         net.attention_scores = lambda hidden, current, events, users: (torch.zeros(1, 4), torch.zeros(1, 4))
@@ -213,7 +213,7 @@ class TestRecency:
 @pytest.mark.parametrize("dwell", ["known", "observed"])
 class TestDwellWeight:
     def test_a_weight_of_its_own_bin_lifts_an_event(self, dwell):
-        """With two events, one long dwelt on: its weight in the attention grows with the bin's."""
+        """Of two events, one with a long dwell: its attention weight grows with the bin's weight."""
         net, events = net_of(AsarsTimeAttNet, dwell=dwell, dwell_weight=True, residual=False), events_of(1, 3)
         events[0, :, DWELL] = torch.tensor([2, 7, 2])
         hidden = torch.eye(3, dtype=torch.float64)[None]
@@ -247,7 +247,7 @@ SWITCHED_OFF = [
 @pytest.mark.parametrize("hidden_scope", ["sequence", "session"])
 @pytest.mark.parametrize(("kind", "options"), SWITCHED_OFF)
 def test_with_dwell_user_and_attention_off_every_net_is_the_plain_one(kind, options, hidden_scope, recurrent, dwell):
-    """Anonymous users, no dwell, and no weight on what was attended to: to 1e-10 the plain recurrent net."""
+    """Without users, dwell and weight on the attended state, the net equals the recurrent net to 1e-10."""
     settings = {"recurrent": recurrent, "dwell": dwell, "hidden_scope": hidden_scope}
     net, plain, events = net_of(kind, **settings, **options), net_of(SessionNet, **settings), events_of()
     events[:, :, USER], events[:, :, DWELL] = 0, UNKNOWN_BIN
@@ -266,7 +266,7 @@ def test_with_dwell_user_and_attention_off_every_net_is_the_plain_one(kind, opti
 
 
 def test_a_pointer_adds_the_weight_of_the_place_where_an_item_stands():
-    """Against a loop: the newest event's item, others of the session, those of earlier ones; the first that fits."""
+    """Against a loop: the newest item, other items of the session, items of earlier ones; the first that applies."""
     net, events = net_of(AsarsTimeUserNet, pointer=True), events_of(time=12)
     events[:, :, ITEM] = events[:, :, ITEM] % 5 + 1  # so that items come back
     events[0, :3] = 0

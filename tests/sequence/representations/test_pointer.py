@@ -1,4 +1,4 @@
-"""The pointer: where items stand in a history, by hand and by a slow loop, and what it adds to a score."""
+"""The pointer: places of items in a history, by hand and by a slow loop, and the pointer's part of a score."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def history():
 
 
 def places_of_all(states):
-    """The places of items 0 to 6 in each history, (targets, items), by what `places` finds."""
+    """Return the places of items 0 to 6 in each history, (targets, items), from `places`."""
     found = torch.full((len(states), 7), 3)
     target, item, place = states.places(7)
     assert len(set(zip(target.tolist(), item.tolist(), strict=True))) == len(target)
@@ -36,7 +36,7 @@ def places_of_all(states):
 
 class TestPlaces:
     def test_by_hand(self):
-        """Before (0, 5) stand 1 2 | 3 1; before (0, 6) 1 2 | 3 1 3; before (1, 5) 4 5 4 4 6; before (0, 2) only 1."""
+        """Histories: of (0, 5) 1 2 | 3 1; of (0, 6) 1 2 | 3 1 3; of (1, 5) 4 5 4 4 6; of (0, 2) 1."""
         expected = [
             [3, 0, 2, 1, 3, 3, 3],
             [3, 1, 2, 0, 3, 3, 3],
@@ -70,7 +70,7 @@ def test_pairs_of_equals_are_those_of_two_loops(sizes):
 
 class TestPointer:
     def test_shared_items_get_what_each_alone_gets_and_its_gradient(self):
-        """Items of the history among them, some twice."""
+        """The shared items include items of the history, some of them twice."""
         torch.manual_seed(0)
         net = AsarsTimeAttNet(7, 4, pointer=True, hidden_dim=4).double()
         back = torch.randn(4, 7, dtype=torch.float64, requires_grad=True)  # (targets, embedding + places)
@@ -120,7 +120,7 @@ class TestPointer:
         ("loss", "sampling"), [("cross_entropy", "local"), ("bpr_max", "shared"), ("bpr", "local")]
     )
     def test_it_learns_that_nobody_comes_back(self, loss, sampling, chain_rows):
-        """In a ring of 24 no session of 6 repeats an item; only a loss that draws seen items can tell."""
+        """In a ring of 24 no session of 6 repeats an item; only a loss that samples seen items can learn that."""
         model = ASARSSequenceModel(
             loss=loss,
             representation=AsarsTimeAttNet,

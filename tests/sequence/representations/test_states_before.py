@@ -1,4 +1,4 @@
-"""The states that a training step asks for, beside those of all positions; and GRUs without padding, beside with it."""
+"""States of a training step against those of all positions, and GRUs without padding against GRUs with it."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ SESSION = {"scope": "session", "hidden_scope": "session"}
 
 
 def events_of(lengths, time):
-    """Rows of these lengths, padded in front, of one or more sessions each."""
+    """Return left-padded rows of these lengths, each with one or more sessions."""
     random_state = np.random.RandomState(0)
     events = np.zeros((len(lengths), time, NUM_CHANNELS), dtype=np.int64)
     for row, length in zip(events, lengths, strict=True):
@@ -36,7 +36,7 @@ def net_of(name, **options):
 
 
 def both(net, events, row, column):
-    """States before some events by either way, and the gradients of all weights."""
+    """Return the states before some events, computed either way, and the gradients of all weights."""
     ways = (net.states_before(events, row, column), net.user_representation(events)[0].permute(0, 2, 1)[row, column])
     upstream = torch.randn_like(ways[0])
     found = []

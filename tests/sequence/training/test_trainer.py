@@ -15,10 +15,9 @@ from spotlight_asars.losses import LOSSES, bpr_loss, sampled_cross_entropy_loss
 from spotlight_asars.sampling import sample_local_items
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
 from spotlight_asars.sequence.recommender.base import Recommends
-from spotlight_asars.sequence.representations import registry
 from spotlight_asars.sequence.representations.asars import AsarsTimeUserNet
 from spotlight_asars.sequence.representations.options import NetOptions
-from spotlight_asars.sequence.representations.registry import register_representation
+from spotlight_asars.sequence.representations.registry import register_representation, unregister_representation
 from spotlight_asars.sequence.representations.scoring import score_items, states_at_targets
 from spotlight_asars.sequence.training import negatives as negatives_module
 from spotlight_asars.sequence.training.callbacks import Callback
@@ -258,9 +257,9 @@ class TestRepresentations:
             assert model.get_params()["representation"] is representation
         assert "AsarsTimeUserNet" in repr(model)
 
-    def test_one_can_be_registered(self, chain_rows, monkeypatch):
-        monkeypatch.setattr(registry, "_REPRESENTATIONS", dict(registry._REPRESENTATIONS))
+    def test_one_can_be_registered(self, chain_rows, request):
         register_representation("mine", AsarsTimeUserNet)
+        request.addfinalizer(lambda: unregister_representation("mine"))
         assert isinstance(model_of("mine").fit(chain_rows()).net, AsarsTimeUserNet)
 
     def test_a_foreign_module_is_asked_through_its_forward(self, chain_rows):
