@@ -438,7 +438,7 @@ class ASARSSequenceModel(Recommends, ImplicitSequenceModel):
         timestamps: np.ndarray | None = None,
     ) -> np.ndarray:
         """
-        Scores of the next item after one sequence or after each of a batch.
+        Score the next item after one sequence, or after each of a batch.
 
         Parameters
         ----------

@@ -1,8 +1,7 @@
 """
-What the order of the raw ids tells of items: a shop numbers its catalogue as it grows, so neighbours are often alike.
+Similar items by the order of raw ids: a shop numbers its catalogue as it grows, so neighbours are often alike.
 
-Where ids say nothing, as random numbers do, neighbours stand together in sessions no more often than chance has it, and
-nothing is made of them.
+If the order means nothing, neighbours co-occur in sessions no more often than by chance, and are ignored.
 """
 
 import numpy as np
@@ -10,19 +9,19 @@ from scipy import sparse
 
 from spotlight_asars.interactions.sequences import SessionSequences
 
-WINDOW = 8  # places in the catalogue that neighbours are apart at most
-STRENGTH = 4.0  # times that a pair of neighbours counts as the mean pair as far apart stands together
-CLEARLY = 2.0  # times as often as chance has it
+WINDOW = 8  # neighbours are at most this many places apart in the catalogue
+STRENGTH = 4.0  # weight of a pair of neighbours, as a multiple of the mean count of pairs equally far apart
+CLEARLY = 2.0  # times as often as by chance
 
 
 def catalogue_places(sequences: SessionSequences) -> np.ndarray | None:
     """
-    The place of each item in the order of the raw ids; the items' numbers where there are no raw ids.
+    Return the place of each item in the order of the raw ids; the items' numbers if there are no raw ids.
 
     Returns
     -------
     int64 array of shape (num_items,), or None
-        Places from 1, 0 for the padding; None where the ids have no order, as those of mixed types.
+        Places from 1, 0 for the padding; None if the ids cannot be ordered, such as ids of mixed types.
     """
     if sequences.item_vocabulary is None:
         return np.arange(sequences.num_items)
@@ -39,19 +38,19 @@ def catalogue_neighbours(
     counts: sparse.csr_array, places: np.ndarray, window: int = WINDOW, strength: float = STRENGTH
 ) -> sparse.csr_array:
     """
-    Counts by which neighbours in the catalogue shall stand together beyond those that were seen.
+    Return counts to add to the co-occurrences of neighbours in the catalogue.
 
-    A pair n places apart gets `strength` times the mean count of such pairs, if they stand together at least twice as
-    often as their items' counts let expect; else nothing.
+    A pair n places apart gets `strength` times the mean count of such pairs, provided that they co-occur at least twice
+    as often as their items' counts suggest.
 
     Parameters
     ----------
     counts : sparse array of shape (num_items, num_items)
-        Symmetric, as of ``cooccurrences``.
+        Symmetric, as from ``cooccurrences``.
     places : int64 array of shape (num_items,)
-        As of :func:`catalogue_places`.
+        As from :func:`catalogue_places`.
     window : int, optional
-        The most places apart.
+        The largest distance, in places.
     strength : float, optional
 
     Returns
@@ -66,7 +65,7 @@ def catalogue_neighbours(
     total = sparse.csr_array(counts.shape, dtype=np.float64)
     for distance in range(1, min(window, len(items) - 1) + 1):
         one, other = slice(None, -distance), slice(distance, None)
-        seen = pairs.data[apart == distance].sum() / 2  # each pair stands there twice
+        seen = pairs.data[apart == distance].sum() / 2  # the counts are symmetric
         if seen > 0 and seen >= CLEARLY * (sums[one] @ sums[other]) / sums.sum():
             weight = np.full(len(items) - distance, strength * seen / (len(items) - distance))
             total = total + sparse.csr_array((weight, (items[one], items[other])), shape=counts.shape)

@@ -1,4 +1,4 @@
-"""Item embeddings to begin with, from which items stand together in sessions."""
+"""Initial item embeddings from the co-occurrence of items in sessions."""
 
 import numpy as np
 import torch
@@ -12,26 +12,26 @@ from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.sequence.training.catalogue import catalogue_neighbours, catalogue_places
 
 INITIAL_EMBEDDINGS = ("random", "cooccurrence", "catalogue")
-WINDOW = 8  # events back that an item stands together with
-RANDOM_SHARE = 0.3  # of the random start that is kept beside, so that alike items can part
+WINDOW = 8  # co-occurring events are at most this far apart
+RANDOM_SHARE = 0.3  # of the random embedding that is added, so that similar items can separate
 
 
 def cooccurrences(sequences: SessionSequences, window: int = WINDOW) -> sparse.csr_array:
     """
-    How often two items stand together in a session: 1 for neighbours, 1 / n for n events apart.
+    Count how often two items occur together in a session: 1 for neighbours, 1 / n for events n apart.
 
-    An event that stands in several rows counts in the one where it is a target.
+    An event that is in several rows counts in the row where it is a target.
 
     Parameters
     ----------
     sequences : SessionSequences
     window : int, optional
-        The most events apart.
+        The largest distance, in events.
 
     Returns
     -------
     float64 array of shape (num_items, num_items)
-        Symmetric; an item beside itself does not count.
+        Symmetric, with an empty diagonal.
     """
     items, sessions = sequences.events[:, ITEM].astype(np.int64), sequences.session_ids
     row = np.repeat(np.arange(len(sequences)), sequences.lengths)  # (events,)
@@ -49,7 +49,7 @@ def cooccurrences(sequences: SessionSequences, window: int = WINDOW) -> sparse.c
 
 
 def positive_pointwise_mutual_information(counts: sparse.csr_array) -> sparse.csr_array:
-    """``max(0, log(c(a, b) c / (c(a) c(b))))`` of symmetric counts c; of their shape, as sparse as they are."""
+    """Return ``max(0, log(c(a, b) c / (c(a) c(b))))`` of symmetric counts c, a sparse array of the same shape."""
     counts = counts.tocoo()
     sums = np.asarray(counts.sum(axis=1)).ravel()  # (num_items,)
     information = np.log(counts.data * sums.sum() / (sums[counts.row] * sums[counts.col]))
@@ -62,11 +62,11 @@ def cooccurrence_embeddings(
     sequences: SessionSequences, embedding_dim: int, window: int = WINDOW, by_catalogue: bool = False
 ) -> Tensor:
     """
-    Embeddings in which items that stand together in sessions lie together.
+    Return embeddings in which items that occur together in sessions are close.
 
-    They factorise the positive pointwise mutual information of co-occurrence, U sqrt(S) of its largest singular
-    values (Levy and Goldberg 2014), with each row at unit length. On a log with few events an item, a net that begins
-    with them need not find them by gradients.
+    They are U sqrt(S) of the largest singular values of the positive pointwise mutual information of co-occurrence
+    (Levy and Goldberg 2014), each row scaled to unit length. On a log with few events per item, a net that starts from
+    them need not find them by gradient descent.
 
     Parameters
     ----------
@@ -76,12 +76,12 @@ def cooccurrence_embeddings(
     window : int, optional
         As for :func:`cooccurrences`.
     by_catalogue : bool, optional
-        Neighbours in the order of the raw ids stand together too, see ``catalogue_neighbours``.
+        Count neighbours in the order of the raw ids as co-occurring, see ``catalogue_neighbours``.
 
     Returns
     -------
     float32 tensor of shape (num_items, embedding_dim)
-        Zero for an item that never stands beside another.
+        Zero for an item that never occurs with another.
     """
     counts = cooccurrences(sequences, window)
     places = catalogue_places(sequences) if by_catalogue else None
@@ -98,12 +98,12 @@ def cooccurrence_embeddings(
 
 
 def _largest_singular(matrix: sparse.csr_array, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Left singular vectors (rows, found) and singular values (found,) of a symmetric matrix, largest first."""
+    """Return left singular vectors (rows, found) and singular values (found,) of a symmetric matrix, largest first."""
     size = matrix.shape[0]
-    if size <= most + 1:  # ARPACK finds fewer than all
+    if size <= most + 1:  # ARPACK cannot find them all
         vectors, values, _ = np.linalg.svd(matrix.toarray())
     else:
-        # A fixed start: the same log gives the same embeddings.
+        # With a fixed start the same log gives the same embeddings.
         start = np.random.RandomState(0).uniform(size=size)
         vectors, values, _ = svds(matrix, k=most, v0=start)
         order = np.argsort(-values)
@@ -113,10 +113,17 @@ def _largest_singular(matrix: sparse.csr_array, most: int) -> tuple[np.ndarray, 
 
 def start_from_cooccurrence(net: nn.Module, sequences: SessionSequences, by_catalogue: bool = False) -> None:
     """
-    Let the item embeddings of a net, not yet trained, begin where co-occurrence puts them.
+    Set the item embeddings of an untrained net to :func:`cooccurrence_embeddings`.
 
-    Items that never stand beside another keep their random start; the others a part of it. `by_catalogue` as for
-    :func:`cooccurrence_embeddings`.
+    A share of the random embeddings is kept; items that never occur with another keep theirs.
+
+    Parameters
+    ----------
+    net : module
+    sequences : SessionSequences
+        The training part.
+    by_catalogue : bool, optional
+        As for :func:`cooccurrence_embeddings`.
 
     Raises
     ------
