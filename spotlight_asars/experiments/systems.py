@@ -87,7 +87,7 @@ def system_names() -> tuple[str, ...]:
 def name_of_model(model: System) -> str:
     """What a made system is called: the name of its net, or its own; of a user's module the class."""
     if isinstance(model, ASARSSequenceModel):
-        named = model._representation
+        named = model.representation
         return named if isinstance(named, str) else type(named).__name__
     names = {made_by: name for name, made_by in COUNTING_SYSTEMS.items()} | {TwoStageRanker: "asars_two_stage"}
     return names.get(type(model), type(model).__name__)
