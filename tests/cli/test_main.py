@@ -210,17 +210,21 @@ def test_the_version(capsys):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["recommend", "--items", "a", "--k", "5"], "not known: --k 5; see spotlight-asars recommend --help"),
-        (["analyse", "--filter", "2,2,2"], "not known: --filter 2,2,2; see spotlight-asars analyse --help"),
+        (["recommend", "--items", "a", "--k", "5"], "unknown argument: --k 5"),
+        (
+            ["analyse", "--filter", "2,2,2"],
+            "unknown argument: --filter 2,2,2 (did you mean --filters?)",
+        ),
         (
             ["analyse", "log.csv"],
-            "not known: log.csv (a file goes with its option); see spotlight-asars analyse --help",
+            "unknown argument: log.csv (name a file with its option, such as --data FILE)",
         ),
     ],
 )
 def test_what_is_no_option_is_told_with_the_help_of_its_command(arguments, told, capsys):
     code, out, err = run(capsys, *arguments)
-    assert (code, out) == (2, "") and err == f"spotlight-asars {arguments[0]}: {told}\n"
+    prog = f"spotlight-asars {arguments[0]}"
+    assert (code, out) == (2, "") and err == f"{prog}: {told}; see {prog} --help\n"
 
 
 class TestWrongInput:
@@ -257,11 +261,11 @@ class TestWrongInput:
             (["compare", "--data", "log.csv", "--format", "csv"], "needs --columns"),
             (["compare", "--data", "log.csv", "--format", "movielens", "--columns", "a,b,c"], "layout is fixed"),
             (["compare", "--train", "log.csv", *COLUMNS], "only one of --train and --test"),
-            (["compare", "--data", "log.csv", "--train", "log.csv", *COLUMNS], "goes without --train"),
-            (["compare", "--data", "log.csv", "--dataset", "synthetic", *COLUMNS], "goes without files"),
+            (["compare", "--data", "log.csv", "--train", "log.csv", *COLUMNS], "--data excludes --train"),
+            (["compare", "--data", "log.csv", "--dataset", "synthetic", *COLUMNS], "--dataset excludes files"),
             (["compare", *COLUMNS], "no file"),
-            (["compare", "--train", "a.csv", "--test", "b.csv", *COLUMNS, "--filters", "1,2,1"], "taken as they are"),
-            (["compare", "--train", "a.csv", "--test", "b.csv", *COLUMNS, "--test-share", ".5"], "taken as they are"),
+            (["compare", "--train", "a.csv", "--test", "b.csv", *COLUMNS, "--filters", "1,2,1"], "used as they are"),
+            (["compare", "--train", "a.csv", "--test", "b.csv", *COLUMNS, "--test-share", ".5"], "used as they are"),
             (["compare", "--models", "asars"], "asars_time_user"),
             (["compare", "--parameters", "nowhere"], "no such folder of parameter files"),
             (["compare", "--parameters", "."], "gru4rec.json"),
@@ -322,7 +326,7 @@ class TestWrongInput:
         monkeypatch.setattr(comparison, "train_and_test", stopped)
         code, _, err = run(capsys, *arguments)
         assert code == 130 and err.count("\n") == 1
-        assert f"kept in {out / 'runs'}: the same command goes on from there" in err
+        assert f"kept in {out / 'runs'}: the same command continues from there" in err
         assert os.listdir(out) == ["runs"] and os.listdir(out / "runs") == ["gru4rec-seed0.npz"]
         monkeypatch.setattr(comparison, "train_and_test", train)
         assert run(capsys, *arguments)[0] == 0 and (out / "results.json").exists()

@@ -65,7 +65,7 @@ def test_a_search_can_begin_with_the_settings_of_another(log, tmp_path, capsys):
     (begun / "vsknn.json").write_text(json.dumps({"kind": "counting", "system": "vsknn", "options": {"k": 321}}))
     arguments = ["--train", log, *COLUMNS, "--models", "vsknn,stan", "--trials", "1", "--quiet", "--out", out]
     code, printed, err = run(capsys, "tune", *arguments, "--parameters", begun)
-    assert (code, err) == (0, "") and "at first" in printed
+    assert (code, err) == (0, "") and "initial" in printed
     assert json.loads((out / "vsknn.json").read_text())["options"] == {"k": 321}
     assert json.loads((out / "stan.json").read_text())["options"] == {}
     code, _, err = run(capsys, "tune", *arguments, "--parameters", tmp_path / "nowhere")
@@ -90,7 +90,7 @@ def test_a_stop_says_what_is_kept_and_how_to_go_on(log, tmp_path, capsys, monkey
     arguments = ["tune", "--data", log, *COLUMNS, "--filters", "1,2,1", *QUICK, "--quiet", "--out", tmp_path]
     code, out, err = run(capsys, *arguments)
     assert code == 130 and out == "" and err.count("\n") == 1
-    assert str(tmp_path / "trials.csv") in err and "goes on" in err and (tmp_path / "vsknn.json").exists()
+    assert str(tmp_path / "trials.csv") in err and "continues" in err and (tmp_path / "vsknn.json").exists()
     monkeypatch.setattr(cli_tune, "tune", real)
     assert run(capsys, *arguments)[0] == 0 and (tmp_path / "gru4rec.json").exists()
 
@@ -109,8 +109,8 @@ def test_a_stop_before_the_first_trial_leaves_nothing(log, tmp_path, capsys, mon
     [
         (["--train", "nowhere.csv", *COLUMNS], "no such file"),
         (["--test", "log.csv", *COLUMNS], "only one of --train and --test"),
-        (["--data", "log.csv", "--train", "log.csv", *COLUMNS], "goes without --train"),
-        (["--train", "log.csv", *COLUMNS, "--filters", "1,2,1"], "taken as they are"),
+        (["--data", "log.csv", "--train", "log.csv", *COLUMNS], "--data excludes --train"),
+        (["--train", "log.csv", *COLUMNS, "--filters", "1,2,1"], "used as they are"),
         (["--models", "asars"], "asars_time_user"),
         (["--trials", "0"], "at least 1"),
         (["--timeout", "0"], "positive number"),
