@@ -18,7 +18,7 @@ from spotlight_asars.cli.options import (
     say,
     silence,
 )
-from spotlight_asars.experiments.logs import TuningLog, training_part
+from spotlight_asars.experiments.logs import TuningLog, training_log
 from spotlight_asars.experiments.systems import settings_in
 from spotlight_asars.experiments.tuning.search import TABLE, Found, Search, require_optuna, tune
 from spotlight_asars.serialization.files import output_folder
@@ -83,7 +83,8 @@ def run_tune(options: argparse.Namespace) -> int:
     )
     report = silence if options.quiet else say
     with output_folder(options.out) as folder:
-        log = TuningLog.of(*training_part(choice), search.max_sequence_length)
+        train = training_log(choice, whole=False)
+        log = TuningLog.of(train.name, train.events, search.max_sequence_length)
         found = {}
         try:
             for name in options.models:

@@ -140,13 +140,13 @@ class TestCompare:
         run(capsys, *arguments)
         first = (tmp_path / "out" / "results.json").read_text()
         code, _, err = run(capsys, *arguments)
-        assert code == 0 and err.count("taken from") == 2 and "epochs:" not in err
+        assert code == 0 and err.count("reused from") == 2 and "epochs:" not in err
         assert (tmp_path / "out" / "results.json").read_text() == first
 
     def test_seeds_twins_and_what_counts(self, log, tmp_path, capsys):
         arguments = ["--models", "asars_time_att,popularity", "--epochs", "1", "--seeds", "2", "--twins", "--quiet"]
         code, out, err = run(capsys, "compare", "--data", log, *COLUMNS, *arguments, "--out", tmp_path / "out")
-        assert (code, err) == (0, "") and "mean of seeds 0 to 1" in out and "the twin" in out
+        assert (code, err) == (0, "") and "mean of seeds 0 to 1" in out and "shuffled-dwell control" in out
         models = json.loads((tmp_path / "out" / "results.json").read_text())["models"]
         assert len(models["asars_time_att"]["seeds"]) == 2 and "dwell_gain" in models["asars_time_att"]
         assert models["popularity"]["epochs"] is None and len(models["popularity"]["seeds"]) == 1
@@ -176,7 +176,7 @@ class TestCompare:
         arguments = ["--data", tmp_path / "log.csv", "--format", "csv", "--columns", "-,item,time,session"]
         arguments += ["--models", "bpr_mf,popularity", "--epochs", "1", "--filters", "1,2,1"]
         code, _, err = run(capsys, "compare", *arguments, "--out", tmp_path / "out")
-        assert code == 0 and err.count("names no users: bpr_mf will have none to learn from") == 1
+        assert code == 0 and err.count("has no users: bpr_mf cannot learn from them") == 1
 
     def test_all_systems_by_one_word(self):
         options = argument_parser().parse_args(["compare", "--models", "gru4rec,all"])
@@ -257,7 +257,7 @@ class TestWrongInput:
         ("arguments", "named"),
         [
             (["compare", "--data", "nowhere.csv", *COLUMNS], "no such file"),
-            (["compare", "--data", "log.csv"], "give --format"),
+            (["compare", "--data", "log.csv"], "log.csv: there is no such file"),
             (["compare", "--data", "log.csv", "--format", "csv"], "needs --columns"),
             (["compare", "--data", "log.csv", "--format", "movielens", "--columns", "a,b,c"], "layout is fixed"),
             (["compare", "--train", "log.csv", *COLUMNS], "only one of --train and --test"),
@@ -289,6 +289,10 @@ class TestWrongInput:
         code, out, err = run(capsys, *arguments)
         assert code == 2 and out == "" and named in err and err.count("\n") == 1
         assert not list(tmp_path.iterdir())
+
+    def test_a_file_without_a_format(self, log, tmp_path, capsys):
+        code, _, err = run(capsys, "compare", "--data", log, "--out", tmp_path / "out")
+        assert code == 2 and "give --format csv|" in err and err.count("\n") == 1 and not (tmp_path / "out").exists()
 
     def test_a_folder_that_cannot_be_written(self, log, tmp_path, capsys):
         blocked = write(tmp_path / "a file", "kept")
@@ -339,7 +343,7 @@ class TestWrongInput:
     def test_a_test_part_from_within_the_training_time_is_told(self, log, tmp_path, capsys):
         parts = ["--train", log, "--test", log]
         code, out, _ = run(capsys, "compare", *parts, *COLUMNS, *QUICK, "--out", tmp_path)
-        assert code == 0 and "100.0% of the test events lie before the last training event" in out
+        assert code == 0 and "100.0% of the test events precede the last training event" in out
 
     def test_on_a_large_catalogue_the_loss_samples_unless_a_parameter_file_says_otherwise(
         self, log, tmp_path, capsys, monkeypatch

@@ -90,7 +90,7 @@ def test_the_whole_log_is_the_default(log, small, tmp_path, capsys):
     out = tmp_path / "deep" / "model.h5"
     arguments = ["--data", log, *COLUMNS, "--filters", "1,2,1", *small, "--epochs", "2", "--out", out]
     code, printed, err = run(capsys, "train", *arguments)
-    assert code == 0 and "the whole log; at least 1 events an item" in printed and "epochs" in err
+    assert code == 0 and "the whole log; at least 1 events per item" in printed and "epochs" in err
     assert "480 events, 12 users, 25 items, 120 sessions, of 480 events read" in printed
     assert re.search(r"2 epochs, [\d,]+ events/s, training loss \d", printed) and f"written to {out}" in printed
     model = load_model(out)
@@ -311,7 +311,7 @@ def test_a_checkpoint_that_cannot_be_written_costs_one_line(log, small, tmp_path
         (["--checkpoint-minutes", "-1"], "minutes of at least 0"),
         (["--validation", "1"], "between 0 and 1"),
         (["--out", "."], "is a folder"),
-        (["--parameters", "nowhere.json"], "no parameter file"),
+        (["--parameters", "nowhere.json"], "not a parameter file"),
         (["--data", "log.csv", "--train", "log.csv", *COLUMNS], "--data excludes --train"),
     ],
 )

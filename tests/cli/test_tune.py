@@ -1,6 +1,7 @@
 """The command line's `tune`: end to end on a small log, each kind of wrong input, and a stop on the way."""
 
 import json
+import subprocess
 import sys
 
 import numpy as np
@@ -96,10 +97,10 @@ def test_a_stop_says_what_is_kept_and_how_to_go_on(log, tmp_path, capsys, monkey
 
 
 def test_a_stop_before_the_first_trial_leaves_nothing(log, tmp_path, capsys, monkeypatch):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli_tune, "training_part", interrupted)
+    monkeypatch.setattr(cli_tune, "training_log", interrupted)
     code, _, err = run(capsys, "tune", "--data", log, *COLUMNS, *QUICK, "--out", tmp_path / "out")
     assert code == 130 and "nothing was written" in err and not (tmp_path / "out").exists()
 
@@ -108,7 +109,7 @@ def test_a_stop_before_the_first_trial_leaves_nothing(log, tmp_path, capsys, mon
     ("arguments", "named"),
     [
         (["--train", "nowhere.csv", *COLUMNS], "no such file"),
-        (["--test", "log.csv", *COLUMNS], "only one of --train and --test"),
+        (["--test", "log.csv", *COLUMNS], "nothing to train on"),
         (["--data", "log.csv", "--train", "log.csv", *COLUMNS], "--data excludes --train"),
         (["--train", "log.csv", *COLUMNS, "--filters", "1,2,1"], "used as they are"),
         (["--models", "asars"], "asars_time_user"),
@@ -126,6 +127,13 @@ def test_a_wrong_option(arguments, named, tmp_path, capsys, monkeypatch):
 
 def test_without_optuna(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "optuna", None)
+    monkeypatch.setattr("spotlight_asars.experiments.tuning.search.optuna", None)
     code, out, err = run(capsys, "tune")
     assert code == 2 and out == "" and "pip install optuna" in err and err.count("\n") == 1
+
+
+def test_without_optuna_every_other_command_starts():
+    """It was once imported with the command line, which then failed as a whole."""
+    code = "import sys; sys.modules['optuna'] = None; from spotlight_asars import cli; cli.main(['--version'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("spotlight-asars ")
