@@ -32,7 +32,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     )
     command.set_defaults(run=run_analyse)
     log = command.add_argument_group("log (default: a simulated one)")
-    add_log_options(log, in_parts=False)
+    add_log_options(log, in_parts=False, default_filters="none")
     log.add_argument("--categories", action="store_true",
                      help="also read item categories, where the file has them")  # fmt: skip
     log.add_argument("--seed", type=seed, default=0, metavar="N",

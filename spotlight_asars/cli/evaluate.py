@@ -52,7 +52,8 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     add_log_options(
         command.add_argument_group(
             "log", "Give --test, with --train as the users' history, or --data with the --test-share of train."
-        )
+        ),
+        default_test_share="none, needed with --data",
     )
     group = command.add_argument_group("evaluation")
     add_model_options(group)

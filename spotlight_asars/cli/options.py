@@ -87,10 +87,25 @@ def log_choice(options: argparse.Namespace) -> LogChoice:
     )
 
 
-def add_log_options(group: argparse._ArgumentGroup, in_parts: bool = True) -> None:
-    """Add the options that choose a log; without `in_parts` the help hides --train and --test."""
+def add_log_options(
+    group: argparse._ArgumentGroup,
+    in_parts: bool = True,
+    default_filters: str = "that of the format",
+    default_test_share: str = f"{LogChoice.test_share:g}",
+) -> None:
+    """
+    Add the options that choose a log.
+
+    Parameters
+    ----------
+    group : argument group
+    in_parts : bool, optional
+        Show --train and --test in the help, for commands that take a log in two parts.
+    default_filters, default_test_share : str, optional
+        What the help names as defaults.
+    """
     group.add_argument("--data", type=Path, metavar="FILE",
-                       help="a whole log, or one that prepare wrote; it is filtered, then split by time")  # fmt: skip
+                       help="a whole log; one that prepare wrote needs no --format")  # fmt: skip
     for name, text in (("--train", "training part of a log that is already split"), ("--test", "its test part")):
         group.add_argument(name, type=Path, metavar="FILE", help=text if in_parts else argparse.SUPPRESS)
     group.add_argument("--dataset", choices=["synthetic"], help="simulate a log")
@@ -98,16 +113,16 @@ def add_log_options(group: argparse._ArgumentGroup, in_parts: bool = True) -> No
     group.add_argument("--filters", type=filters, metavar="ITEM,SESSION,USER",
                        help="minimum events per item, events per session and sessions per user, for --data, "
                             f"such as 5,2,2; or a preset: {', '.join(presets.NAMED)} "
-                            "(default: that of the format)")  # fmt: skip
+                            f"(default: {default_filters})")  # fmt: skip
     group.add_argument("--test-share", type=share, metavar="SHARE",
                        help="share of the sessions of --data, the latest ones, to test on "
-                            f"(default: {LogChoice.test_share:g})")  # fmt: skip
+                            f"(default: {default_test_share})")  # fmt: skip
 
 
 def add_format_options(group: argparse._ArgumentGroup) -> None:
     """Add the options that tell how to read a file of events."""
     group.add_argument("--format", dest="log_format", choices=sorted(FORMATS),
-                       help="file format; not needed for a prepared log")  # fmt: skip
+                       help="file format")  # fmt: skip
     group.add_argument("--columns", metavar="USER,ITEM,TIME[,SESSION]",
                        help="column names of a csv file; - for USER where the log has none")  # fmt: skip
     group.add_argument("--separator", metavar="CHAR", help="separator of a csv file (default: by the file's extension)")

@@ -62,7 +62,8 @@ def add_command(commands: argparse._SubParsersAction) -> None:
             "log (default: a simulated one)",
             "--data is filtered, then used whole, unless --test-share holds back the latest sessions.\n"
             "--train is used as it is; --test is never read.",
-        )
+        ),
+        default_test_share="none held back",
     )
     _add_options(command.add_argument_group("training"))
 

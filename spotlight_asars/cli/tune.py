@@ -44,7 +44,12 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.set_defaults(run=run_tune)
-    add_log_options(command.add_argument_group("log (default: a simulated one)"))
+    add_log_options(
+        command.add_argument_group(
+            "log (default: a simulated one)",
+            "--data is filtered, then split by time; --train and --test are used as they are.",
+        )
+    )
     _add_search_options(command.add_argument_group("search"))
 
 

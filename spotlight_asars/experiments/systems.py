@@ -146,7 +146,7 @@ def settings_in(folder: Path, names: Iterable[str]) -> dict[str, Settings]:
         If there is no folder or no file, or a system cannot be made and fitted with its file.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder of parameter files: give the folder that tune wrote")
+        raise InputError(f"{folder}: not a folder of parameter files: give the folder that tune wrote")
     names = tuple(names)
     found = {name: path for name in names if (path := folder / f"{name}.json").is_file()}
     if not found:

@@ -267,7 +267,7 @@ class TestWrongInput:
             (["compare", "--train", "a.csv", "--test", "b.csv", *COLUMNS, "--filters", "1,2,1"], "used as they are"),
             (["compare", "--train", "a.csv", "--test", "b.csv", *COLUMNS, "--test-share", ".5"], "used as they are"),
             (["compare", "--models", "asars"], "asars_time_user"),
-            (["compare", "--parameters", "nowhere"], "no such folder of parameter files"),
+            (["compare", "--parameters", "nowhere"], "not a folder of parameter files"),
             (["compare", "--parameters", "."], "gru4rec.json"),
             (["compare", "--seeds", "0"], "at least 1"),
             (["compare", "--seeds", "2", "--seed", "4294967295"], "largest seed"),

@@ -70,7 +70,7 @@ def test_a_search_can_begin_with_the_settings_of_another(log, tmp_path, capsys):
     assert json.loads((out / "vsknn.json").read_text())["options"] == {"k": 321}
     assert json.loads((out / "stan.json").read_text())["options"] == {}
     code, _, err = run(capsys, "tune", *arguments, "--parameters", tmp_path / "nowhere")
-    assert code == 2 and "nowhere: no such folder of parameter files" in err
+    assert code == 2 and "nowhere: not a folder of parameter files" in err
 
 
 def test_the_training_part_alone_is_enough(log, tmp_path, capsys):

@@ -183,62 +183,62 @@ _NET_OPTIONS = {
 }
 
 
-def _counting(name: str, why: str, *choices: object, **numbers: object) -> Parameter:
+def _keyword(name: str, why: str, *choices: object, **numbers: object) -> Parameter:
     return Parameter(name, f"options.{name}", why, choices, **numbers)
 
 
 _NEIGHBOURS: Space = (
-    _counting("k", "few neighbours are similar, many are reliable", low=20, high=2000, log=True),
-    _counting("sample_size", "number of recent sessions to search for neighbours", low=250, high=20_000, log=True),
+    _keyword("k", "few neighbours are similar, many are reliable", low=20, high=2000, log=True),
+    _keyword("sample_size", "number of recent sessions to search for neighbours", low=250, high=20_000, log=True),
 )
 _WEIGHTINGS = tuple(STEP_WEIGHTS)
-_IDF = _counting("idf_weight", "preference for rare items", low=0.0, high=10.0, step=0.5)
+_IDF = _keyword("idf_weight", "preference for rare items", low=0.0, high=10.0, step=0.5)
 _STAN: Space = (
     *_NEIGHBOURS,
-    _counting("position_decay", "decay over the items of the session, in steps", low=0.2, high=50.0, log=True),
-    _counting("session_decay_days", "decay of a training session, in days", low=0.5, high=200.0, log=True),
-    _counting("neighbour_decay", "decay over a neighbour's items, in steps", low=0.2, high=50.0, log=True),
+    _keyword("position_decay", "decay over the items of the session, in steps", low=0.2, high=50.0, log=True),
+    _keyword("session_decay_days", "decay of a training session, in days", low=0.5, high=200.0, log=True),
+    _keyword("neighbour_decay", "decay over a neighbour's items, in steps", low=0.2, high=50.0, log=True),
 )
-_COUNTING: dict[str, Space] = {
+_NON_NEURAL: dict[str, Space] = {
     "popularity": (),
     "sequential_rules": (
-        _counting("steps", "largest distance between the two events of a rule", low=1, high=30),
-        _counting("weighting", "decay of a rule with distance", *_WEIGHTINGS),
+        _keyword("steps", "largest distance between the two events of a rule", low=1, high=30),
+        _keyword("weighting", "decay of a rule with distance", *_WEIGHTINGS),
     ),
     "vsknn": (
         *_NEIGHBOURS,
-        _counting("weighting", "decay over the items of the session", *_WEIGHTINGS),
-        _counting("score_weighting", "decay of neighbours with the position of the match", *_WEIGHTINGS),
+        _keyword("weighting", "decay over the items of the session", *_WEIGHTINGS),
+        _keyword("score_weighting", "decay of neighbours with the position of the match", *_WEIGHTINGS),
         _IDF,
     ),
     "stan": _STAN,
     "vstan": (
         *_STAN,
-        _counting("match_decay", "decay with the position of the match, in steps", low=0.2, high=50.0, log=True),
-        _counting("similarity", "cosine gives long sessions less weight", "cosine", "dot"),
+        _keyword("match_decay", "decay with the position of the match, in steps", low=0.2, high=50.0, log=True),
+        _keyword("similarity", "cosine gives long sessions less weight", "cosine", "dot"),
         _IDF,
     ),
     "asars_memory": (
-        _counting("steps", "number of recent events to read", low=2, high=50),
-        _counting("smoothing", "evidence needed before a transition is trusted", low=0.1, high=30.0, log=True),
-        _counting("rounds", "rounds of fitting counts and weights in turn", low=1, high=8),
+        _keyword("steps", "number of recent events to read", low=2, high=50),
+        _keyword("smoothing", "evidence needed before a transition is trusted", low=0.1, high=30.0, log=True),
+        _keyword("rounds", "rounds of fitting counts and weights in turn", low=1, high=8),
     ),
 }
 # Only the ranking of the second stage; tune the members under their own names.
 _TWO_STAGE: Space = (
-    _counting("candidates", "more hold the target more often, fewer are easier to rank", low=20, high=200, log=True),
-    _counting("late_share", "sessions for the ranking, withheld from the members", low=0.1, high=0.5, step=0.05),
-    _counting("hidden_dim", "interactions of the features", low=4, high=64, log=True),
-    _counting("epochs", "the ranking net overfits like any net", low=2, high=20, log=True),
-    _counting("learning_rate", "learning rate of the ranking net", low=0.0005, high=0.02, log=True),
-    _counting("weight_decay", "weight decay of the ranking net", low=1e-5, high=1e-1, log=True),
+    _keyword("candidates", "more hold the target more often, fewer are easier to rank", low=20, high=200, log=True),
+    _keyword("late_share", "sessions for the ranking, withheld from the members", low=0.1, high=0.5, step=0.05),
+    _keyword("hidden_dim", "interactions of the features", low=4, high=64, log=True),
+    _keyword("epochs", "the ranking net overfits like any net", low=2, high=20, log=True),
+    _keyword("learning_rate", "learning rate of the ranking net", low=0.0005, high=0.02, log=True),
+    _keyword("weight_decay", "weight decay of the ranking net", low=1e-5, high=1e-1, log=True),
 )
 
 
 def space_of(base: Settings) -> Space:
     """Return the search space of a system, wide enough to include its settings `base`."""
     if isinstance(base, CountingSettings):
-        space = _COUNTING[base.system]
+        space = _NON_NEURAL[base.system]
     elif isinstance(base, TwoStageSettings):
         space = _TWO_STAGE
     else:

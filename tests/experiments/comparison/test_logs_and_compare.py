@@ -142,7 +142,7 @@ class TestSettingsInAFolder:
         assert settings_in(tmp_path, ["gru4rec", "asars_user_cat", "vsknn"]) == {"gru4rec": small, "vsknn": few}
 
     def test_no_folder_and_no_file(self, tmp_path, refuses):
-        refuses(lambda: settings_in(tmp_path / "nowhere", ["gru4rec"]), "nowhere", "no such folder")
+        refuses(lambda: settings_in(tmp_path / "nowhere", ["gru4rec"]), "nowhere", "not a folder")
         refuses(lambda: settings_in(tmp_path, ["gru4rec"]), "gru4rec.json")
 
     @pytest.mark.parametrize(
