@@ -1,4 +1,4 @@
-"""The command line's `analyse`: the paper's Figure 1 for any log, as CSV, PNG and one HTML page."""
+"""The `analyse` command: the paper's Figure 1 for any log, as CSV, PNG and one HTML page."""
 
 import argparse
 import json
@@ -18,43 +18,37 @@ EXAMPLES = """examples:
   spotlight-asars analyse --data log.h5
       a prepared log
 
-The log is taken as it is, unless --filters are given. analysis/report.html holds all of it.
+The log is not filtered unless --filters is given. DIR/report.html shows all results on one page.
 """
 
 
 def add_command(commands: argparse._SubParsersAction) -> None:
-    """Add `analyse` to the sub-commands."""
+    """Add the `analyse` command to the parser."""
     command = commands.add_parser(
         "analyse",
-        help="draw what a log is like: sessions, repeats, dwell times",
+        help="describe a log: sessions, repeated items, dwell times",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.set_defaults(run=run_analyse)
-    log = command.add_argument_group("the log (the simulator without any)")
-    add_log_options(log, in_parts=False)
+    log = command.add_argument_group("log (default: a simulated one)")
+    add_log_options(log, in_parts=False, default_filters="none")
     log.add_argument("--categories", action="store_true",
-                     help="read the items' categories too, where the file has them")  # fmt: skip
-    log.add_argument("--seed", type=seed, default=0, help="of the simulator (%(default)s)")
-    out = command.add_argument_group("the report")
+                     help="also read item categories, where the file has them")  # fmt: skip
+    log.add_argument("--seed", type=seed, default=0, metavar="N",
+                     help="seed of the simulated log (default: %(default)s)")  # fmt: skip
+    out = command.add_argument_group("report")
     out.add_argument("--out", type=Path, default=Path("analysis"), metavar="DIR",
-                     help="where report.html and its parts go (%(default)s)")  # fmt: skip
+                     help="folder for report.html, the tables and the figures (default: %(default)s)")  # fmt: skip
 
 
 def run_analyse(options: argparse.Namespace) -> int:
-    """
-    Run the sub-command.
-
-    Returns
-    -------
-    int
-        0
-    """
+    """Run the `analyse` command and return its exit code, 0."""
     if options.train is not None or options.test is not None:
-        raise InputError("analyse takes a whole log: give --data FILE")
+        raise InputError("analyse reads one whole log: give --data FILE")
     choice = log_choice(options)
     if options.categories and options.data is not None and options.log_format == "csv":
-        raise InputError("--categories goes with formats that have them, tianchi and recsys15 as published")
+        raise InputError("--categories needs a format with categories: tianchi, or recsys15 as published")
     name, events, categories = log_to_analyse(choice, options.categories)
     analysis = analyse(events, categories, choice.test_share)
     with output_folder(options.out) as folder:

@@ -1,4 +1,4 @@
-"""The command line's `compare`: train systems on a log, print the paper's Table 2 for it, keep all results."""
+"""The `compare` command: train systems on a log, print the paper's Table 2 for it and write all results."""
 
 import argparse
 import json
@@ -31,18 +31,18 @@ from spotlight_asars.serialization.files import output_folder, write_whole
 
 EXAMPLES = """examples:
   spotlight-asars compare
-      the simulator, four systems, a few minutes
+      four systems on a simulated log; takes a few minutes
   spotlight-asars compare --data u.data --format movielens --models gru4rec,asars_time_user
   spotlight-asars compare --train train.txt --test test.txt --format recsys15 --models gru4rec,asars_time_att
   spotlight-asars compare --data clicks.csv --format csv --columns user,item,time
   spotlight-asars compare --data clicks.csv --format csv --columns -,item,time,session
   spotlight-asars compare --models all --seeds 5 --twins --out results
-      stopped with Ctrl-C, the same command goes on from the runs that were finished
+      after Ctrl-C, the same command continues from the finished runs
 """
 
 
 def add_command(commands: argparse._SubParsersAction) -> None:
-    """Add `compare` to the sub-commands."""
+    """Add the `compare` command to the parser."""
     command = commands.add_parser(
         "compare",
         help="train systems on a log and print the paper's Table 2 for it",
@@ -50,39 +50,40 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.set_defaults(run=run_compare)
-    add_log_options(command.add_argument_group("the log (the simulator without any)"))
-    _add_protocol_options(command.add_argument_group("the comparison"))
+    add_log_options(
+        command.add_argument_group(
+            "log (default: a simulated one)",
+            "--data is filtered, then split by time; --train and --test are used as they are.",
+        )
+    )
+    _add_protocol_options(command.add_argument_group("comparison"))
 
 
 def _add_protocol_options(group: argparse._ArgumentGroup) -> None:
     add_systems_option(group)
     add_training_options(group, epochs=20)
     group.add_argument("--parameters", type=Path, metavar="DIR",
-                       help="folder of parameter files SYSTEM.json, for systems that have one there")  # fmt: skip
+                       help="folder of parameter files SYSTEM.json, as tune writes; systems without one keep their "
+                            "built-in settings")  # fmt: skip
     group.add_argument("--seeds", type=count, default=1, metavar="N",
-                       help="train each net N times, from --seed on (%(default)s)")  # fmt: skip
+                       help="train each system that draws random numbers N times, with seeds from --seed on "
+                            "(default: %(default)s)")  # fmt: skip
     group.add_argument("--twins", action="store_true",
-                       help="train nets that read dwell on shuffled dwell too: what they gain by it")  # fmt: skip
+                       help="also train each system that reads dwell times on shuffled ones, as a control, and report "
+                            "the gain from the true ones")  # fmt: skip
     group.add_argument("--out", type=Path, default=Path("results"), metavar="DIR",
-                       help="where results, tables, figures and finished runs go (%(default)s)")  # fmt: skip
+                       help="folder for results, tables, figures and finished runs (default: %(default)s)")  # fmt: skip
 
 
 def run_compare(options: argparse.Namespace) -> int:
-    """
-    Run the sub-command.
-
-    Returns
-    -------
-    int
-        0, or 130 when interrupted.
-    """
+    """Run the `compare` command and return its exit code: 0, or 130 when interrupted."""
     begin = time.perf_counter()
     systems = {name: known_settings(name) for name in options.models}
     own = {} if options.parameters is None else settings_in(options.parameters, systems)
     choice = log_choice(options)
     check_cuda(options)
     if options.seed + options.seeds - 1 > LARGEST_SEED:
-        raise InputError(f"--seed and --seeds go past the largest seed, {LARGEST_SEED}: give smaller ones")
+        raise InputError(f"--seed plus --seeds exceeds the largest seed, {LARGEST_SEED}: give a smaller --seed")
     protocol = Protocol(
         epochs=options.epochs,
         seed=options.seed,
@@ -108,18 +109,18 @@ def run_compare(options: argparse.Namespace) -> int:
             if not runs.kept:
                 raise
             print(
-                f"spotlight-asars: interrupted; the finished runs are kept in {runs.path}: the same command goes on "
-                "from there",
+                f"spotlight-asars: interrupted; finished runs are kept in {runs.path}: the same command continues from "
+                "there",
                 file=sys.stderr,
             )
             return INTERRUPTED
     print(format_table(results))
-    print(f"written to {folder}: {', '.join(written)}; after {time.perf_counter() - begin:.0f} s")
+    print(f"written to {folder}: {', '.join(written)}; took {time.perf_counter() - begin:.0f} s")
     return 0
 
 
 def _write(results: dict, folder: Path, report: Callable[[str], None]) -> list[str]:
-    """All files of a comparison; returns their names."""
+    """Write all files of a comparison and return their names."""
     texts = {
         "results.json": json.dumps(results, indent=2, allow_nan=False) + "\n",
         "table.csv": table_csv(results),

@@ -1,4 +1,4 @@
-"""The command line's `evaluate`: a model file on a test part, with intervals."""
+"""The `evaluate` command: measure a model file on a test log, with confidence intervals."""
 
 import argparse
 import json
@@ -29,51 +29,49 @@ from spotlight_asars.serialization.files import output_folder, write_whole
 
 EXAMPLES = """examples:
   spotlight-asars evaluate --model-file model.h5 --train train.txt --test test.txt --format recsys15
-      the users of the test part have their events of --train before them; without it they have none
+      --train gives the test users their history; without it they have none
   spotlight-asars train    --data clicks.csv --format csv --columns user,item,time --test-share 0.2
   spotlight-asars evaluate --data clicks.csv --format csv --columns user,item,time --test-share 0.2 --out metrics.json
-      on what train has held back
+      measures on the sessions that train held back
 
-Every target is ranked among all items that the model knows, as compare does it; intervals are bootstrapped by session.
-exit codes: 0, measured; 2, wrong input; 130, stopped with Ctrl-C.
+Every target is ranked among all items that the model knows, as in compare. Intervals are bootstrapped by session.
+
+exit codes: 0, done; 2, wrong input; 130, stopped with Ctrl-C.
 """
 
 
 def add_command(commands: argparse._SubParsersAction) -> None:
-    """Add `evaluate` to the sub-commands."""
+    """Add the `evaluate` command to the parser."""
     command = commands.add_parser(
         "evaluate",
-        help="measure a model file on a test part",
+        help="measure a model file on a test log",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.set_defaults(run=run_evaluate)
     add_log_options(
-        command.add_argument_group("the log", "--test, with --train as the users' past; or --data with --test-share")
+        command.add_argument_group(
+            "log", "Give --test, with --train as the users' history, or --data with the --test-share of train."
+        ),
+        default_test_share="none, needed with --data",
     )
-    group = command.add_argument_group("the evaluation")
+    group = command.add_argument_group("evaluation")
     add_model_options(group)
-    group.add_argument("--max-sequence-length", type=length, default=200, help="events a row (%(default)s)")
-    group.add_argument("--seed", type=seed, default=0, help="of the bootstrap, and of the simulator (%(default)s)")
-    group.add_argument("--quiet", action="store_true", help="no progress on standard error")
-    group.add_argument("--out", type=Path, metavar="FILE", help="write the figures here too, as JSON")
+    group.add_argument("--max-sequence-length", type=length, default=200, metavar="N",
+                       help="most events per row; a longer history takes several rows "
+                            "(default: %(default)s)")  # fmt: skip
+    group.add_argument("--seed", type=seed, default=0, metavar="N",
+                       help="seed of the bootstrap and of the simulated log (default: %(default)s)")  # fmt: skip
+    group.add_argument("--quiet", action="store_true", help="print no progress")
+    group.add_argument("--out", type=Path, metavar="FILE", help="also write the results to FILE, as JSON")
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
-    """
-    Run the sub-command.
-
-    Returns
-    -------
-    int
-        0
-    """
+    """Run the `evaluate` command and return its exit code, 0."""
     begin = time.perf_counter()
     choice = log_choice(options)
     if choice.test is None and choice.train is None and options.test_share is None:
-        raise InputError(
-            "nothing is held back to test on: give --test FILE, or --data FILE with the --test-share that train had"
-        )
+        raise InputError("there is no test log: give --test FILE, or --data FILE with the --test-share that train had")
     check_cuda(options)
     model = model_of(options)
     with nullcontext() if options.out is None else output_folder(options.out.parent):
@@ -92,14 +90,14 @@ def run_evaluate(options: argparse.Namespace) -> int:
             write_whole(options.out, json.dumps(about, indent=2, allow_nan=False) + "\n")
     print(_format(about, name_of_model(model)))
     if options.out is not None:
-        print(f"written to {options.out}; after {time.perf_counter() - begin:.0f} s")
+        print(f"written to {options.out}; took {time.perf_counter() - begin:.0f} s")
     return 0
 
 
 def _rows(
     model: System, test: NumberedLog, history: SessionInteractions | None, max_sequence_length: int
 ) -> SessionSequences:
-    """The rows of the test part in the model's numbers and bins."""
+    """Return the rows of the test part, in the model's ids and bins."""
     past = None if history is None else number_like(model, history, session_length=1).events
     return to_session_sequences(
         test.events, max_sequence_length, history=past, binning=model.binning, gap_binning=model.gap_binning
@@ -125,7 +123,7 @@ def _protocol(
 
 
 def _measure(ranks: Ranks, seed: int) -> dict:
-    """All metrics, and their intervals under 'ci95'."""
+    """Return all metrics, with their intervals under 'ci95'."""
     found, intervals = metrics(ranks), {}
     for name in found:
         cutoff = None if name.endswith("@all") else int(name.partition("@")[2])
@@ -135,15 +133,15 @@ def _measure(ranks: Ranks, seed: int) -> dict:
 
 
 def _format(about: dict, name: str) -> str:
-    """What was measured on what, and a line a cutoff."""
+    """Describe the model and the log, then give one line per cutoff."""
     dataset, protocol, found = about["dataset"], about["protocol"], about["models"][name]
     rule = "" if protocol["dwell"] is None else f", dwell {protocol['dwell']}"
-    past = "" if protocol["history"] or not dataset["users"] else "; users have no past, --train gives it"
+    past = "" if protocol["history"] or not dataset["users"] else "; users have no history (give it with --train)"
     lines = [
         f"{name} of {protocol['model_file']}{rule}, on {dataset['name']}: {dataset['targets']:,} targets in "
         f"{dataset['sessions']:,} sessions of {dataset['users']:,} users{past}",
-        f"{protocol['events_of_unknown_items']:,} events are of items and {protocol['events_of_unknown_users']:,} of "
-        f"users that the model does not know; {protocol['dropped_test_events']:.1%} of the test events are left out",
+        f"unknown to the model: items of {protocol['events_of_unknown_items']:,} events, users of "
+        f"{protocol['events_of_unknown_users']:,}; {protocol['dropped_test_events']:.1%} of the test events dropped",
         f"{'K':<5}{'MRR@K (95 %)':<25}{'Recall@K (95 %)'}",
     ]
     for cutoff in CUTOFFS:

@@ -1,4 +1,4 @@
-"""Ctrl-C, and a polite request to end, that wait until what is in hand is whole."""
+"""Delay Ctrl-C and SIGTERM until the work in progress is complete."""
 
 import signal
 import threading
@@ -11,15 +11,15 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C, and what a service manager
 
 class HeldInterrupt:
     """
-    While it is open, SIGINT and SIGTERM are noted instead of raised; a second one is raised at once.
+    Context manager that holds back SIGINT and SIGTERM until its block ends.
 
-    One that was noted is raised at the end, as KeyboardInterrupt. Outside the main thread, which alone gets signals,
-    nothing is held.
+    The end of the block then raises KeyboardInterrupt. A second signal raises it at once. Only the main thread receives
+    signals, so nothing is held in other threads.
 
     Attributes
     ----------
     asked : bool
-        Whether one came.
+        Whether a signal has come.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class HeldInterrupt:
 
 @contextmanager
 def interrupted_by_sigterm() -> Iterator[None]:
-    """While it is open, SIGTERM raises KeyboardInterrupt as Ctrl-C does."""
+    """Make SIGTERM raise KeyboardInterrupt, as Ctrl-C does, inside the block."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,44 +1,47 @@
-"""The command line: ``python -m spotlight_asars``, or ``spotlight-asars`` once installed."""
+"""Parse the arguments, run the sub-command and turn its errors into exit codes."""
 
 import argparse
+import difflib
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
 
 from spotlight_asars import __version__
-from spotlight_asars.cli import analyse as cli_analyse
-from spotlight_asars.cli import compare as cli_compare
-from spotlight_asars.cli import evaluate as cli_evaluate
-from spotlight_asars.cli import explain as cli_explain
-from spotlight_asars.cli import prepare as cli_prepare
-from spotlight_asars.cli import recommend as cli_recommend
-from spotlight_asars.cli import train as cli_train
-from spotlight_asars.cli import tune as cli_tune
+from spotlight_asars.cli import analyse, compare, evaluate, explain, prepare, recommend, train, tune
 from spotlight_asars.cli.options import INTERRUPTED
 from spotlight_asars.errors import InputError, LostProcess
 
+COMMANDS = (compare, tune, analyse, prepare, train, evaluate, recommend, explain)
 LOST, BAD_INPUT = 1, 2
-NOBODY_READS = 141  # as of a process that SIGPIPE has ended
-COMMANDS = (cli_compare, cli_tune, cli_analyse, cli_prepare, cli_train, cli_evaluate, cli_recommend, cli_explain)
+BROKEN_PIPE = 141  # the shell's code for a process that SIGPIPE ended
+EPILOG = f"""COMMAND --help lists the options of a command.
+
+{compare.EXAMPLES}"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """
     Run the command line.
 
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        ``sys.argv[1:]`` by default.
+
     Returns
     -------
     int
-        0 when all is well, 2 for wrong input and 1 for a lost process of a job (both told in one line on standard
-        error), 130 when interrupted, 141 when nobody reads what it prints any longer.
+        0 on success, 1 when a process of a distributed job is lost, 2 for wrong input, 130 when interrupted, 141 when
+        standard output is closed. An error prints one line on standard error.
     """
-    options = _options(sys.argv[1:] if arguments is None else arguments)
+    options = _parse(sys.argv[1:] if arguments is None else arguments)
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
+            warnings.showwarning = _print_warning
             code = options.run(options)
-            sys.stdout.flush()  # here, where it is seen that nobody reads
+            sys.stdout.flush()  # a closed pipe must raise inside this block
             return code
     except InputError as error:
         print(f"spotlight-asars: {error}", file=sys.stderr)
@@ -46,31 +49,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LostProcess as error:
         print(f"spotlight-asars: {error}", file=sys.stderr)
         return LOST
-    except BrokenPipeError:  # `... | head` has read enough
+    except BrokenPipeError:  # as `... | head` causes
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return NOBODY_READS
+        return BROKEN_PIPE
     except KeyboardInterrupt:
         print("spotlight-asars: interrupted, nothing was written", file=sys.stderr)
         return INTERRUPTED
 
 
-def _options(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argument_parser()
-    options, unknown = parser.parse_known_args(_with_columns_joined(arguments))
+def argument_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line, with one sub-parser per command."""
+    parser = _Parser(
+        prog="spotlight-asars",
+        description="Session-aware recommendation with dwell times.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    for command in COMMANDS:
+        command.add_command(commands)
+    for command_parser in commands.choices.values():
+        command_parser.set_defaults(parser=command_parser)
+    return parser
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    options, unknown = argument_parser().parse_known_args(_with_columns_joined(arguments))
     if unknown:
-        called = f"{parser.prog} {options.command}"
-        file = "" if unknown[0].startswith("-") else " (a file goes with its option)"
-        parser.exit(BAD_INPUT, f"{called}: not known: {' '.join(unknown)}{file}; see {called} --help\n")
+        options.parser.error(f"unknown argument: {' '.join(unknown)}{_hint(unknown[0], options.parser)}")
     return options
 
 
-def _show_warning(message: Warning, *where: object) -> None:
-    """A warning as a line, without the place in the code."""
+def _hint(unknown: str, command: argparse.ArgumentParser) -> str:
+    if not unknown.startswith("-"):
+        return " (name a file with its option, such as --data FILE)"
+    known = set(re.findall(r"--[a-z-]+", command.format_usage()))
+    close = difflib.get_close_matches(unknown.partition("=")[0], sorted(known), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _print_warning(message: Warning, *where: object) -> None:
+    """Print a warning as one line, without its place in the code."""
     print(f"spotlight-asars: {message}", file=sys.stderr)
 
 
 class _Parser(argparse.ArgumentParser):
-    """Tells wrong options in one line, without the whole usage, and takes none for the beginning of another."""
+    """A parser that reports an error in one line instead of the whole usage, and accepts no abbreviated options."""
 
     def __init__(self, **settings: object) -> None:
         super().__init__(allow_abbrev=False, **settings)
@@ -80,7 +105,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _with_columns_joined(arguments: Sequence[str]) -> list[str]:
-    """``--columns -,item,time`` as ``--columns=-,item,time``: argparse would take the value for an option."""
+    """Turn ``--columns -,item,time`` into ``--columns=-,item,time``, or argparse would read the value as an option."""
     joined: list[str] = []
     for argument in arguments:
         if joined and joined[-1] == "--columns":
@@ -88,17 +113,3 @@ def _with_columns_joined(arguments: Sequence[str]) -> list[str]:
         else:
             joined.append(argument)
     return joined
-
-
-def argument_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="spotlight-asars",
-        description="Session-aware recommendation with dwell times.",
-        epilog=cli_compare.EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
-    for command in COMMANDS:
-        command.add_command(commands)
-    return parser

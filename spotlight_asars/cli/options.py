@@ -1,4 +1,4 @@
-"""What the sub-commands of the command line share: options, their types, and how they are checked."""
+"""Options that several commands share, their types and their checks."""
 
 import argparse
 import sys
@@ -24,27 +24,27 @@ ALL_SYSTEMS = "all"
 
 
 def say(line: str) -> None:
-    """A line of progress, on standard error."""
+    """Print a line of progress on standard error."""
     print(line, file=sys.stderr, flush=True)
 
 
 def silence(line: str) -> None:
-    """For --quiet."""
+    """Print nothing; takes the place of :func:`say` under --quiet."""
 
 
 def known_settings(name: str, option: str = "--models") -> Settings:
-    """Settings of a system by its name; an InputError that lists the names if there is none."""
+    """Return the built-in settings of a system; raise an InputError that lists the names if it is unknown."""
     try:
         return settings_of(name)
     except ValueError:
-        more = f", and the word {ALL_SYSTEMS}" if option == "--models" else ""
+        more = f", or {ALL_SYSTEMS}" if option == "--models" else ""
         raise InputError(
-            f"{option}: no system is called {name!r}: there are {', '.join(system_names())}{more}"
+            f"{option}: there is no system {name!r}: choose from {', '.join(system_names())}{more}"
         ) from None
 
 
 def read_options_of(options: argparse.Namespace) -> dict:
-    """Keywords of the reader, from `add_format_options`; an InputError where they do not go with the format."""
+    """Return the reader's keywords from `add_format_options`; raise an InputError if the format does not take one."""
     read_options = {
         name: value
         for name in ("columns", "timestamp_unit", "separator", "behaviours")
@@ -54,24 +54,26 @@ def read_options_of(options: argparse.Namespace) -> dict:
         for name in read_options:
             if name not in FORMATS[options.log_format].options:
                 option = "--" + name.replace("_", "-")
-                raise InputError(f"{option} does not go with --format {options.log_format}, whose layout is fixed")
+                raise InputError(f"{option} does not apply to --format {options.log_format}, whose layout is fixed")
     if options.log_format == "csv" and "columns" not in read_options:
-        raise InputError("--format csv needs --columns USER,ITEM,TIME[,SESSION] (- for USER where there is none)")
+        raise InputError(
+            "--format csv needs --columns USER,ITEM,TIME[,SESSION], with - for USER where the log has none"
+        )
     return read_options
 
 
 def log_choice(options: argparse.Namespace) -> LogChoice:
-    """The log that the options of `add_log_options` name; an InputError where they contradict one another."""
+    """Return the log that the options of `add_log_options` name; raise an InputError if they contradict one another."""
     read_options = read_options_of(options)
     if options.data is not None and (options.train is not None or options.test is not None):
-        raise InputError("--data goes without --train and --test: give one whole log, or its two parts")
+        raise InputError("--data excludes --train and --test: give one whole log or its two parts")
     files = [path for path in (options.data, options.train, options.test) if path is not None]
     if files and options.dataset is not None:
-        raise InputError("--dataset goes without files: give either")
+        raise InputError("--dataset excludes files: give one or the other")
     if not files and options.log_format is not None:
-        raise InputError("--format is given, but no file: give --data FILE, or --train FILE and --test FILE")
+        raise InputError("--format is given but no file: give --data FILE, or --train FILE and --test FILE")
     if options.data is None and files and (options.filters is not None or options.test_share is not None):
-        raise InputError("--filters and --test-share do not go with --train and --test, which are taken as they are")
+        raise InputError("--filters and --test-share apply to --data only: --train and --test are used as they are")
     return LogChoice(
         data=options.data,
         train=options.train,
@@ -85,73 +87,100 @@ def log_choice(options: argparse.Namespace) -> LogChoice:
     )
 
 
-def add_log_options(group: argparse._ArgumentGroup, in_parts: bool = True) -> None:
-    """Options that say which log to read, and how; its two parts are not told of where only a whole one is taken."""
+def add_log_options(
+    group: argparse._ArgumentGroup,
+    in_parts: bool = True,
+    default_filters: str = "that of the format",
+    default_test_share: str = f"{LogChoice.test_share:g}",
+) -> None:
+    """
+    Add the options that choose a log.
+
+    Parameters
+    ----------
+    group : argument group
+    in_parts : bool, optional
+        Show --train and --test in the help, for commands that take a log in two parts.
+    default_filters, default_test_share : str, optional
+        What the help names as defaults.
+    """
     group.add_argument("--data", type=Path, metavar="FILE",
-                       help="a whole log, or what prepare made of it: filtered, then split by time")  # fmt: skip
-    for name, told in (("--train", "training part, with --test: taken as split"), ("--test", "test part")):
-        group.add_argument(name, type=Path, metavar="FILE", help=told if in_parts else argparse.SUPPRESS)
-    group.add_argument("--dataset", choices=["synthetic"], help="a log made here")
+                       help="a whole log; one that prepare wrote needs no --format")  # fmt: skip
+    for name, text in (("--train", "training part of a log that is already split"), ("--test", "its test part")):
+        group.add_argument(name, type=Path, metavar="FILE", help=text if in_parts else argparse.SUPPRESS)
+    group.add_argument("--dataset", choices=["synthetic"], help="simulate a log")
     add_format_options(group)
     group.add_argument("--filters", type=filters, metavar="ITEM,SESSION,USER",
-                       help="fewest events an item, events a session, sessions a user, for --data; or a name: "
-                            f"{', '.join(presets.NAMED)}")  # fmt: skip
+                       help="minimum events per item, events per session and sessions per user, for --data, "
+                            f"such as 5,2,2; or a preset: {', '.join(presets.NAMED)} "
+                            f"(default: {default_filters})")  # fmt: skip
     group.add_argument("--test-share", type=share, metavar="SHARE",
-                       help=f"test share of the sessions, for --data ({LogChoice.test_share:g})")  # fmt: skip
+                       help="share of the sessions of --data, the latest ones, to test on "
+                            f"(default: {default_test_share})")  # fmt: skip
 
 
 def add_format_options(group: argparse._ArgumentGroup) -> None:
-    """Options that say how a file of events is read."""
-    group.add_argument("--format", dest="log_format", choices=sorted(FORMATS), help="format of the files")
-    group.add_argument("--columns", metavar="USER,ITEM,TIME[,SESSION]", help="columns of a csv; - for no USER")
-    group.add_argument("--separator", metavar="CHAR", help="separator of a csv, else by the file's ending")
+    """Add the options that tell how to read a file of events."""
+    group.add_argument("--format", dest="log_format", choices=sorted(FORMATS),
+                       help="file format")  # fmt: skip
+    group.add_argument("--columns", metavar="USER,ITEM,TIME[,SESSION]",
+                       help="column names of a csv file; - for USER where the log has none")  # fmt: skip
+    group.add_argument("--separator", metavar="CHAR", help="separator of a csv file (default: by the file's extension)")
     group.add_argument("--timestamp-unit", choices=[*UNITS_PER_SECOND, ISO],
-                       help="unit of the times of a csv; iso for text such as 2014-04-07T10:51:09Z")  # fmt: skip
-    group.add_argument("--behaviours", metavar="PV,BUY,CART,FAV", help="which of tianchi's are events, else all")
+                       help="unit of times in a csv file; iso for text such as 2014-04-07T10:51:09Z "
+                            "(default: s)")  # fmt: skip
+    group.add_argument("--behaviours", metavar="PV,BUY,CART,FAV",
+                       help="behaviours of a tianchi log to keep (default: all)")  # fmt: skip
     group.add_argument("--session-gap", type=positive, default=SESSION_GAP, metavar="SECONDS",
-                       help="pause that ends a session where the log has none (%(default)g)")  # fmt: skip
+                       help="inactivity that ends a session, for a log without session ids "
+                            "(default: %(default)g)")  # fmt: skip
 
 
 def add_training_options(group: argparse._ArgumentGroup, epochs: int) -> None:
-    """Options of every command that fits nets."""
-    group.add_argument("--epochs", type=count, default=epochs, help="the most epochs (%(default)s)")
-    group.add_argument("--seed", type=seed, default=0, help="of all that is drawn (%(default)s)")
+    """Add the options of every command that trains."""
+    group.add_argument("--epochs", type=count, default=epochs, metavar="N",
+                       help="maximum epochs (default: %(default)s)")  # fmt: skip
+    group.add_argument("--seed", type=seed, default=0, metavar="N", help="random seed (default: %(default)s)")
     group.add_argument("--dwell", choices=DWELL_RULES, default="known",
-                       help="whether the newest event's dwell counts (%(default)s)")  # fmt: skip
-    group.add_argument("--max-sequence-length", type=length, default=200, help="events a row (%(default)s)")
+                       help="known: the last event's dwell is unknown, as at click time; observed: it is known, as in "
+                            "the paper (default: %(default)s)")  # fmt: skip
+    group.add_argument("--max-sequence-length", type=length, default=200, metavar="N",
+                       help="most events per row; a longer history takes several rows "
+                            "(default: %(default)s)")  # fmt: skip
     group.add_argument("--use-cuda", action="store_true", help="train on the GPU")
-    group.add_argument("--quiet", action="store_true", help="no progress on standard error")
+    group.add_argument("--quiet", action="store_true", help="print no progress")
 
 
 def add_systems_option(group: argparse._ArgumentGroup) -> None:
-    """Option that names the systems a command works on."""
+    """Add the option that names the systems to work on."""
     group.add_argument("--models", type=system_list, default=DEFAULT_SYSTEMS, metavar="A,B",
-                       help=f"systems, of {', '.join(system_names())}; or {ALL_SYSTEMS}")  # fmt: skip
+                       help=f"systems, from {', '.join(system_names())}; or {ALL_SYSTEMS} "
+                            f"(default: {','.join(DEFAULT_SYSTEMS)})")  # fmt: skip
 
 
 def add_model_options(group: argparse._ArgumentGroup) -> None:
-    """Options of every command that uses a model file."""
+    """Add the options of every command that reads a model file."""
     group.add_argument("--model-file", type=Path, default=Path("model.h5"), metavar="FILE",
-                       help="what train has written (%(default)s)")  # fmt: skip
-    group.add_argument("--use-cuda", action="store_true", help="let the model run on the GPU")
+                       help="model file that train wrote (default: %(default)s)")  # fmt: skip
+    group.add_argument("--use-cuda", action="store_true", help="run the model on the GPU")
 
 
 def model_of(options: argparse.Namespace) -> System:
-    """The fitted model of a model file, on the device that is asked for."""
+    """Load the fitted model, on the device that the options name."""
     model = load_model(options.model_file, use_cuda=options.use_cuda)
     if model.num_items is None:
-        raise InputError(f"{options.model_file}: the model is not fitted: fit it, or make one with train")
+        raise InputError(f"{options.model_file}: the model is not fitted: fit it, or write one with train")
     return model
 
 
 def check_cuda(options: argparse.Namespace) -> None:
-    """Raise an InputError where a GPU is asked for that is not there."""
+    """Raise an InputError if --use-cuda is given and there is no GPU."""
     if options.use_cuda and not torch.cuda.is_available():
-        raise InputError("--use-cuda: this machine, or the torch installed on it, has no GPU: leave it out")
+        raise InputError("--use-cuda: torch has no GPU on this machine: leave the option out")
 
 
 def system_list(text: str) -> tuple[str, ...]:
-    """Names of systems, split by commas; `all` stands for all of them."""
+    """Parse names of systems, separated by commas; `all` means every system."""
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     if not names:
         raise argparse.ArgumentTypeError("give at least one name")
@@ -169,41 +198,46 @@ def _number(text: str, convert: type, least: float, most: float, what: str):
 
 
 def count(text: str) -> int:
-    """A whole number of at least 1."""
+    """Parse a whole number of at least 1."""
     return _number(text, int, 1, 10**9, "a whole number of at least 1")
 
 
 def length(text: str) -> int:
-    """Events a row."""
+    """Parse the number of events of a row."""
     return _number(text, int, 2, 10**9, "a whole number of at least 2")
 
 
 def seed(text: str) -> int:
-    """A seed that numpy takes."""
+    """Parse a seed that numpy accepts."""
     return _number(text, int, 0, LARGEST_SEED, f"a whole number from 0 to {LARGEST_SEED}")
 
 
 def positive(text: str) -> float:
-    """Seconds above 0."""
+    """Parse a number of seconds above 0."""
     return _number(text, float, 1e-9, 1e12, "a positive number of seconds")
 
 
+def number(text: str) -> float:
+    """Parse any finite number."""
+    return _number(text, float, -1e300, 1e300, "a number")
+
+
 def minutes(text: str) -> float:
-    """Minutes, 0 for as often as can be."""
+    """Parse a number of minutes; 0 means as often as possible."""
     return _number(text, float, 0, 1e9, "a number of minutes of at least 0")
 
 
 def share(text: str) -> float:
-    """A share between 0 and 1."""
+    """Parse a share between 0 and 1."""
     return _number(text, float, 1e-6, 1 - 1e-6, "a share between 0 and 1")
 
 
 def filters(text: str) -> SupportFilters:
-    """Three numbers, split by commas, or the name of a preset."""
+    """Parse three numbers, separated by commas, or the name of a preset."""
     if text in presets.NAMED:
         return presets.NAMED[text]
     parts = text.split(",")
     if len(parts) != 3:
         names = ", ".join(presets.NAMED)
-        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers ITEM,SESSION,USER, nor one of {names}")
+        raise argparse.ArgumentTypeError(f"{text!r} is neither three numbers ITEM,SESSION,USER nor one of {names}")
     return SupportFilters(*(count(part) for part in parts))

@@ -1,4 +1,4 @@
-"""Requests of the command line, in JSON and raw ids, and a model's answers to them."""
+"""Requests in JSON with raw ids, from the command line or standard input, and a model's answers to them."""
 
 import argparse
 import json
@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Hashable
 from functools import cached_property
 
-from spotlight_asars.cli.options import say
+from spotlight_asars.cli.options import number, say
 from spotlight_asars.errors import InputError
 from spotlight_asars.evaluation import System
 from spotlight_asars.interactions.times import LARGEST_SECONDS, likely_unit
@@ -23,20 +23,22 @@ HISTORY_KEYS = ("items", "timestamps", "user", "now", "k")
 
 class Answers:
     """
-    Answers of a model to requests, each a dict as from JSON.
+    A model's answers to requests, each a dict decoded from JSON.
 
     Parameters
     ----------
     model : System
-        Fitted, with `recommend`.
+        A fitted model with `recommend`.
     k : int
-        How many items, where a request does not say it.
-    exclude_seen, with_scores : bool
-        Leave out what was seen; give scores beside the items.
+        Number of items, unless a request names its own.
+    exclude_seen : bool
+        Leave out the items of the history.
+    with_scores : bool
+        Give the scores beside the items.
     most_users : int
-        How many live sessions are kept.
+        Most live sessions to keep.
     users : LiveUsers, optional
-        Those to go on with.
+        Live sessions to continue.
     """
 
     def __init__(
@@ -56,44 +58,44 @@ class Answers:
 
     @cached_property
     def users(self) -> LiveUsers:
-        """The live sessions so far."""
+        """Live sessions so far; an InputError if the model has none."""
         if not isinstance(self.model, ASARSSequenceModel):
             raise InputError(
-                f"{type(self.model).__name__} has no live sessions: give whole histories, "
+                f"{type(self.model).__name__} has no live sessions: give whole histories instead, "
                 '{"items": [...], "timestamps": [...]}'
             )
         return LiveUsers(self.model, self._most)
 
     def of_line(self, line: bytes) -> dict:
         """
-        The answer to one line of JSON.
+        Answer one line of JSON.
 
         Raises
         ------
         InputError
-            If it is no request; nothing was taken in then.
+            If the line is not a valid request; the live sessions are then unchanged.
         """
         try:
             request = json.loads(line)
         except (ValueError, RecursionError) as error:
             reason = f"{error.msg} at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else error
-            raise InputError(f"no JSON ({reason}): give one object a line") from error
+            raise InputError(f"not JSON ({reason}): give one object per line") from error
         if not isinstance(request, dict):
-            raise InputError('no JSON object: give {"user": ..., "item": ..., "timestamp": ...}')
+            raise InputError('not a JSON object: give {"user": ..., "item": ..., "timestamp": ...}')
         return self.of(request)
 
     def of(self, request: dict) -> dict:
-        """The answer to a request: after one more event, for what was seen so far, or for a whole history."""
+        """Answer a request: for a whole history, after one more event, or for the events so far."""
         whole = "items" in request or "timestamps" in request
         allowed = HISTORY_KEYS if whole else LIVE_KEYS
         for name in request:
             if name not in allowed:
-                raise InputError(f"{name!r} is not known: there are {', '.join(allowed)}")
+                raise InputError(f"unknown key {name!r}: choose from {', '.join(allowed)}")
         k = request.get("k", self._k)
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise InputError(f"k is {k!r}: give a whole number of at least 1")
         now = None if request.get("now") is None else seconds("now", request["now"])
-        with warnings.catch_warnings(action="ignore", category=UserWarning):  # what is not known stands in the answer
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # the answer lists unknown ids
             answer, found = (self._of_history if whole else self._of_event)(request, k, now)
         answer["items"] = [item for item, _ in found]
         if self._with_scores:
@@ -103,7 +105,7 @@ class Answers:
     def _of_history(self, request: dict, k: int, now: float | None) -> tuple[dict, list]:
         items, times = request.get("items"), request.get("timestamps")
         if not isinstance(items, list) or not isinstance(times, list | None):
-            raise InputError('items and timestamps are lists: give {"items": [...], "timestamps": [...]}')
+            raise InputError('items and timestamps must be lists: give {"items": [...], "timestamps": [...]}')
         items = [known_id(raw_id("item", one), self.model.raw_items) for one in items]
         user = self._user(request)
         if times is not None:
@@ -117,16 +119,16 @@ class Answers:
     def _of_event(self, request: dict, k: int, now: float | None) -> tuple[dict, list]:
         user = self._user(request)
         if (user is None) == (request.get("session") is None):
-            raise InputError("whose event is it: give user, or session for who is anonymous")
+            raise InputError("give either user, or session for an anonymous visitor")
         key = ("user", user) if user is not None else ("session", raw_id("session", request["session"]))
         unknown = []
         if request.get("item") is not None:
             if request.get("timestamp") is None:
-                raise InputError("an item goes with its timestamp, in seconds since 1970")
+                raise InputError("the item has no timestamp: give one, in seconds since 1970")
             item = known_id(raw_id("item", request["item"]), self.model.raw_items)
             time = seconds("timestamp", request["timestamp"])
             if now is not None and now < time:
-                raise InputError("now lies before the event: give the moment of asking")
+                raise InputError("now lies before the event: give the time of the request")
             latest = self.users.latest(key)
             if latest is not None and time < latest:
                 raise InputError(
@@ -136,9 +138,9 @@ class Answers:
             self.users.observe(key, item, time, user)
             unknown = [] if item in self.model.raw_items else [item]
         elif request.get("timestamp") is not None:
-            raise InputError("a timestamp goes with its item; the moment of asking is now")
+            raise InputError("the timestamp has no item: give one, or now for the time of the request")
         elif key not in self.users:
-            raise InputError(f"nothing was seen of {key[0]} {key[1]!r} so far: give an event first")
+            raise InputError(f"{key[0]} {key[1]!r} has no events yet: give one first")
         return _answer(request, unknown), self.users.recommend(key, k, now, self._exclude_seen)
 
     def _user(self, request: dict) -> Hashable:
@@ -148,13 +150,13 @@ class Answers:
 
 
 def _answer(request: dict, unknown: list) -> dict:
-    """Whose answer it is, and what the model did not know."""
+    """Return the start of an answer: its user or session, and the unknown ids."""
     answer = {name: request[name] for name in ("user", "session") if request.get(name) is not None}
     return {**answer, "unknown": unknown} if unknown else answer
 
 
 def raw_id(name: str, found: object) -> Hashable:
-    """An id as JSON has it, a list as a tuple."""
+    """Return an id decoded from JSON, a list as a tuple; raise an InputError if it is neither text nor a number."""
     if isinstance(found, list):
         return tuple(raw_id(name, one) for one in found)
     if not isinstance(found, str | int | float) or found != found:
@@ -163,7 +165,7 @@ def raw_id(name: str, found: object) -> Hashable:
 
 
 def known_id(found: Hashable, vocabulary: Vocabulary) -> Hashable:
-    """The id itself, or where only its other spelling is known, '12' for 12 or 12 for '12', that."""
+    """Return the id, or its other spelling ('12' for 12, 12 for '12') if the vocabulary has only that."""
     if found in vocabulary:
         return found
     other = found
@@ -175,7 +177,7 @@ def known_id(found: Hashable, vocabulary: Vocabulary) -> Hashable:
 
 
 def seconds(name: str, found: object) -> float:
-    """A time as a finite number of seconds."""
+    """Return a time as a float; raise an InputError unless it is a plausible number of seconds since 1970."""
     if isinstance(found, bool) or not isinstance(found, int | float):
         raise InputError(f"{name} is {json.dumps(found):.60}: give seconds since 1970, a number")
     try:
@@ -186,25 +188,25 @@ def seconds(name: str, found: object) -> float:
         raise InputError(f"{name} is {found!r:.60}: give a finite number of seconds")
     if abs(value) > LARGEST_SECONDS:
         unit = likely_unit(abs(value))
-        what = "no time in any unit" if unit is None else f"which looks like {unit}"
+        what = "which is not a time in any unit" if unit is None else f"which looks like {unit}"
         raise InputError(f"{name} is {found!r:.60}, {what}: give seconds since 1970")
     return value
 
 
 def add_history_options(group: argparse._ArgumentGroup) -> None:
-    """Options that give one history."""
-    group.add_argument("--items", metavar="A,B,C", help="raw ids, oldest first")
-    group.add_argument("--times", metavar="T,T,T", help="seconds, one for each item")
-    group.add_argument("--user", metavar="U", help="raw id")
-    group.add_argument("--now", type=float, metavar="T", help="the moment of asking")
+    """Add the options that give one history."""
+    group.add_argument("--items", metavar="A,B,C", help="raw ids of the items, oldest first")
+    group.add_argument("--times", metavar="T,T,T", help="time of each event, in seconds")
+    group.add_argument("--user", metavar="U", help="raw id of the user")
+    group.add_argument("--now", type=number, metavar="T", help="time of the request, in seconds")
 
 
 def history_of(options: argparse.Namespace) -> dict | None:
-    """The request that the options of :func:`add_history_options` make; None where there is none."""
+    """Return the request that the options of :func:`add_history_options` make, or None without --items."""
     if options.items is None:
         for name in ("times", "user", "now"):
             if getattr(options, name) is not None:
-                raise InputError(f"--{name} goes with --items")
+                raise InputError(f"--{name} needs --items")
         return None
     request: dict = {"items": [one.strip() for one in options.items.split(",") if one.strip()]}
     if options.times is not None:
@@ -212,14 +214,14 @@ def history_of(options: argparse.Namespace) -> dict | None:
     return request | {name: value for name in ("user", "now") if (value := getattr(options, name)) is not None}
 
 
-def tell_unknown_user(request: dict, model: System) -> None:
-    """Say on standard error that a request is of a user whom the model does not know: a slip, or somebody new."""
+def report_unknown_user(request: dict, model: System) -> None:
+    """Report on standard error a user whom the model does not know: a typing error, or a new user."""
     if "user" in request and known_id(request["user"], model.raw_users) not in model.raw_users:
-        say(f"spotlight-asars: the model does not know the user {request['user']!r}: taken as somebody new")
+        say(f"spotlight-asars: the model does not know the user {request['user']!r} and treats them as new")
 
 
 def _seconds(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise InputError(f"--times: {text!r} is no number of seconds") from None
+        raise InputError(f"--times: {text!r} is not a number of seconds") from None

@@ -1,4 +1,4 @@
-"""The command line's `train`: one system on a log, kept as one model file."""
+"""The `train` command: train one system on a log and write one model file."""
 
 import argparse
 import sys
@@ -35,21 +35,21 @@ from spotlight_asars.serialization.models import save_model
 DEFAULT_MODEL = "asars_time_user"
 EXAMPLES = """examples:
   spotlight-asars train --data clicks.csv --format csv --columns user,item,time --validation 0.1
-      the whole log, for use: epochs by the latest tenth of the sessions, then fitted anew on all of them
+      for production: finds the number of epochs on the latest tenth of the sessions, then retrains on all
   spotlight-asars train --data u.data --format movielens --test-share 0.2
-      the training part alone; evaluate with the same options measures on the rest
+      trains on the training part only; evaluate with the same options measures on the rest
   spotlight-asars train --train train.txt --format recsys15 --model asars_two_stage --out shop.h5
   spotlight-asars train --train train.txt --format recsys15 --epochs 20 --checkpoint fit.h5 --checkpoint-minutes 10
-      killed or stopped with Ctrl-C, the same command goes on from there, to the same weights
+      after Ctrl-C or a kill, the same command continues from the checkpoint, to the same weights
   torchrun --nproc-per-node 2 -m spotlight_asars train --data shards --checkpoint fit.h5
-      two processes share each mini-batch, and come to the weights of one; the first writes the files
+      two processes share each mini-batch and reach the weights of one; the first process writes the files
 
-exit codes: 0, the model is written; 1, a process of torchrun's job is lost; 2, wrong input; 130, stopped with Ctrl-C.
+exit codes: 0, model written; 1, a process of the torchrun job was lost; 2, wrong input; 130, stopped with Ctrl-C.
 """
 
 
 def add_command(commands: argparse._SubParsersAction) -> None:
-    """Add `train` to the sub-commands."""
+    """Add the `train` command to the parser."""
     command = commands.add_parser(
         "train",
         help="train one system on a log and write its model file",
@@ -59,40 +59,35 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     command.set_defaults(run=run_train)
     add_log_options(
         command.add_argument_group(
-            "the log (the simulator without any)",
-            "--data is filtered, and used whole unless --test-share holds the latest sessions back; --train is taken "
-            "as it is, and --test is not looked at.",
-        )
+            "log (default: a simulated one)",
+            "--data is filtered, then used whole, unless --test-share holds back the latest sessions.\n"
+            "--train is used as it is; --test is never read.",
+        ),
+        default_test_share="none held back",
     )
-    _add_options(command.add_argument_group("the training"))
+    _add_options(command.add_argument_group("training"))
 
 
 def _add_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME",
-                       help=f"the system, of {', '.join(system_names())} (%(default)s)")  # fmt: skip
+                       help=f"system to train, one of {', '.join(system_names())} (default: %(default)s)")  # fmt: skip
     add_training_options(group, epochs=10)
     group.add_argument("--parameters", type=Path, metavar="PATH",
-                       help="its parameter file, or the folder where tune has put it")  # fmt: skip
+                       help="parameter file of the system, or the folder where tune wrote it")  # fmt: skip
     group.add_argument("--validation", type=share, metavar="SHARE",
-                       help="validate on the latest SHARE of the sessions first, and take as many epochs, --epochs at "
-                            "most, as had the best MRR@20 there; then train anew on all")  # fmt: skip
+                       help="first train without the latest SHARE of the sessions to find the number of epochs, at "
+                            "most --epochs, with the best MRR@20 on them; then retrain on all")  # fmt: skip
     group.add_argument("--checkpoint", type=Path, metavar="FILE",
-                       help="keep how far a net is here, after every epoch and at Ctrl-C, until the model is "
-                            "written")  # fmt: skip
-    group.add_argument("--checkpoint-minutes", type=minutes, metavar="N", help="every N minutes instead")
+                       help="save the state of training to FILE after every epoch and at Ctrl-C; removed once the "
+                            "model is written (nets only)")  # fmt: skip
+    group.add_argument("--checkpoint-minutes", type=minutes, metavar="N",
+                       help="save the checkpoint every N minutes instead of every epoch")  # fmt: skip
     group.add_argument("--out", type=Path, default=Path("model.h5"), metavar="FILE",
-                       help="the model file, replaced once the new one is whole (%(default)s)")  # fmt: skip
+                       help="model file; replaces an old one once it is complete (default: %(default)s)")  # fmt: skip
 
 
 def run_train(options: argparse.Namespace) -> int:
-    """
-    Run the sub-command.
-
-    Returns
-    -------
-    int
-        0, or 130 when interrupted.
-    """
+    """Run the `train` command and return its exit code: 0, or 130 when interrupted."""
     check_cuda(options)
     with data_parallel(options.use_cuda) as group:
         return _run(options, group)
@@ -129,7 +124,7 @@ def _run(options: argparse.Namespace, group: ProcessGroup) -> int:
             if not kept:
                 raise
             print(
-                f"spotlight-asars: interrupted; how far it was is kept in {kept[-1]}: the same command goes on from "
+                f"spotlight-asars: interrupted; the checkpoint is kept in {kept[-1]}: the same command continues from "
                 "there",
                 file=sys.stderr,
             )
@@ -137,29 +132,29 @@ def _run(options: argparse.Namespace, group: ProcessGroup) -> int:
         if not group.is_first:
             return 0
         save_model(trained.system, options.out)
-    for path in plan.files:  # with other rows tomorrow, the same command shall begin anew
+    for path in plan.files:  # the next run of this command starts afresh
         path.unlink(missing_ok=True)
-    if not (plan.verbose and sys.stdout.isatty() and sys.stderr.isatty()):  # else it stands there already
+    if not (plan.verbose and sys.stdout.isatty() and sys.stderr.isatty()):  # a terminal shows it already
         print(_about(log, options.model))
-    print("\n".join(_told(trained, plan)))
-    print(f"written to {options.out} ({_size(options.out)}); after {time.perf_counter() - begin:.0f} s")
+    print("\n".join(_summary(trained, plan)))
+    print(f"written to {options.out} ({_size(options.out)}); took {time.perf_counter() - begin:.0f} s")
     return 0
 
 
 def _check_files(options: argparse.Namespace, settings: Settings) -> None:
     if options.out.is_dir():
-        raise InputError(f"--out: {options.out} is a folder: name the model file in it, such as {options.out}/model.h5")
+        raise InputError(f"--out: {options.out} is a folder: give a file, such as {options.out}/model.h5")
     if options.checkpoint is None:
         if options.checkpoint_minutes is not None:
-            raise InputError("--checkpoint-minutes goes with --checkpoint FILE")
+            raise InputError("--checkpoint-minutes needs --checkpoint FILE")
     elif not settings.trained_by_epochs:
-        raise InputError(f"--checkpoint goes with nets: {options.model} is not fitted by epochs, leave it out")
+        raise InputError(f"--checkpoint is for nets, and {options.model} is not trained by epochs: leave it out")
     elif options.checkpoint.absolute() == options.out.absolute():
-        raise InputError("--checkpoint and --out are one file: give two")
+        raise InputError("--checkpoint and --out name the same file: give two")
 
 
 def _train(log: TrainingLog, plan: Plan, report: Callable[[str], None]) -> Trained:
-    """Train; with a checkpoint, Ctrl-C waits for the mini-batch that is being fitted, and for its checkpoint."""
+    """Train; with a checkpoint, Ctrl-C waits for the current mini-batch and for its checkpoint."""
     if plan.checkpoint is None:
         return train_one(log.events, plan, report)
     with HeldInterrupt() as interrupt:
@@ -172,15 +167,15 @@ def _about(log: TrainingLog, model: str) -> str:
     return f"{model} on {log.name}: {counts}, of {log.events_read:,} events read ({log.how})"
 
 
-def _told(trained: Trained, plan: Plan) -> list[str]:
+def _summary(trained: Trained, plan: Plan) -> list[str]:
     speed = f"{trained.events / max(trained.seconds, 1e-9):,.0f} events/s"
-    lines = [f"fitted at once, {speed}"]
+    lines = [f"fitted, {speed}"]
     if trained.epochs is not None:
         lines = [f"{trained.epochs} epochs, {speed}, training loss {trained.loss:.4f}"]
     if trained.validation is not None:
         found = trained.validation
         lines.append(
-            f"validation, {found['targets']:,} targets of the latest {plan.validation:g} of the sessions: MRR@20 "
+            f"validation on the latest {plan.validation:g} of the sessions, {found['targets']:,} targets: MRR@20 "
             f"{found['mrr@20']:.4f}, Recall@20 {found['recall@20']:.4f}"
         )
     return lines

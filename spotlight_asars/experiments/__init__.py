@@ -1,1 +1,1 @@
-"""Experiments on a log: the comparison of the paper's section 3."""
+"""Experiments on a log: train, compare, tune and analyse, as in section 3 of the paper."""

@@ -1,4 +1,4 @@
-"""The paper's Figures 6 to 8 for a comparison, as PNG files; drawn with matplotlib, which is an extra."""
+"""Draw the paper's Figures 6 to 8 for a comparison as PNG files, with matplotlib, an optional dependency."""
 
 import io
 from pathlib import Path
@@ -11,12 +11,12 @@ try:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import StrMethodFormatter
-except ImportError:  # an extra, not a need
+except ImportError:  # an optional dependency
     Figure = None
-HOW_TO_GET_FIGURES = "no figures: matplotlib is not installed; pip install matplotlib brings them"
+HOW_TO_GET_FIGURES = "no figures, since matplotlib is not installed: pip install matplotlib"
 _MARKERS = "osD^vPX<>*"
-_COUNTING_COLOUR, _NET_COLOUR = "#b0b0b0", "#3b6ea5"
-_WIDE_RANGE = 30  # times the smallest value: where the largest is more, their scale is logarithmic
+_OTHER_COLOUR, _NET_COLOUR = "#b0b0b0", "#3b6ea5"
+_WIDE_RANGE = 30  # ratio of largest to smallest value above which the scale is logarithmic
 
 
 def write_figures(results: dict, folder: Path) -> list[str]:
@@ -26,13 +26,13 @@ def write_figures(results: dict, folder: Path) -> list[str]:
     Parameters
     ----------
     results : dict
-        As from ``compare``.
+        The results of ``compare``.
     folder : Path
 
     Returns
     -------
     list of str
-        Names of the files; none without matplotlib.
+        Names of the files; empty without matplotlib.
     """
     if Figure is None:
         return []
@@ -43,7 +43,7 @@ def write_figures(results: dict, folder: Path) -> list[str]:
 
 
 def figure_as_png(figure: "Figure") -> bytes:
-    """A figure as the content of a PNG file."""
+    """Return the content of a PNG file."""
     content = io.BytesIO()
     FigureCanvasAgg(figure)
     figure.savefig(content, format="png", dpi=150)
@@ -51,7 +51,7 @@ def figure_as_png(figure: "Figure") -> bytes:
 
 
 def _curves(results: dict) -> "Figure":
-    """Figure 6: MRR@K, with Recall@K beside it; systems in the legend from best to worst."""
+    """Draw Figure 6, MRR@K, with Recall@K beside it; the legend lists systems from best to worst."""
     models = results["models"]
     ranking = sorted(models, key=lambda name: -models[name]["mrr@20"])
     colours = colormaps["tab10" if len(models) <= 10 else "tab20"].colors
@@ -75,17 +75,17 @@ def _curves(results: dict) -> "Figure":
         axes.spines[["top", "right"]].set_visible(False)
     lines = dict(zip(models, mrr_axes.get_lines(), strict=True))
     figure.legend([lines[name] for name in ranking], ranking, loc="outside right upper", frameon=False)
-    figure.suptitle(_title("MRR and Recall of the first K", results))
+    figure.suptitle(_title("MRR and Recall at cutoff K", results))
     return figure
 
 
 def _speed(results: dict) -> "Figure":
-    """Figure 7."""
-    return _bars(results, "events_per_second", "training events a second", "Training speed")
+    """Draw Figure 7, training speed."""
+    return _bars(results, "events_per_second", "training events per second", "Training speed")
 
 
 def _memory(results: dict) -> "Figure":
-    """Figure 8."""
+    """Draw Figure 8, peak memory."""
     where = "GPU memory" if results["protocol"]["use_cuda"] else "memory of the process"
     return _bars(results, "peak_memory_mib", f"peak {where}, MiB", "Peak memory")
 
@@ -96,8 +96,8 @@ def _bars(results: dict, key: str, label: str, title: str) -> "Figure":
     is_net = [model["epochs"] is not None for model in models.values()]
     figure = Figure(figsize=(8, 1.6 + 0.36 * len(models)), layout="constrained")
     axes = figure.subplots()
-    colours = [_NET_COLOUR if net else _COUNTING_COLOUR for net in is_net]
-    if 0 < _WIDE_RANGE * min(values) < max(values):  # a logarithmic scale has no zero for bars to begin at
+    colours = [_NET_COLOUR if net else _OTHER_COLOUR for net in is_net]
+    if 0 < _WIDE_RANGE * min(values) < max(values):  # bars cannot start at zero on a logarithmic scale
         axes.set_xscale("log")
         axes.scatter(values, list(models), color=colours)
     else:
@@ -111,7 +111,7 @@ def _bars(results: dict, key: str, label: str, title: str) -> "Figure":
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    note = "" if all(is_net) else " (grey: systems that count)"
+    note = "" if all(is_net) else " (grey: not trained by epochs)"
     axes.set_title(_title(title + note, results))
     return figure
 

@@ -1,7 +1,4 @@
-"""From the user's choice of a log to a training and a test part, and what there is to say of them.
-
-What a search works on: the training part of a log, cut once more by time.
-"""
+"""Read the log that the user chose, and filter and split it for a comparison, a training, a test or a search."""
 
 import hashlib
 from dataclasses import asdict, astuple, dataclass
@@ -19,7 +16,7 @@ from spotlight_asars.cross_validation import (
     supported,
     time_based_split,
 )
-from spotlight_asars.datasets import FORMATS, presets
+from spotlight_asars.datasets import FORMATS, LogFormat, presets
 from spotlight_asars.datasets.prepared import LogOnDisk, shard_files
 from spotlight_asars.datasets.synthetic.log import SyntheticLog, generate_sessions
 from spotlight_asars.errors import InputError
@@ -27,32 +24,33 @@ from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.interactions.sessionization import SESSION_GAP
 from spotlight_asars.interactions.sessions import LogCounts, SessionInteractions
 
-# A log that four systems are trained on in a few minutes on two cores.
+# Four systems train on this log in a few minutes, on two cores.
 SIMULATED = {"num_users": 500, "num_items": 600}
+VALIDATION_SHARE = 0.1  # of the training sessions, the latest
 
 
 @dataclass(frozen=True)
 class LogChoice:
     """
-    Which log to use, as the command line asks for it: exactly one of `data`, `train` with `test`, or neither.
+    The user's choice of a log.
 
     Attributes
     ----------
     data, train, test : Path or None
-        One log to be filtered and split by time, or two parts taken as split. With none of them the simulator
-        makes a log.
+        Either `data`, one log to filter and split by time, or `train` and `test`, its two parts. Without any of them
+        the log is simulated.
     log_format : str or None
-        Name of a reader in ``FORMATS``; needed for a file that is no prepared log.
+        Name of a reader in ``FORMATS``; a prepared log needs none.
     read_options : dict
         Further keywords of the reader.
     filters : SupportFilters or None
-        None takes the format's preset.
+        None means the preset of the format.
     test_share : float
-        Share of the sessions that are test, for a log that is split here.
+        Share of the sessions in the test part when `data` is split.
     session_gap : float
-        Seconds; used where the log has no sessions of its own.
+        Seconds of inactivity that end a session, for a log without session ids.
     seed : int
-        Of the simulator.
+        Seed of the simulator.
     """
 
     data: Path | None = None
@@ -69,14 +67,14 @@ class LogChoice:
 @dataclass(frozen=True)
 class PreparedLog:
     """
-    A log ready to train and test on, and its description for ``results.json``.
+    A log split into training and test part, and its description for ``results.json``.
 
     Attributes
     ----------
     split : TimeSplit
     dataset, protocol : dict
     synthetic : SyntheticLog or None
-        The log before filters and split, with its truth, where the simulator made it.
+        A simulated log before filters and split, with its true probabilities.
     """
 
     split: TimeSplit
@@ -87,7 +85,15 @@ class PreparedLog:
 
 def prepare_log(choice: LogChoice) -> PreparedLog:
     """
-    Read or simulate, filter and split.
+    Read or simulate a log, filter it and split it.
+
+    Parameters
+    ----------
+    choice : LogChoice
+
+    Returns
+    -------
+    PreparedLog
 
     Raises
     ------
@@ -106,23 +112,23 @@ def prepare_log(choice: LogChoice) -> PreparedLog:
         name, events_read, synthetic = whole.name, whole.events_read, whole.synthetic
         how = f"by time, {choice.test_share:g} of the sessions are test; {whole.filters}"
         split = time_based_split(whole.events, choice.test_share)
-    protocol = {"split": how, "events_read": events_read, **_describe_loss(split)}
+    protocol = {"split": how, "events_read": events_read, **_describe_split(split)}
     return PreparedLog(split, {"name": name, **_describe(split)}, protocol, synthetic)
 
 
 @dataclass(frozen=True)
 class TrainingLog:
     """
-    What one system is to be trained on.
+    The events to train one system on.
 
     Attributes
     ----------
     name : str
     events : SessionInteractions
     events_read : int
-        Before filters and split.
+        Number of events before filters and split.
     how : str
-        How the events were chosen.
+        How the events were chosen, in words.
     """
 
     name: str
@@ -133,13 +139,17 @@ class TrainingLog:
 
 def training_log(choice: LogChoice, whole: bool) -> TrainingLog:
     """
-    The events to train on; a test file is not even opened.
+    Return the events to train on, without opening a test file.
 
     Parameters
     ----------
     choice : LogChoice
     whole : bool
-        All of a log that is not yet split, instead of the training part of its split.
+        Use all of `data` instead of splitting off a test part.
+
+    Returns
+    -------
+    TrainingLog
 
     Raises
     ------
@@ -150,7 +160,7 @@ def training_log(choice: LogChoice, whole: bool) -> TrainingLog:
         train = read_log(choice.train, choice)
         return TrainingLog(choice.train.name, train, len(train), "as given")
     if choice.test is not None:
-        raise InputError("--test is given, but nothing to train on: give --train FILE, or one whole log with --data")
+        raise InputError("--test is given but nothing to train on: give --train FILE, or one whole log with --data")
     log = _whole_log(choice)
     if whole:
         return TrainingLog(log.name, log.events, log.events_read, f"the whole log; {log.filters}")
@@ -160,12 +170,19 @@ def training_log(choice: LogChoice, whole: bool) -> TrainingLog:
 
 def test_log(choice: LogChoice) -> tuple[str, SessionInteractions | None, SessionInteractions]:
     """
-    Name, history and events of a log's test part, for a system that is already fitted.
+    Return the test part of a log, for a system that is already fitted.
 
     Parameters
     ----------
     choice : LogChoice
-        With a test file and, where users are to have their past, a training file; or a log to be split here.
+        Either `test`, with `train` as the users' history, or `data`.
+
+    Returns
+    -------
+    name : str
+    history : SessionInteractions or None
+        None if `choice` has no training file.
+    events : SessionInteractions
 
     Raises
     ------
@@ -176,15 +193,117 @@ def test_log(choice: LogChoice) -> tuple[str, SessionInteractions | None, Sessio
         history = None if choice.train is None else read_log(choice.train, choice)
         return choice.test.name, history, read_log(choice.test, choice)
     if choice.train is not None:
-        raise InputError("--train is given, but nothing to test on: give --test FILE")
+        raise InputError("--train is given but nothing to test on: give --test FILE")
     log = _whole_log(choice)
     is_test, _ = in_test_part(log.events, choice.test_share)
     return log.name, log.events.select(~is_test), log.events.select(is_test)
 
 
+def log_to_analyse(
+    choice: LogChoice, categories: bool = False
+) -> tuple[str, SessionInteractions, SessionInteractions | None]:
+    """
+    Return a whole log, unfiltered unless `choice` has filters.
+
+    Parameters
+    ----------
+    choice : LogChoice
+    categories : bool, optional
+        Also read item categories; a simulated log always has them.
+
+    Returns
+    -------
+    name : str
+    events : SessionInteractions
+    categories : SessionInteractions or None
+        The same events with categories in place of items.
+
+    Raises
+    ------
+    InputError
+        If the choice or the log is wrong.
+    """
+    if choice.data is None:
+        synthetic = generate_sessions(**SIMULATED, random_state=choice.seed)
+        name, log = "synthetic", synthetic.log
+        log = log.assign(category=synthetic.item_categories[log["item"].to_numpy() - 1])
+    elif shard_files(choice.data):
+        if categories:
+            raise InputError(f"{choice.data}: a prepared log has no categories: give the original log")
+        return choice.data.name, _filtered(read_log(choice.data, choice), choice.filters), None
+    else:
+        options = {**(choice.read_options or {}), **({"categories": True} if categories else {})}
+        name, log = choice.data.name, _format(choice.data, choice).read(choice.data, **options)
+    events = SessionInteractions.from_log(log, session_gap=choice.session_gap)
+    if "category" not in log:
+        return name, _filtered(events, choice.filters), None
+    # Both have the same sessions in the same order, since only users and times decide them.
+    kinds = SessionInteractions.from_log(log.assign(item=log["category"]), session_gap=choice.session_gap)
+    if choice.filters is not None:  # the support of items decides, not that of categories
+        kinds = kinds.select(supported(events, *astuple(choice.filters)))
+    return name, _filtered(events, choice.filters), kinds
+
+
+@dataclass(frozen=True)
+class TuningLog:
+    """
+    The training part of a log, split once more by time.
+
+    Attributes
+    ----------
+    name : str
+    mark : str
+        Hash of the events.
+    fitting, validation : SessionSequences
+    """
+
+    name: str
+    mark: str
+    fitting: SessionSequences
+    validation: SessionSequences
+
+    @classmethod
+    def of(cls, name: str, train: SessionInteractions, max_sequence_length: int) -> "TuningLog":
+        """Make the rows from a training part."""
+        mark = hashlib.sha256()
+        for column in (train.user_ids, train.item_ids, train.timestamps, train.session_ids):
+            mark.update(np.ascontiguousarray(column).tobytes())
+        return cls(name, mark.hexdigest()[:16], *inner_rows(train, max_sequence_length))
+
+
+def inner_rows(train: SessionInteractions, max_sequence_length: int) -> tuple[SessionSequences, SessionSequences]:
+    """Return rows of the training part without its latest sessions, and rows of those to validate on."""
+    return rows_of(time_based_split(train, VALIDATION_SHARE), max_sequence_length)
+
+
+def read_log(path: Path, choice: LogChoice) -> SessionInteractions:
+    """
+    Read the events of one file.
+
+    Raises
+    ------
+    InputError
+        If the choice or the file is wrong.
+    """
+    if shard_files(path):
+        return LogOnDisk(path).interactions()
+    log = _format(path, choice).read(path, **(choice.read_options or {}))
+    try:
+        return SessionInteractions.from_log(log, session_gap=choice.session_gap)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def tied_share(interactions: SessionInteractions) -> float:
+    """Return the share of events that have the same time as another event of their session."""
+    same = (np.diff(interactions.timestamps) == 0) & (np.diff(interactions.session_ids) == 0)
+    tied = np.append(same, False) | np.insert(same, 0, False)
+    return float(tied.mean())
+
+
 @dataclass(frozen=True)
 class _WholeLog:
-    """A log after its filters: its name, what is left, what was read, the filters in words."""
+    """A filtered log, with the number of events read and its filters in words."""
 
     name: str
     events: SessionInteractions
@@ -201,79 +320,25 @@ def _whole_log(choice: LogChoice) -> _WholeLog:
         log = SessionInteractions.from_log(synthetic.log, session_gap=choice.session_gap)
     else:
         is_prepared = bool(shard_files(choice.data))
-        name, preset = choice.data.name, presets.PAPER if is_prepared else _format(choice).filters
+        name, preset = choice.data.name, presets.PAPER if is_prepared else _format(choice.data, choice).filters
         log = read_log(choice.data, choice)
     filters = choice.filters or preset
     left = _filtered(log, filters)
     words = (
-        f"at least {filters.item_support} events an item, {filters.session_length} a session, "
-        f"{filters.user_sessions} sessions a user"
+        f"at least {filters.item_support} events per item, {filters.session_length} per session, "
+        f"{filters.user_sessions} sessions per user"
     )
     return _WholeLog(name, left, len(log), words, synthetic)
 
 
-def _format(choice: LogChoice):
+def _format(path: Path, choice: LogChoice) -> LogFormat:
+    if not path.exists():
+        raise InputError(f"{path}: there is no such file: check the path")
     if choice.log_format is None:
-        raise InputError(f"the format of the log is not said: give --format {'|'.join(FORMATS)}")
+        raise InputError(f"the format of the log is missing: give --format {'|'.join(FORMATS)}")
     if choice.log_format not in FORMATS:
-        raise InputError(f"the format {choice.log_format!r} is not known: choose one of {', '.join(FORMATS)}")
+        raise InputError(f"unknown format {choice.log_format!r}: choose from {', '.join(FORMATS)}")
     return FORMATS[choice.log_format]
-
-
-def read_log(path: Path, choice: LogChoice) -> SessionInteractions:
-    """
-    Events of one file.
-
-    Raises
-    ------
-    InputError
-        If the choice or the file is wrong.
-    """
-    if shard_files(path):
-        return LogOnDisk(path).interactions()
-    log = _format(choice).read(path, **(choice.read_options or {}))
-    try:
-        return SessionInteractions.from_log(log, session_gap=choice.session_gap)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-
-
-def log_to_analyse(
-    choice: LogChoice, categories: bool = False
-) -> tuple[str, SessionInteractions, SessionInteractions | None]:
-    """
-    Name and events of a whole log, unfiltered unless filters are given, and the same with categories as items.
-
-    Parameters
-    ----------
-    choice : LogChoice
-    categories : bool, optional
-        Read the items' categories too; the simulator's are always there.
-
-    Raises
-    ------
-    InputError
-        If the choice or the log is wrong.
-    """
-    if choice.data is None:
-        synthetic = generate_sessions(**SIMULATED, random_state=choice.seed)
-        name, log = "synthetic", synthetic.log
-        log = log.assign(category=synthetic.item_categories[log["item"].to_numpy() - 1])
-    elif shard_files(choice.data):
-        if categories:
-            raise InputError(f"{choice.data} is a prepared log, which has no categories: give the log itself")
-        return choice.data.name, _filtered(read_log(choice.data, choice), choice.filters), None
-    else:
-        options = {**(choice.read_options or {}), **({"categories": True} if categories else {})}
-        name, log = choice.data.name, _format(choice).read(choice.data, **options)
-    events = SessionInteractions.from_log(log, session_gap=choice.session_gap)
-    if "category" not in log:
-        return name, _filtered(events, choice.filters), None
-    # Sessions are of users and times, so these come out in the same order.
-    kinds = SessionInteractions.from_log(log.assign(item=log["category"]), session_gap=choice.session_gap)
-    if choice.filters is not None:  # by the support of items, whatever categories have
-        kinds = kinds.select(supported(events, *astuple(choice.filters)))
-    return name, _filtered(events, choice.filters), kinds
 
 
 def _filtered(events: SessionInteractions, filters: SupportFilters | None) -> SessionInteractions:
@@ -283,16 +348,16 @@ def _filtered(events: SessionInteractions, filters: SupportFilters | None) -> Se
 
 
 def _describe(split: TimeSplit) -> dict:
-    """Counts as in the paper's Table 1, for both parts together and each."""
+    """Return the counts of the paper's Table 1, for both parts together and for each."""
     parts = {"train": split.train, "test": split.test}
     counts = {name: asdict(LogCounts.of(part)) for name, part in parts.items()}
     both = {key: counts["train"][key] + counts["test"][key] for key in ("events", "sessions")}
-    # The test part holds no user and no item that the training part lacks.
+    # Every user and item of the test part is also in the training part.
     same = {key: counts["train"][key] for key in ("users", "items")}
     return {**both, **same, **counts}
 
 
-def _describe_loss(split: TimeSplit) -> dict:
+def _describe_split(split: TimeSplit) -> dict:
     return {
         "boundary": split.boundary,
         "dropped_test_events": split.dropped_test_events,
@@ -300,59 +365,3 @@ def _describe_loss(split: TimeSplit) -> dict:
         "tied_timestamps": tied_share(split.train),
         "test_events_before_training_ends": float((split.test.timestamps <= split.train.timestamps.max()).mean()),
     }
-
-
-def tied_share(interactions: SessionInteractions) -> float:
-    """Share of the events that have the same time as another one of their session."""
-    same = (np.diff(interactions.timestamps) == 0) & (np.diff(interactions.session_ids) == 0)
-    tied = np.append(same, False) | np.insert(same, 0, False)
-    return float(tied.mean())
-
-
-VALIDATION_SHARE = 0.1
-
-
-@dataclass(frozen=True)
-class TuningLog:
-    """
-    The training part of a log, cut once more by time.
-
-    Attributes
-    ----------
-    name, mark : str
-        The log's name, and what tells its events from others.
-    fitting, validation : SessionSequences
-    """
-
-    name: str
-    mark: str
-    fitting: SessionSequences
-    validation: SessionSequences
-
-    @classmethod
-    def of(cls, name: str, train: SessionInteractions, max_sequence_length: int) -> "TuningLog":
-        """Rows of a training part; nothing else of the log is needed."""
-        mark = hashlib.sha256()
-        for column in (train.user_ids, train.item_ids, train.timestamps, train.session_ids):
-            mark.update(np.ascontiguousarray(column).tobytes())
-        return cls(name, mark.hexdigest()[:16], *inner_rows(train, max_sequence_length))
-
-
-def training_part(choice: LogChoice) -> tuple[str, SessionInteractions]:
-    """
-    Name and events of a log's training part; a test file is not even opened.
-
-    Raises
-    ------
-    InputError
-        If the choice or the log is wrong.
-    """
-    if choice.train is not None:
-        return choice.train.name, read_log(choice.train, choice)
-    log = prepare_log(choice)
-    return log.dataset["name"], log.split.train
-
-
-def inner_rows(train: SessionInteractions, max_sequence_length: int) -> tuple[SessionSequences, SessionSequences]:
-    """Rows to fit on and rows to choose by: all but the latest sessions of a training part, and those."""
-    return rows_of(time_based_split(train, VALIDATION_SHARE), max_sequence_length)

@@ -1,4 +1,4 @@
-"""Settings of a compared system: what makes it, and its form in a parameter file."""
+"""Settings of a system: how to make it, and its form in a parameter file."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -21,7 +21,8 @@ from spotlight_asars.sequence.training.objective import ALL_ITEMS_LOSS, SAMPLED_
 from spotlight_asars.sequence.two_stage.model import Member, TwoStageRanker
 from spotlight_asars.serialization.files import write_whole
 
-LARGE_CATALOGUE = 10_000  # items, from where on sparse steps are faster, and all scores at each step too slow
+# Above this many items, sparse optimizer steps are faster and scoring all items at each step is too slow.
+LARGE_CATALOGUE = 10_000
 _SAMPLED_SOFTMAX = {
     "loss": SAMPLED_LOSS,
     "sampling": "shared",
@@ -42,11 +43,12 @@ COUNTING_SYSTEMS = {
 @dataclass(frozen=True)
 class Training:
     """
-    What a system is made for, beside its settings.
+    How a system is trained, apart from its settings.
 
     Attributes
     ----------
     epochs : int
+        Number of epochs, or the maximum where the number is chosen by validation.
     seed : int
     dwell : {'known', 'observed'}
     use_cuda : bool
@@ -61,7 +63,7 @@ class Training:
 @dataclass(frozen=True)
 class NetSettings:
     """
-    Settings of a system that is a net in an ``ASARSSequenceModel``.
+    Settings of a net, trained by ``ASARSSequenceModel``.
 
     Attributes
     ----------
@@ -71,7 +73,7 @@ class NetSettings:
     initial_embeddings :
         As for ``ASARSSequenceModel``.
     batch_size, batch_events : int
-        A mini-batch has at least so many rows, and more where they are short, to have about so many events.
+        A mini-batch has at least `batch_size` rows; short rows are added up to about `batch_events` events.
     optimizer : {'adagrad', 'adam'}
     representation_options : dict
         See ``NetOptions``.
@@ -98,40 +100,40 @@ class NetSettings:
 
     @property
     def has_users(self) -> bool:
-        """Whether the net learns of users."""
+        """Whether the net has a user embedding."""
         return self._net_says("has_users")
 
     @property
     def reads_dwell(self) -> bool:
-        """Whether the net looks at dwell bins."""
+        """Whether the net reads dwell bins."""
         return self._net_says("reads_dwell")
 
     def _net_says(self, name: str) -> bool:
-        if self.representation in HOST_REPRESENTATIONS:  # they know items alone
+        if self.representation in HOST_REPRESENTATIONS:  # they read items only
             return False
         return bool(getattr(representation_factory(self.representation), name, False))
 
     def rows_a_batch(self, mean_length: float) -> int:
-        """Rows of a mini-batch, where a row has `mean_length` events."""
+        """Return the number of rows in a mini-batch, for rows of `mean_length` events on average."""
         return max(self.batch_size, round(self.batch_events / mean_length))
 
     def for_catalogue(self, num_items: int) -> "NetSettings":
-        """Themselves; on a large catalogue, with a sampled softmax instead of one over all items at each step."""
+        """Return these settings, with a sampled softmax if the catalogue is large and the softmax is over all items."""
         if num_items <= LARGE_CATALOGUE or self.loss != ALL_ITEMS_LOSS:
             return self
         return replace(self, **_SAMPLED_SOFTMAX)
 
     def _takes_sparse_steps(self, num_items: int) -> bool:
-        """Whether only embeddings of a mini-batch's items are moved: the same steps, faster where others are many."""
+        """Whether to update only the embeddings of the mini-batch: the same steps, faster on a large catalogue."""
         return num_items > LARGE_CATALOGUE and self.optimizer == "adagrad" and self.loss != ALL_ITEMS_LOSS
 
     @property
     def optimizer_func(self) -> Callable[[Iterable], torch.optim.Optimizer]:
-        """What makes the optimizer from the net's parameters."""
+        """Function that makes the optimizer from the net's parameters."""
         return partial(OPTIMIZERS[self.optimizer], lr=self.learning_rate)
 
     def new_system(self, rows: SessionSequences, training: Training) -> ASARSSequenceModel:
-        """A model for these rows, not yet fitted."""
+        """Make an unfitted model for these rows."""
         sparse = self._takes_sparse_steps(rows.num_items)
         return ASARSSequenceModel(
             loss=self.loss,
@@ -139,7 +141,7 @@ class NetSettings:
             embedding_dim=self.embedding_dim,
             n_iter=training.epochs,
             batch_size=self.rows_a_batch(float(rows.lengths.mean())),
-            # Each weight's step as one operation; on a GPU torch chooses by its version, and sparse ones it cannot.
+            # Fused steps are faster on a CPU. On a GPU torch chooses by itself; sparse gradients cannot be fused.
             optimizer_func=partial(self.optimizer_func, **({} if training.use_cuda or sparse else {"fused": True})),
             use_cuda=training.use_cuda,
             sparse=sparse,
@@ -156,14 +158,14 @@ class NetSettings:
 @dataclass(frozen=True)
 class CountingSettings:
     """
-    Settings of a system that counts instead of learning: it has no epochs and nothing random.
+    Settings of a non-neural system, which has no epochs and draws no random numbers.
 
     Attributes
     ----------
     system : str
-        Of COUNTING_SYSTEMS.
+        Name in COUNTING_SYSTEMS.
     options : dict
-        Keywords of its class.
+        Keywords of the system's class.
     """
 
     kind: ClassVar[str] = "counting"
@@ -176,15 +178,15 @@ class CountingSettings:
 
     @property
     def reads_dwell(self) -> bool:
-        """Whether the system looks at dwell bins."""
+        """Whether the system reads dwell bins."""
         return COUNTING_SYSTEMS[self.system].reads_dwell
 
     def for_catalogue(self, num_items: int) -> "CountingSettings":
-        """Themselves: what counts does so on any catalogue."""
+        """Return these settings: a non-neural system takes any catalogue."""
         return self
 
     def new_system(self, rows: SessionSequences, training: Training) -> System:
-        """A system for these rows, not yet fitted."""
+        """Make an unfitted system for these rows."""
         dwell = {"dwell": training.dwell} if self.reads_dwell else {}
         return COUNTING_SYSTEMS[self.system](**dwell, **self.options)
 
@@ -198,11 +200,11 @@ class TwoStageSettings:
     ----------
     members : tuple of NetSettings and CountingSettings
     options : dict
-        Further keywords of its class.
+        Further keywords of ``TwoStageRanker``.
     """
 
     kind: ClassVar[str] = "two_stage"
-    trained_by_epochs: ClassVar[bool] = False  # it finds its members' epochs itself, on sessions it holds back
+    trained_by_epochs: ClassVar[bool] = False  # it chooses the epochs of its members itself
     random: ClassVar[bool] = True
 
     members: tuple
@@ -210,24 +212,24 @@ class TwoStageSettings:
 
     @property
     def has_users(self) -> bool:
-        """Whether a member learns of users."""
+        """Whether any member has a user embedding."""
         return any(member.has_users for member in self.members)
 
     @property
     def reads_dwell(self) -> bool:
-        """Whether a member looks at dwell bins."""
+        """Whether any member reads dwell bins."""
         return any(member.reads_dwell for member in self.members)
 
     def for_catalogue(self, num_items: int) -> "TwoStageSettings":
-        """With each member's, see ``NetSettings``."""
+        """Return these settings with every member adapted to the catalogue; see ``NetSettings``."""
         return replace(self, members=tuple(member.for_catalogue(num_items) for member in self.members))
 
     def new_system(self, rows: SessionSequences, training: Training) -> TwoStageRanker:
-        """A system for these rows, not yet fitted."""
+        """Make an unfitted system for these rows."""
         members = []
         for place, member in enumerate(self.members):
             epochs = training.epochs if member.trained_by_epochs else None
-            # Members of equal settings shall differ, and those of one training from those of another.
+            # A seed of their own, so that members with equal settings differ, and so do trainings.
             own = replace(training, seed=(training.seed * len(self.members) + place) % 2**32)
             members.append(Member(partial(_new_member, member, rows, own), epochs))
         return TwoStageRanker(members, dwell=training.dwell, random_state=training.seed, **self.options)
@@ -244,7 +246,7 @@ KINDS = {settings.kind: settings for settings in (NetSettings, CountingSettings,
 
 
 def describe(settings: Settings) -> dict:
-    """Settings as they stand in ``results.json`` and in a parameter file."""
+    """Return settings as in ``results.json`` and in a parameter file."""
     found = {"kind": settings.kind, **asdict(settings)}
     if isinstance(settings, TwoStageSettings):
         found["members"] = [describe(member) for member in settings.members]
@@ -252,7 +254,7 @@ def describe(settings: Settings) -> dict:
 
 
 def write_settings(path: Path, settings: Settings, about: dict | None = None) -> None:
-    """Write a parameter file; `about` says how the settings were found, and is not read back."""
+    """Write a parameter file; `about` tells how the settings were found and is not read back."""
     text = json.dumps({"about": about or {}, **describe(settings)}, indent=2, allow_nan=False)
     write_whole(path, text + "\n")
 
@@ -264,27 +266,27 @@ def read_settings(path: Path) -> Settings:
     Raises
     ------
     InputError
-        If it cannot be read, or holds something that is no setting.
+        If the file cannot be read or holds an unknown setting.
     """
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: no parameter file ({error}): write one with tune") from error
+        raise InputError(f"{path}: not a parameter file ({error}): write one with tune") from error
     return _settings_from(found, path)
 
 
 def _settings_from(found: object, path: Path) -> Settings:
     if not isinstance(found, dict) or found.get("kind") not in KINDS:
-        raise InputError(f"{path}: a parameter file says 'kind', one of {', '.join(KINDS)}")
+        raise InputError(f"{path}: not a parameter file: give its 'kind', one of {', '.join(KINDS)}")
     kind = KINDS[found["kind"]]
     given = {name: value for name, value in found.items() if name not in ("kind", "about")}
     known = [one.name for one in fields(kind)]
     for name in given:
         if name not in known:
-            raise InputError(f"{path}: {name!r} is no setting: there are {', '.join(known)}")
+            raise InputError(f"{path}: unknown setting {name!r}: choose from {', '.join(known)}")
     if kind is TwoStageSettings and isinstance(given.get("members"), list):
         given["members"] = tuple(_settings_from(member, path) for member in given["members"])
     try:
         return kind(**given)
     except TypeError as error:
-        raise InputError(f"{path}: a setting is missing ({error})") from error
+        raise InputError(f"{path}: a setting is missing ({error}): add it, or write the file with tune") from error

@@ -1,4 +1,4 @@
-"""The systems that `compare` knows by name, and the settings it trains them with."""
+"""Built-in settings of every system by name, and settings from parameter files."""
 
 import warnings
 from collections.abc import Callable, Iterable
@@ -24,7 +24,7 @@ from spotlight_asars.sequence.representations.registry import representation_fac
 from spotlight_asars.sequence.two_stage.model import TwoStageRanker
 
 DEFAULT_SYSTEMS = ("gru4rec", "vsknn", "asars_memory", "asars_time_user")
-# Chosen by MRR@20 on the latest sessions of training logs, see benchmarks/README.rst.
+# Chosen by MRR@20 on the latest sessions of training logs; see benchmarks/README.rst.
 _GRU4REC = NetSettings(
     "gru4rec",
     mix_lengths=True,
@@ -80,12 +80,12 @@ _SETTINGS["asars_two_stage"] = TwoStageSettings(
 
 
 def system_names() -> tuple[str, ...]:
-    """Names of all systems: every registered net, and those that count."""
+    """Return the names of all systems: registered nets, non-neural systems and the two-stage ranker."""
     return tuple(dict.fromkeys([*representation_names(), *_SETTINGS]))
 
 
 def name_of_model(model: System) -> str:
-    """What a made system is called: the name of its net, or its own; of a user's module the class."""
+    """Return the name of a system: that of its net, or its own; the class name for a user's module."""
     if isinstance(model, ASARSSequenceModel):
         named = model.representation
         return named if isinstance(named, str) else type(named).__name__
@@ -95,17 +95,17 @@ def name_of_model(model: System) -> str:
 
 def settings_of(name: str) -> Settings:
     """
-    Settings of a system by name.
+    Return the built-in settings of a system.
 
     Raises
     ------
     ValueError
-        If there is no system of that name.
+        If the name is unknown.
     """
     if name in _SETTINGS:
         return _SETTINGS[name]
     representation_factory(name)
-    ours = name.startswith("asars_")  # the others begin as their papers say
+    ours = name.startswith("asars_")  # the others start at random, as in their papers
     return NetSettings(
         name, initial_embeddings="cooccurrence" if ours else "random", representation_options=_ASARS_OPTIONS
     )
@@ -114,32 +114,43 @@ def settings_of(name: str) -> Settings:
 def for_catalogue(
     settings: dict[str, Settings], num_items: int, report: Callable[[str], None] = lambda line: None
 ) -> dict[str, Settings]:
-    """Settings by name, for so many items, see ``NetSettings``; `report` gets a line where that changes any."""
+    """Return settings by name, adapted to the number of items; `report` is called with a line if any changes."""
     found = {name: own.for_catalogue(num_items) for name, own in settings.items()}
     changed = [name for name in found if found[name] != settings[name]]
     if changed:
         report(
             f"{num_items - 1:,} items are too many to score at every step: the loss of {', '.join(changed)} is "
-            "sampled_cross_entropy; --parameters can say otherwise"
+            "sampled_cross_entropy (a file in --parameters can override this)"
         )
     return found
 
 
 def settings_in(folder: Path, names: Iterable[str]) -> dict[str, Settings]:
     """
-    Settings of those of some systems that have a parameter file, ``<system>.json``, in a folder.
+    Read the parameter files ``<system>.json`` in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+    names : iterable of str
+        Systems to look for.
+
+    Returns
+    -------
+    dict
+        Settings by name, for the systems that have a file.
 
     Raises
     ------
     InputError
-        If there is no folder, no file for any of them, or a file with which a system cannot be made and fitted.
+        If there is no folder or no file, or a system cannot be made and fitted with its file.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder of parameter files")
+        raise InputError(f"{folder}: not a folder of parameter files: give the folder that tune wrote")
     names = tuple(names)
     found = {name: path for name in names if (path := folder / f"{name}.json").is_file()}
     if not found:
-        raise InputError(f"{folder}: no parameter file is there for any system, such as {names[0]}.json")
+        raise InputError(f"{folder}: no parameter file of these systems: give a folder with {names[0]}.json, say")
     settings = {name: read_settings(path) for name, path in found.items()}
     for name in settings:
         _try(found[name], settings[name])
@@ -148,12 +159,12 @@ def settings_in(folder: Path, names: Iterable[str]) -> dict[str, Settings]:
 
 def settings_at(path: Path, name: str) -> Settings:
     """
-    Settings of a system from its parameter file, or from the folder where that lies.
+    Read the parameter file of a system, given the file or its folder.
 
     Raises
     ------
     InputError
-        If there is none, or one with which the system cannot be made and fitted.
+        If there is no file, or the system cannot be made and fitted with it.
     """
     if path.is_dir():
         return settings_in(path, [name])[name]
@@ -163,11 +174,11 @@ def settings_at(path: Path, name: str) -> Settings:
 
 
 def _try(path: Path, settings: Settings) -> None:
-    """Fit on a few tiny sessions: a wrong value shall not be found after the systems before it were trained."""
+    """Fit on a few tiny sessions, so that a wrong value shows before any long training."""
     rows = SessionSequences(np.tile([[1, 2, 3], [2, 3, 1]], (5, 1)))
     try:
-        with warnings.catch_warnings(action="ignore"):  # of how few these items are
+        with warnings.catch_warnings(action="ignore"):  # about the few items
             settings.new_system(rows, Training(epochs=1)).fit(rows)
-    except Exception as error:  # which one a wrong value brings depends on where it is first used
+    except Exception as error:  # a wrong value can raise anything
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise InputError(f"{path}: no system can be made with these settings ({reason})") from error
+        raise InputError(f"{path}: these settings make no working system ({reason}): correct them") from error

@@ -1,12 +1,11 @@
-"""One run of a comparison: a system trained on one part of a log, and its ranks on the other.
+"""
+Train one system.
 
-The most memory a piece of work takes.
-
-One system trained for use: the number of its epochs found on the latest sessions, then fitted on all of them.
+:func:`train_and_test` makes one run of a comparison: train on one part of a log, rank the other. :func:`train_one`
+trains a system for use: it finds the number of epochs on the latest sessions, then trains on all of them.
 """
 
 import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ import torch
 
 from spotlight_asars.cross_validation import TimeSplit, rows_of, time_based_split
 from spotlight_asars.evaluation import Ranks, System, rank_targets
-from spotlight_asars.experiments.logs import VALIDATION_SHARE
+from spotlight_asars.experiments.logs import inner_rows
 from spotlight_asars.experiments.settings import NetSettings, Settings, Training
 from spotlight_asars.interactions.binning import UNKNOWN_BIN
 from spotlight_asars.interactions.channels import DWELL
@@ -28,51 +27,12 @@ from spotlight_asars.sequence.implicit import ASARSSequenceModel
 from spotlight_asars.sequence.training.callbacks import EarlyStopping
 from spotlight_asars.serialization.checkpoints import Checkpoint
 
-_STATUS = Path("/proc/self/status")
-_RESET = Path("/proc/self/clear_refs")
-
-
-class PeakMemory:
-    """
-    Measure the peak memory of a block of code, in MiB.
-
-    On a GPU it is what torch allocated there. On Linux it is the process's peak resident memory within the block;
-    elsewhere the peak since the process began, the only one the system tells.
-
-    Attributes
-    ----------
-    mib : float
-        Known after the block.
-    """
-
-    def __init__(self, use_cuda: bool = False) -> None:
-        self._use_cuda = use_cuda
-        self.mib = 0.0
-
-    def __enter__(self) -> "PeakMemory":
-        if self._use_cuda:
-            torch.cuda.reset_peak_memory_stats()
-        elif _RESET.exists():
-            with suppress(OSError):  # a locked-down system keeps the peak since the process began
-                _RESET.write_text("5")  # sets the peak back to the present size
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._use_cuda:
-            self.mib = torch.cuda.max_memory_allocated() / 2**20
-        elif _STATUS.exists():
-            peak = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM"))
-            self.mib = int(peak.split()[1]) / 2**10
-        else:
-            import resource  # not on every system
-
-            unit = 1 if sys.platform == "darwin" else 2**10
-            self.mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+_PROCESS_STATUS, _RESET_PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # on Linux
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The rows of one comparison: those to choose the number of epochs by, and those of the result."""
+    """Rows of a comparison: `fitting` and `validation` choose the epochs, `train` and `test` give the result."""
 
     fitting: SessionSequences
     validation: SessionSequences
@@ -80,7 +40,7 @@ class Parts:
     test: SessionSequences
 
     def with_shuffled_dwell(self, seed: int) -> "Parts":
-        """Each part with its known dwell bins shuffled, see :func:`with_shuffled_dwell`."""
+        """Shuffle the known dwell bins of each part; see :func:`with_shuffled_dwell`."""
         parts = (self.fitting, self.validation, self.train, self.test)
         return Parts(*(with_shuffled_dwell(rows, seed) for rows in parts))
 
@@ -88,14 +48,14 @@ class Parts:
 @dataclass(frozen=True)
 class Run:
     """
-    What is kept of a system once it is trained and tested.
+    The result of training and testing one system.
 
     Attributes
     ----------
     figures : dict
-        Its seed, epochs, speed and memory, as they stand in ``results.json``.
+        Seed, epochs, speed and memory, as in ``results.json``.
     ranks : Ranks
-        Of the test targets.
+        Ranks of the test targets.
     """
 
     figures: dict
@@ -103,16 +63,16 @@ class Run:
 
 
 def parts_of(split: TimeSplit, max_sequence_length: int) -> Parts:
-    """The rows of a split log, and within its training part those of the latest sessions to validate on."""
-    fitting, validation = rows_of(time_based_split(split.train, VALIDATION_SHARE), max_sequence_length)
-    return Parts(fitting, validation, *rows_of(split, max_sequence_length))
+    """Make the rows of a split log, with the latest sessions of its training part to validate on."""
+    return Parts(*inner_rows(split.train, max_sequence_length), *rows_of(split, max_sequence_length))
 
 
 def with_shuffled_dwell(rows: SessionSequences, seed: int) -> SessionSequences:
     """
-    Rows whose dwell bins say nothing: those that are known change places at random, all else stays.
+    Return rows whose known dwell bins are shuffled among events; everything else stays.
 
-    What a net gains from true dwell bins over these is what it learns from dwell, and not what it has by being larger.
+    These rows train the shuffled-dwell control: the same net without information about dwell. A net's gain over it
+    comes from dwell times, not from a larger number of parameters.
     """
     events = rows.events.copy()
     known = np.flatnonzero(events[:, DWELL] > UNKNOWN_BIN)
@@ -124,29 +84,33 @@ def train_and_test(settings: Settings, parts: Parts, training: Training, verbose
     """
     Train a system and rank the test targets.
 
-    A net is fitted twice: to find the number of epochs by the validation part, then anew on the whole training part.
-    What only counts is fitted on the whole training part at once.
+    A system that is trained by epochs is trained twice: without the validation part, to choose the number of epochs,
+    then on the whole training part. Other systems are fitted once, on the whole training part.
 
     Parameters
     ----------
     settings : Settings
     parts : Parts
     training : Training
-        Its epochs are the most to be tried.
+        With the maximum epochs.
     verbose : bool, optional
         Show epochs on standard error.
+
+    Returns
+    -------
+    Run
     """
-    begin = time.perf_counter()
+    begin = perf_counter()
     fit = _fit_net if settings.trained_by_epochs else _fit_at_once
     with PeakMemory(training.use_cuda) as memory:
         system, figures = fit(settings, parts, training, verbose)
-        ranking_begin = time.perf_counter()
+        ranking_begin = perf_counter()
         ranks = rank_targets(system, parts.test)
-        seconds = time.perf_counter() - ranking_begin
+        seconds = perf_counter() - ranking_begin
     figures |= {
         "evaluation_seconds": seconds,
         "peak_memory_mib": memory.mib,
-        "run_seconds": time.perf_counter() - begin,
+        "run_seconds": perf_counter() - begin,
     }
     return Run(figures, ranks)
 
@@ -169,9 +133,9 @@ def _fit_net(settings: NetSettings, parts: Parts, training: Training, verbose: b
 
 
 def _fit_at_once(settings: Settings, parts: Parts, training: Training, verbose: bool) -> tuple[object, dict]:
-    begin = time.perf_counter()
+    begin = perf_counter()
     system = settings.new_system(parts.train, training).fit(parts.train)
-    seconds = time.perf_counter() - begin
+    seconds = perf_counter() - begin
     return system, {
         "seed": training.seed if settings.random else None,
         "epochs": None,
@@ -182,22 +146,64 @@ def _fit_at_once(settings: Settings, parts: Parts, training: Training, verbose: 
     }
 
 
+class PeakMemory:
+    """
+    Context manager that measures the peak memory of its block.
+
+    With `use_cuda` this is the memory that torch allocates on the GPU. Otherwise it is the resident memory of the
+    process: its peak inside the block on Linux, its peak since the process started elsewhere.
+
+    Parameters
+    ----------
+    use_cuda : bool, optional
+
+    Attributes
+    ----------
+    mib : float
+        Peak in MiB, set when the block ends.
+    """
+
+    def __init__(self, use_cuda: bool = False) -> None:
+        self._use_cuda = use_cuda
+        self.mib = 0.0
+
+    def __enter__(self) -> "PeakMemory":
+        if self._use_cuda:
+            torch.cuda.reset_peak_memory_stats()
+        elif _RESET_PEAK.exists():
+            with suppress(OSError):  # without permission the peak covers the whole process
+                _RESET_PEAK.write_text("5")  # resets the peak to the current size
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._use_cuda:
+            self.mib = torch.cuda.max_memory_allocated() / 2**20
+        elif _PROCESS_STATUS.exists():
+            peak = next(line for line in _PROCESS_STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+            self.mib = int(peak.split()[1]) / 2**10
+        else:
+            import resource  # not available on every system
+
+            unit = 1 if sys.platform == "darwin" else 2**10
+            self.mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
 @dataclass(frozen=True)
 class Plan:
     """
-    How one system is trained.
+    How to train one system.
 
     Attributes
     ----------
     settings : Settings
     training : Training
-        Its epochs are the most to be tried where there is a validation, else those that are fitted.
+        Its epochs are the maximum with `validation`, else the exact number.
     max_sequence_length : int
-        Events a row.
+        Most events per row.
     validation : float or None
-        Share of the sessions, the latest, on which the system is first validated.
+        Share of the sessions, the latest ones, to validate on first.
     checkpoint : Checkpoint or None
-        For systems that are trained by epochs.
+        Only for systems that are trained by epochs.
     verbose : bool
         Show progress on standard error.
     """
@@ -211,17 +217,17 @@ class Plan:
 
     @property
     def search_checkpoint(self) -> Checkpoint | None:
-        """Where the fit before the one that is kept has its checkpoint."""
+        """Checkpoint of the fit that chooses the number of epochs."""
         return None if self.checkpoint is None else replace(self.checkpoint, path=self._beside("validation"))
 
     @property
     def figures_file(self) -> Path | None:
-        """What each epoch of that fit was worth, which its checkpoint does not hold."""
+        """File with the validation figures of each epoch of that fit."""
         return None if self.checkpoint is None else self._beside("validation.json")
 
     @property
     def files(self) -> list[Path]:
-        """All that may be there of a training that was stopped, in the order of its steps."""
+        """Files that an interrupted training may leave, in the order of its steps."""
         if self.checkpoint is None:
             return []
         return [self.figures_file, Path(self.search_checkpoint.path), Path(self.checkpoint.path)]
@@ -234,21 +240,21 @@ class Plan:
 @dataclass(frozen=True)
 class Trained:
     """
-    A trained system, and what there is to say of it.
+    A trained system and its figures.
 
     Attributes
     ----------
     system : System
     epochs : int or None
-        None of a system that is fitted at once.
+        None if the system is not trained by epochs.
     loss : float or None
-        Of the last epoch.
+        Training loss of the last epoch.
     seconds : float
-        Of the fit that is kept; of an earlier, killed process too.
+        Duration of the final fit, including that of interrupted processes.
     events : int
-        That went through the system in this time.
+        Number of events processed in this time.
     validation : dict or None
-        'mrr@20', 'recall@20' and 'targets', of the fit before it, at its best epoch.
+        'mrr@20', 'recall@20' and 'targets' of the validation, at its best epoch.
     """
 
     system: System
@@ -263,24 +269,28 @@ def train_one(log: SessionInteractions, plan: Plan, report: Callable[[str], None
     """
     Train one system on all of a log.
 
-    With a validation it is first fitted on the earlier sessions. A system that is trained by epochs is then fitted
-    anew for as many epochs as had the best MRR@20 on the later ones, as ``compare`` does it.
+    With `plan.validation` the system is first fitted without the latest sessions. If it is trained by epochs, it is
+    then retrained for the number of epochs with the best MRR@20 on them, as in ``compare``.
 
     Parameters
     ----------
     log : SessionInteractions
     plan : Plan
     report : callable, optional
-        Gets a line before each fit.
+        Called with a line before each fit.
+
+    Returns
+    -------
+    Trained
 
     Raises
     ------
     InputError
-        If the log has nothing to learn from, a checkpoint is of something else, or the loss is no longer finite.
+        If the log has nothing to learn from, a checkpoint belongs to another training, or the loss diverges.
     """
     validation, training = None, plan.training
     if plan.validation is not None:
-        report(f"fitting on all but the latest {plan.validation:g} of the sessions, to validate on these")
+        report(f"fitting without the latest {plan.validation:g} of the sessions, to validate on them")
         validation, training = _validate(log, plan)
         report("fitting on all sessions")
     rows = to_session_sequences(log, plan.max_sequence_length)

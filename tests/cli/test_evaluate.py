@@ -60,7 +60,7 @@ def test_it_measures_what_compare_measures(parts, name, capsys):
         assert measured["ci95"][metric] == interval
     low, high = measured["ci95"]["mrr@20"]
     assert f"20   {measured['mrr@20']:.4f} ({low:.4f}-{high:.4f})   {measured['recall@20']:.4f}" in printed
-    assert "0 events are of items and 0 of users" in printed and "no past" not in printed
+    assert "items of 0 events, users of 0;" in printed and "no history" not in printed
 
 
 def test_of_a_log_that_is_split_the_events_of_new_users_are_left_out_and_told(parts, capsys):
@@ -71,7 +71,7 @@ def test_of_a_log_that_is_split_the_events_of_new_users_are_left_out_and_told(pa
     model, out = parts / "model.h5", parts / "metrics.json"
     assert run(capsys, "train", *log, "--model", "vsknn", "--out", model)[0] == 0
     code, printed, err = run(capsys, "evaluate", *log, "--model-file", model, "--out", out)
-    assert (code, err) == (0, "") and "0 events are of items and 4 of users" in printed
+    assert (code, err) == (0, "") and "items of 0 events, users of 4;" in printed
     assert json.loads(out.read_text())["protocol"]["dropped_test_events"] == pytest.approx(4 / 96)
 
 
@@ -95,8 +95,8 @@ def test_what_the_model_does_not_know_is_counted(parts, capsys):
     test = ["--test", parts / "test.csv", *COLUMNS, "--model-file", parts / "model.h5", "--out", parts / "metrics.json"]
     code, printed, err = run(capsys, "evaluate", *test)
     assert code == 0 and "ranking" in err
-    assert "1 events are of items and 8 of users that the model does not know; 9.4% of the test events" in printed
-    assert "users have no past, --train gives it" in printed
+    assert "items of 1 events, users of 8; 9.4% of the test events dropped" in printed
+    assert "users have no history (give it with --train)" in printed
     protocol = json.loads((parts / "metrics.json").read_text())["protocol"]
     assert protocol["dropped_test_events"] == pytest.approx(9 / 96)
     assert protocol["dropped_test_sessions"] == pytest.approx(2 / 24) and protocol["history"] is False
@@ -136,7 +136,7 @@ class TestNumberLike:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ([], "nothing is held back"),
+        ([], "there is no test log"),
         (["--data", "log.csv", *COLUMNS], "--test-share that train had"),
         (["--train", "log.csv", *COLUMNS], "nothing to test on"),
         (["--test", "nowhere.csv", *COLUMNS], "no such file"),

@@ -69,7 +69,7 @@ def test_several_files_are_one_log(capsys, log, tmp_path):
     [
         (["--format", "csv"], ["--columns"]),
         ([], ["--format", "tianchi"]),
-        (["--format", "movielens", "--behaviours", "pv"], ["--behaviours does not go"]),
+        (["--format", "movielens", "--behaviours", "pv"], ["--behaviours does not apply"]),
         ([*FORMAT, "--shard", "3/2"], ["'3/2'", "from 1 to N"]),
         ([*FORMAT, "--shard", "two"], ["'two'", "K/N"]),
         (["--format", "csv", "--columns", "user,item,date"], ["no column 'date'"]),

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from spotlight_asars import cli
-from spotlight_asars.cli.requests import known_id
+from spotlight_asars.cli.requests import Answers, known_id
 from spotlight_asars.interactions.sequences import to_session_sequences
 from spotlight_asars.interactions.sessions import SessionInteractions
 from spotlight_asars.interactions.vocabulary import Vocabulary
@@ -85,7 +85,7 @@ class TestOneHistory:
     def test_a_user_who_is_not_known_is_told(self, files, call):
         code, (answer,), err = call("--model-file", files.net, "--items", "a", "--user", "nobody", "-k", "2")
         assert code == 0 and answer == {"user": "nobody", "items": files.model.recommend(["a"], k=2)}
-        assert err == "spotlight-asars: the model does not know the user 'nobody': taken as somebody new\n"
+        assert err == "spotlight-asars: the model does not know the user 'nobody' and treats them as new\n"
 
     def test_what_is_not_known_is_told(self, files, call):
         code, (answer,), err = call("--model-file", files.net, "--items", "zebra,8", "-k", "1")
@@ -96,13 +96,13 @@ class TestOneHistory:
         [
             (["--items", "a,b", "--times", "0"], "2 items and 1 timestamps"),
             (["--items", "a,b", "--times", "9,0"], "run backwards"),
-            (["--items", "a", "--times", "soon"], "'soon' is no number"),
+            (["--items", "a", "--times", "soon"], "'soon' is not a number"),
             (["--items", "a", "--times", "5", "--now", "4"], "now lies before"),
             (["--items", "a", "--times", "nan"], "finite"),
-            (["--user", "103"], "--user goes with --items"),
-            (["--times", "0"], "--times goes with --items"),
+            (["--user", "103"], "--user needs --items"),
+            (["--times", "0"], "--times needs --items"),
             (["--items", "a", "--state", "live.h5"], "without --items"),
-            (["--state-minutes", "1"], "goes with --state"),
+            (["--state-minutes", "1"], "needs --state"),
             (["-k", "0"], "at least 1"),
         ],
     )
@@ -123,7 +123,7 @@ class TestLive:
             {"user": 103, "now": 60},
         ]
         code, answers, err = call("--model-file", files.net, "-k", "3", "--scores", lines=lines)
-        assert code == 0 and "5 lines" in err and "0 refused" in err
+        assert code == 0 and "5 lines" in err and "0 invalid" in err
         one, other, nobody = files.model.session(103), files.model.session(104), files.model.session()
         one.observe("a", 0)
         nobody.observe(7, 1)
@@ -148,35 +148,35 @@ class TestLive:
 
     def test_a_bad_line_is_told_and_the_next_is_read(self, files, call):
         bad = [
-            ("oops\n", "no JSON"),
+            ("oops\n", "not JSON"),
             ("[1,\n", "at character 5"),
-            ("[1]\n", "no JSON object"),
-            ("\udcff{\n", "no JSON"),
-            ("[" * 100_000 + "\n", "no JSON"),
-            ({"user": 999}, "nothing was seen of user 999"),
-            ({"item": "a", "timestamp": 0}, "whose event"),
-            ({"user": 1, "session": 2, "item": "a", "timestamp": 0}, "whose event"),
-            ({"user": 103, "item": "a"}, "goes with its timestamp"),
-            ({"user": 103, "timestamp": 3}, "goes with its item"),
+            ("[1]\n", "not a JSON object"),
+            ("\udcff{\n", "not JSON"),
+            ("[" * 100_000 + "\n", "not JSON"),
+            ({"user": 999}, "user 999 has no events yet"),
+            ({"item": "a", "timestamp": 0}, "give either user, or session"),
+            ({"user": 1, "session": 2, "item": "a", "timestamp": 0}, "give either user, or session"),
+            ({"user": 103, "item": "a"}, "the item has no timestamp"),
+            ({"user": 103, "timestamp": 3}, "the timestamp has no item"),
             (event(103, "a", "soon"), "seconds since 1970"),
             (event(103, "a", True), "seconds since 1970"),
             (event(103, "a", 10**400), "finite"),
-            (event(103, "a", 1e30), "no time in any unit"),
+            (event(103, "a", 1e30), "not a time in any unit"),
             ('{"user": 103, "item": "a", "timestamp": NaN}\n', "finite"),
             (event(103, "a", 1.5e12), "which looks like ms: give seconds"),
             (event(103, {"id": 1}, 5), "give text or a number"),
             (event({"id": 1}, "a", 5), "give text or a number"),
-            (event(103, "a", 5, when=3), "'when' is not known"),
+            (event(103, "a", 5, when=3), "unknown key 'when'"),
             (event(103, "a", 5, k=0), "at least 1"),
             (event(103, "a", 5, now=4), "now lies before"),
-            ({"items": "a"}, "are lists"),
+            ({"items": "a"}, "must be lists"),
             ({"items": ["a"], "timestamps": [1, 2]}, "1 items and 2 timestamps"),
-            ({"items": ["a"], "item": "a"}, "'item' is not known"),
+            ({"items": ["a"], "item": "a"}, "unknown key 'item'"),
         ]
         lines = [event(103, "a", 0), *(line for line, _ in bad), "\n", event(103, "b", 9)]
         lines += [event(103, "c", 8)]
         code, answers, err = call("--model-file", files.net, "-k", "4", lines=lines)
-        assert code == 1 and f"{len(bad) + 1} refused" in err
+        assert code == 1 and f"{len(bad) + 1} invalid" in err
         for number, (answer, (_, named)) in enumerate(zip(answers[1:-2], bad, strict=True), start=2):
             assert answer["line"] == number and named in answer["error"] and "\n" not in answer["error"], answer
         session = files.model.session(103)
@@ -202,29 +202,28 @@ class TestState:
         _, whole, _ = call("--model-file", files.net, "--scores", lines=lines)
         options = ["--model-file", files.net, "--scores", "--state", state]
         code, first, err = call(*options, lines=lines[:3])
-        assert code == 0 and f"2 sessions kept in {state}" in err
+        assert code == 0 and f"2 sessions saved in {state}" in err
         _, second, _ = call(*options, "--state-minutes", "0", lines=lines[3:])
         assert first + second == whole
 
     def test_ctrl_c_between_lines_keeps_it(self, files, call, tmp_path, monkeypatch):
-        state, live = tmp_path / "live.h5", sys.modules["spotlight_asars.cli.recommend"]._Live
-        answer = live._answer
+        state, answer = tmp_path / "live.h5", Answers.of_line
 
         def interrupted(self, line):
             signal.raise_signal(signal.SIGINT)
             return answer(self, line)
 
-        monkeypatch.setattr(live, "_answer", interrupted)
+        monkeypatch.setattr(Answers, "of_line", interrupted)
         lines = [event(103, "a", 0), event(103, "b", 9)]
         code, answers, err = call("--model-file", files.net, "--state", state, lines=lines)
-        assert code == 130 and len(answers) == 1 and "interrupted; 1 lines" in err and "1 sessions kept" in err
+        assert code == 130 and len(answers) == 1 and "interrupted; 1 lines" in err and "1 sessions saved" in err
         monkeypatch.undo()
         _, (again,), _ = call("--model-file", files.net, "--state", state, lines=[{"user": 103}])
         assert again == answers[0]
 
     def test_a_file_of_something_else(self, files, call, tmp_path):
         save_sessions(files.model.session(), tmp_path / "one.h5")
-        for path, named in [(files.net, "no live sessions"), (tmp_path / "one.h5", "not of recommend --state")]:
+        for path, named in [(files.net, "no live sessions"), (tmp_path / "one.h5", "not written by recommend --state")]:
             code, answers, err = call("--model-file", files.net, "--state", path, lines=[event(1, "a", 0)])
             assert code == 2 and not answers and named in err and err.count("\n") == 1
         code, _, err = call("--model-file", files.rules, "--state", tmp_path / "new.h5")
@@ -233,7 +232,7 @@ class TestState:
     def test_the_most_users(self, files, call):
         lines = [event(1, "a", 0), event(2, "a", 1), {"user": 1}]
         code, answers, _ = call("--model-file", files.net, "--most-users", "1", lines=lines)
-        assert code == 1 and "nothing was seen of user 1" in answers[2]["error"]
+        assert code == 1 and "user 1 has no events yet" in answers[2]["error"]
 
 
 def test_in_a_process_answers_come_at_once_and_sigterm_keeps_the_state(files, tmp_path):
@@ -247,7 +246,7 @@ def test_in_a_process_answers_come_at_once_and_sigterm_keeps_the_state(files, tm
         assert json.loads(running.stdout.readline())["user"] == 103  # while standard input is still open
         running.terminate()
         _, err = running.communicate()
-    assert running.returncode == 130 and "1 sessions kept" in err and (tmp_path / "live.h5").exists()
+    assert running.returncode == 130 and "1 sessions saved" in err and (tmp_path / "live.h5").exists()
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_the_whole_log_is_the_default(log, small, tmp_path, capsys):
     out = tmp_path / "deep" / "model.h5"
     arguments = ["--data", log, *COLUMNS, "--filters", "1,2,1", *small, "--epochs", "2", "--out", out]
     code, printed, err = run(capsys, "train", *arguments)
-    assert code == 0 and "the whole log; at least 1 events an item" in printed and "epochs" in err
+    assert code == 0 and "the whole log; at least 1 events per item" in printed and "epochs" in err
     assert "480 events, 12 users, 25 items, 120 sessions, of 480 events read" in printed
     assert re.search(r"2 epochs, [\d,]+ events/s, training loss \d", printed) and f"written to {out}" in printed
     model = load_model(out)
@@ -111,7 +111,7 @@ def test_a_test_share_is_held_back(log, tmp_path, capsys):
     arguments = ["--data", log, *COLUMNS, "--filters", "1,2,1", "--test-share", ".25", "--model", "popularity"]
     code, printed, err = run(capsys, "train", *arguments, "--quiet", "--out", tmp_path / "model.h5")
     assert (code, err) == (0, "") and "the earliest 0.75 of the sessions" in printed
-    assert "fitted at once" in printed and "360 events, 12 users, 25 items, 90 sessions" in printed
+    assert "fitted, " in printed and "360 events, 12 users, 25 items, 90 sessions" in printed
     frame = pd.read_csv(log)
     early = frame[frame.time < frame.time.min() + 7.5 * 43_200]  # 90 of the 120 sessions end first
     clicks = load_model(tmp_path / "model.h5")._clicks.sum()
@@ -129,7 +129,7 @@ def test_validation_finds_the_epochs_and_then_all_is_fitted(log, small, tmp_path
     out = tmp_path / "model.h5"
     code, printed, _ = run(capsys, *arguments, "--epochs", "4", "--validation", "0.2", "--out", out)
     assert code == 0
-    found = re.search(r"validation, 72 targets of the latest 0\.2 of the sessions: MRR@20 (0\.\d+), Recall@20", printed)
+    found = re.search(r"validation on the latest 0\.2 of the sessions, 72 targets: MRR@20 (0\.\d+), Recall@20", printed)
     epochs = len(load_model(out).epoch_records)
     values = validation_mrr(log)
     assert epochs == int(np.argmax(values)) + 1 and found[1] == f"{max(values):.4f}"
@@ -151,7 +151,7 @@ def validation_mrr(log):
 def test_a_system_that_counts_is_validated_once(log, tmp_path, capsys):
     arguments = ["--train", log, *COLUMNS, "--model", "vsknn", "--validation", "0.2", "--out", tmp_path / "model.h5"]
     code, printed, err = run(capsys, "train", *arguments)
-    assert code == 0 and "validation, 72 targets" in printed and "fitting on all sessions" in err
+    assert code == 0 and "sessions, 72 targets" in printed and "fitting on all sessions" in err
 
 
 def test_killed_and_begun_again_it_comes_to_the_same_weights(log, small, tmp_path, capsys):
@@ -250,7 +250,7 @@ def test_ctrl_c_keeps_what_was_fitted_and_says_how_to_go_on(log, small, tmp_path
     monkeypatch.setattr(TrainingStep, "measure", stopped)
     code, printed, err = run(capsys, *arguments, out, "--checkpoint", checkpoint)
     assert code == 130 and printed == "" and err.count("\n") == 1 and len(batches) == 9
-    assert f"kept in {checkpoint}: the same command goes on" in err and not out.exists()
+    assert f"kept in {checkpoint}: the same command continues" in err and not out.exists()
     assert run(capsys, *arguments, out, "--checkpoint", checkpoint)[0] == 0
     assert same_weights(out, whole) and not checkpoint.exists()
     assert len(batches) == 3 * 6 + 2 * 5  # 6 an epoch, none twice; and each command tries its parameter file
@@ -304,15 +304,15 @@ def test_a_checkpoint_that_cannot_be_written_costs_one_line(log, small, tmp_path
     [
         (["--test", "log.csv", *COLUMNS], "nothing to train on"),
         (["--train", "nowhere.csv", *COLUMNS], "no such file"),
-        (["--model", "asars"], "--model: no system is called 'asars'"),
-        (["--model", "vsknn", "--checkpoint", "fit.h5"], "not fitted by epochs"),
-        (["--checkpoint-minutes", "1"], "goes with --checkpoint"),
-        (["--checkpoint", "model.h5"], "are one file"),
+        (["--model", "asars"], "--model: there is no system 'asars'"),
+        (["--model", "vsknn", "--checkpoint", "fit.h5"], "not trained by epochs"),
+        (["--checkpoint-minutes", "1"], "needs --checkpoint"),
+        (["--checkpoint", "model.h5"], "name the same file"),
         (["--checkpoint-minutes", "-1"], "minutes of at least 0"),
         (["--validation", "1"], "between 0 and 1"),
         (["--out", "."], "is a folder"),
-        (["--parameters", "nowhere.json"], "no parameter file"),
-        (["--data", "log.csv", "--train", "log.csv", *COLUMNS], "goes without --train"),
+        (["--parameters", "nowhere.json"], "not a parameter file"),
+        (["--data", "log.csv", "--train", "log.csv", *COLUMNS], "--data excludes --train"),
     ],
 )
 def test_a_wrong_option(arguments, named, tmp_path, capsys, monkeypatch):

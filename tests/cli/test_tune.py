@@ -1,7 +1,6 @@
 """The command line's `tune`: end to end on a small log, each kind of wrong input, and a stop on the way."""
 
 import json
-import sys
 
 import numpy as np
 import pandas as pd
@@ -65,11 +64,11 @@ def test_a_search_can_begin_with_the_settings_of_another(log, tmp_path, capsys):
     (begun / "vsknn.json").write_text(json.dumps({"kind": "counting", "system": "vsknn", "options": {"k": 321}}))
     arguments = ["--train", log, *COLUMNS, "--models", "vsknn,stan", "--trials", "1", "--quiet", "--out", out]
     code, printed, err = run(capsys, "tune", *arguments, "--parameters", begun)
-    assert (code, err) == (0, "") and "at first" in printed
+    assert (code, err) == (0, "") and "initial" in printed
     assert json.loads((out / "vsknn.json").read_text())["options"] == {"k": 321}
     assert json.loads((out / "stan.json").read_text())["options"] == {}
     code, _, err = run(capsys, "tune", *arguments, "--parameters", tmp_path / "nowhere")
-    assert code == 2 and "nowhere: no such folder of parameter files" in err
+    assert code == 2 and "nowhere: not a folder of parameter files" in err
 
 
 def test_the_training_part_alone_is_enough(log, tmp_path, capsys):
@@ -90,16 +89,16 @@ def test_a_stop_says_what_is_kept_and_how_to_go_on(log, tmp_path, capsys, monkey
     arguments = ["tune", "--data", log, *COLUMNS, "--filters", "1,2,1", *QUICK, "--quiet", "--out", tmp_path]
     code, out, err = run(capsys, *arguments)
     assert code == 130 and out == "" and err.count("\n") == 1
-    assert str(tmp_path / "trials.csv") in err and "goes on" in err and (tmp_path / "vsknn.json").exists()
+    assert str(tmp_path / "trials.csv") in err and "continues" in err and (tmp_path / "vsknn.json").exists()
     monkeypatch.setattr(cli_tune, "tune", real)
     assert run(capsys, *arguments)[0] == 0 and (tmp_path / "gru4rec.json").exists()
 
 
 def test_a_stop_before_the_first_trial_leaves_nothing(log, tmp_path, capsys, monkeypatch):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli_tune, "training_part", interrupted)
+    monkeypatch.setattr(cli_tune, "training_log", interrupted)
     code, _, err = run(capsys, "tune", "--data", log, *COLUMNS, *QUICK, "--out", tmp_path / "out")
     assert code == 130 and "nothing was written" in err and not (tmp_path / "out").exists()
 
@@ -108,9 +107,9 @@ def test_a_stop_before_the_first_trial_leaves_nothing(log, tmp_path, capsys, mon
     ("arguments", "named"),
     [
         (["--train", "nowhere.csv", *COLUMNS], "no such file"),
-        (["--test", "log.csv", *COLUMNS], "only one of --train and --test"),
-        (["--data", "log.csv", "--train", "log.csv", *COLUMNS], "goes without --train"),
-        (["--train", "log.csv", *COLUMNS, "--filters", "1,2,1"], "taken as they are"),
+        (["--test", "log.csv", *COLUMNS], "nothing to train on"),
+        (["--data", "log.csv", "--train", "log.csv", *COLUMNS], "--data excludes --train"),
+        (["--train", "log.csv", *COLUMNS, "--filters", "1,2,1"], "used as they are"),
         (["--models", "asars"], "asars_time_user"),
         (["--trials", "0"], "at least 1"),
         (["--timeout", "0"], "positive number"),
@@ -126,6 +125,6 @@ def test_a_wrong_option(arguments, named, tmp_path, capsys, monkeypatch):
 
 def test_without_optuna(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "optuna", None)
+    monkeypatch.setattr("spotlight_asars.experiments.tuning.search.optuna", None)
     code, out, err = run(capsys, "tune")
     assert code == 2 and out == "" and "pip install optuna" in err and err.count("\n") == 1

@@ -1,4 +1,4 @@
-"""One run of a system, and the twin's rows with shuffled dwell."""
+"""One run of a system, and the rows of its shuffled-dwell control."""
 
 import numpy as np
 import pytest

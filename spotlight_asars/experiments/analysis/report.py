@@ -1,14 +1,13 @@
-"""An analysis as CSV files, PNG figures and one HTML page that needs no other file."""
+"""Write an analysis as CSV files, PNG figures and one self-contained HTML page."""
 
 import base64
-import csv
 import html
-import io
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from spotlight_asars.experiments.analysis.statistics import SESSIONS_BACK, Analysis
@@ -18,10 +17,10 @@ from spotlight_asars.serialization.files import write_whole
 _ITEM_COLOUR, _CATEGORY_COLOUR, _LINE_COLOUR = "#e08a3c", "#3b6ea5", "#a33b3b"
 CURVE_POINTS = 600  # of the gamma distribution's density
 _WORDS = {
-    "tied_times": "of the events share their time with another one of their session",
-    "sessions_of_one_event": "of the sessions have a single event: nothing can be predicted there",
-    "events_of_cold_items": "of the later sessions' events are of items that the earlier ones have not",
-    "events_of_cold_users": "of the later sessions' events are of users that the earlier ones have not",
+    "tied_times": "of the events have the same time as another event of their session",
+    "sessions_of_one_event": "of the sessions have a single event, so nothing can be predicted in them",
+    "events_of_cold_items": "of the events in later sessions are of items that earlier sessions lack",
+    "events_of_cold_users": "of the events in later sessions are of users that earlier sessions lack",
 }
 
 
@@ -33,73 +32,64 @@ def write_analysis(analysis: Analysis, name: str, folder: Path) -> list[str]:
     ----------
     analysis : Analysis
     name : str
-        Of the log, for titles.
+        Name of the log, for titles.
     folder : Path
 
     Returns
     -------
     list of str
-        Names of the files; figures are among them, and in the report, where matplotlib is installed.
+        Names of the files. Without matplotlib there are no figures, neither as files nor in the report.
     """
     tables = _tables(analysis)
-    for table, rows in tables.items():
-        write_whole(folder / table, _as_csv(rows))
-    drawn = {} if Figure is None else _figures(analysis)
-    figures = {file: figure_as_png(draw(analysis)) for file, draw in drawn.items()}
+    for file, table in tables.items():
+        write_whole(folder / file, table.to_csv(index=False, lineterminator="\n"))
+    drawings = {} if Figure is None else _drawings(analysis)
+    figures = {file: figure_as_png(draw(analysis)) for file, draw in drawings.items()}
     for file, content in figures.items():
         write_whole(folder / file, content)
     write_whole(folder / "report.html", _report(analysis, name, figures))
     return [*tables, *figures, "report.html"]
 
 
-def _tables(analysis: Analysis) -> dict[str, list[list]]:
-    """Rows of each CSV file, names of columns first; a file whose numbers the log does not give is left out."""
+def _tables(analysis: Analysis) -> dict[str, pd.DataFrame]:
+    """Return the table of each CSV file, without those that the log has no numbers for."""
     tables = {"items_in_session.csv": _by_rank("rank", analysis.items_in_session, analysis.categories_in_session)}
     if analysis.repeated_items is not None:
         columns = (analysis.repeated_items, analysis.repeated_categories)
         tables["repeats.csv"] = _by_rank("sessions_back", *columns)
     if analysis.dwell is not None:
         dwell = analysis.dwell
-        ends = zip(dwell.edges[:-1].tolist(), dwell.edges[1:].tolist(), dwell.density.tolist(), strict=True)
-        tables["dwell.csv"] = [["from_seconds", "to_seconds", "density"], *map(list, ends)]
-        tables["dwell_bins.csv"] = [["edge_seconds"], *([edge] for edge in dwell.bins.tolist())]
-    shares = {key: value for key, value in analysis.shares.items() if not math.isnan(value)}
-    tables["shares.csv"] = [["what", "share"], *map(list, shares.items())]
+        histogram = {"from_seconds": dwell.edges[:-1], "to_seconds": dwell.edges[1:], "density": dwell.density}
+        tables["dwell.csv"] = pd.DataFrame(histogram)
+        tables["dwell_bins.csv"] = pd.DataFrame({"edge_seconds": dwell.bins})
+    tables["shares.csv"] = pd.DataFrame(analysis.shares.items(), columns=["what", "share"]).dropna()
     return tables
 
 
-def _by_rank(heading: str, items: np.ndarray, categories: np.ndarray | None) -> list[list]:
-    columns = {"items": items, "categories": categories}
-    there = {name: column.tolist() for name, column in columns.items() if column is not None}
-    rows = zip(*there.values(), strict=True)
-    return [[heading, *there], *([rank, *row] for rank, row in enumerate(rows, 1))]
+def _by_rank(heading: str, items: np.ndarray, categories: np.ndarray | None) -> pd.DataFrame:
+    table = pd.DataFrame({heading: np.arange(1, len(items) + 1), "items": items})
+    return table if categories is None else table.assign(categories=categories)
 
 
-def _as_csv(rows: Iterable[list]) -> str:
-    content = io.StringIO()
-    csv.writer(content, lineterminator="\n").writerows(rows)
-    return content.getvalue()
-
-
-def _figures(analysis: Analysis) -> dict[str, Callable[[Analysis], "Figure"]]:
-    """What draws each figure that the log gives."""
-    figures = {"items_in_session.png": _draw_most_common}
+def _drawings(analysis: Analysis) -> dict[str, Callable[[Analysis], "Figure"]]:
+    """Return the function that draws each figure, without those that the log has no numbers for."""
+    drawings = {"items_in_session.png": _draw_most_common}
     if analysis.repeated_items is not None:
-        figures["repeats.png"] = _draw_repeats
+        drawings["repeats.png"] = _draw_repeats
     if analysis.dwell is not None and len(analysis.dwell.density):
-        figures["dwell.png"] = _draw_dwell
-    return figures
+        drawings["dwell.png"] = _draw_dwell
+    return drawings
 
 
 def _draw_most_common(analysis: Analysis) -> "Figure":
     """Figure 1, left."""
-    title = "Short-term: how much of a session its main items take"
-    figure, axes = _axes("rank in the session, by events there", "mean share of a session's events", title)
+    title = "Short-term: share of a session taken by its most common items"
+    figure, axes = _axes("rank of the item in its session", "mean share of a session's events", title)
     columns = {"category": analysis.categories_in_session, "item": analysis.items_in_session}
-    there = {name: column for name, column in columns.items() if column is not None}
-    width = 0.8 / len(there)
-    for place, (name, column) in enumerate(there.items()):
-        ranks = np.arange(1, len(column) + 1) + (place - (len(there) - 1) / 2) * width
+    shown = {name: column for name, column in columns.items() if column is not None}
+    width = 0.8 / len(shown)
+    for place, (name, column) in enumerate(shown.items()):
+        ranks = np.arange(1, len(column) + 1) + (place - (len(shown) - 1) / 2) * width
         axes.bar(ranks, column, width, label=name, color=_CATEGORY_COLOUR if name == "category" else _ITEM_COLOUR)
     axes.set_xticks(range(1, len(analysis.items_in_session) + 1))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
@@ -109,8 +99,8 @@ def _draw_most_common(analysis: Analysis) -> "Figure":
 
 def _draw_repeats(analysis: Analysis) -> "Figure":
     """Figure 1, middle."""
-    title = "Long-term: how much comes back from the user's sessions before"
-    figure, axes = _axes("how many sessions before", "mean share of a session's events met there", title)
+    title = "Long-term: share of a session seen in the user's previous sessions"
+    figure, axes = _axes("number of previous sessions", "mean share of events whose item they hold", title)
     for name, column in (("category", analysis.repeated_categories), ("item", analysis.repeated_items)):
         if column is not None:
             colour = _CATEGORY_COLOUR if name == "category" else _ITEM_COLOUR
@@ -123,20 +113,20 @@ def _draw_repeats(analysis: Analysis) -> "Figure":
 
 
 def _draw_dwell(analysis: Analysis) -> "Figure":
-    """Figure 1, right, with the edges of the Scott bins below the histogram."""
+    """Figure 1, right, with the Scott bin edges below the histogram."""
     dwell = analysis.dwell
-    title = "Dwell time: how long an event is looked at"
-    figure, axes = _axes("dwell, seconds", "density per second, of dwell above zero", title)
+    title = "Dwell time: time spent on an event"
+    figure, axes = _axes("dwell, seconds", "density per second, for dwell above zero", title)
     axes.stairs(dwell.density, dwell.edges, fill=True, color=_CATEGORY_COLOUR, alpha=0.55, label="observed")
     if not math.isnan(dwell.shape):
-        seconds = np.linspace(0.0, dwell.edges[-1], CURVE_POINTS + 1)[1:]  # at 0 it is infinite for a shape below 1
+        seconds = np.linspace(0.0, dwell.edges[-1], CURVE_POINTS + 1)[1:]  # the density is infinite at 0 if shape < 1
         fit = f"gamma, shape {dwell.shape:.2f}, scale {dwell.scale:,.0f} s"
         axes.plot(seconds, stats.gamma.pdf(seconds, dwell.shape, scale=dwell.scale), color=_LINE_COLOUR, label=fit)
     shown = dwell.bins[dwell.bins <= dwell.edges[-1]]
     label = f"Scott bins: {len(dwell.bins) - 1}, {len(shown)} edges shown"
     axes.plot(shown, np.zeros(len(shown)), "|", color="black", markersize=9, clip_on=False, label=label)
     axes.set_xlim(0.0, dwell.edges[-1])
-    axes.set_ylim(0.0, 1.15 * dwell.density.max())  # the bars keep their room where the curve rises beyond them
+    axes.set_ylim(0.0, 1.15 * dwell.density.max())  # scale to the bars, even if the curve exceeds them
     axes.legend(frameon=False)
     return figure
 
@@ -152,26 +142,26 @@ def _axes(x_label: str, y_label: str, title: str) -> tuple["Figure", object]:
 
 
 def summary_lines(analysis: Analysis) -> list[str]:
-    """What the terminal and the report say in words."""
+    """Return the summary that the terminal and the report show, one string per line."""
     lines = [str(analysis.counts)]
     lines += [f"{value:7.1%}  {_WORDS[key]}" for key, value in analysis.shares.items() if not math.isnan(value)]
     if analysis.repeated_items is not None:
         repeated = analysis.repeated_items[-1]
         lines.append(
-            f"{repeated:7.1%}  of a session's events are of items from its user's {SESSIONS_BACK} sessions before"
+            f"{repeated:7.1%}  of a session's events are of items from the user's previous {SESSIONS_BACK} sessions"
         )
     dwell = analysis.dwell
     if dwell is not None:
         quantiles = ", ".join(f"{name} {value:,.0f} s" for name, value in dwell.quantiles.items())
         lines.append(f"dwell of {dwell.known:,} events: {quantiles}; {dwell.zero_share:.1%} are zero")
         if not math.isnan(dwell.shape):
-            lines.append(f"gamma fit of those above zero: shape {dwell.shape:.3f}, scale {dwell.scale:,.1f} s")
+            lines.append(f"gamma fit to dwell above zero: shape {dwell.shape:.3f}, scale {dwell.scale:,.1f} s")
         lines.append(f"Scott bins: {len(dwell.bins) - 1}, {dwell.bins[1] - dwell.bins[0]:,.1f} s wide")
     return lines
 
 
 def _report(analysis: Analysis, name: str, figures: dict[str, bytes]) -> str:
-    """One page with everything in it."""
+    """Return the HTML page with the summary, the figures and the tables."""
     title = html.escape(f"{name}: sessions, repeats, dwell times")
     pictures = "\n".join(
         f'<img alt="{html.escape(file)}" src="data:image/png;base64,{base64.b64encode(content).decode()}">'
@@ -180,8 +170,8 @@ def _report(analysis: Analysis, name: str, figures: dict[str, bytes]) -> str:
     lines = "\n".join(html.escape(line) for line in summary_lines(analysis))
     pictures = pictures or f"<p>{html.escape(HOW_TO_GET_FIGURES)}</p>"
     tables = "\n".join(
-        f"<details><summary>{html.escape(file)}</summary>{_as_html(rows)}</details>"
-        for file, rows in _tables(analysis).items()
+        f"<details><summary>{html.escape(file)}</summary>{_as_html(table)}</details>"
+        for file, table in _tables(analysis).items()
     )
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -199,16 +189,13 @@ td, th {{ padding: 0.1rem 0.8rem; text-align: right; }}
 <h1>{title}</h1>
 <pre>{lines}</pre>
 {pictures}
-<p>After Figure 1 of the paper: how much of a session its main items take, how much comes back from the sessions before,
-and how long events are dwelt on. An event's dwell is the time to the next one of its session; the last has none.</p>
+<p>After Figure 1 of the paper: the share of a session taken by its most common items, the share seen in previous
+sessions, and dwell times. The dwell of an event is the time to the next event of its session; the last has none.</p>
 {tables}
 </body>
 </html>
 """
 
 
-def _as_html(rows: list[list]) -> str:
-    shown = [[f"{cell:.6g}" if isinstance(cell, float) else html.escape(str(cell)) for cell in row] for row in rows]
-    head = "".join(f"<th>{cell}</th>" for cell in shown[0])
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in shown[1:])
-    return f"<table><tr>{head}</tr>{body}</table>"
+def _as_html(table: pd.DataFrame) -> str:
+    return table.to_html(index=False, border=0, float_format="{:.6g}".format)

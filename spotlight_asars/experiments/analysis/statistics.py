@@ -1,4 +1,4 @@
-"""What a log is like, as the paper's Figure 1 asks: the session's main items, repeats, and dwell times."""
+"""Statistics of a log after the paper's Figure 1: most common items, repeated items and dwell times."""
 
 from dataclasses import asdict, dataclass
 
@@ -12,31 +12,32 @@ from spotlight_asars.interactions.binning import ScottBinning
 from spotlight_asars.interactions.sessionization import ANONYMOUS_USER, changes, dwell_times
 from spotlight_asars.interactions.sessions import LogCounts, SessionInteractions
 
-MOST_COMMON = 10  # items of a session, by their events in it
+MOST_COMMON = 10  # ranks of items in a session, by number of events
 SESSIONS_BACK = 10
 HISTOGRAM_BINS = 60
-SHOWN = 0.98  # of the dwell times are inside the histogram's range
+SHOWN = 0.98  # share of the dwell times that the histogram covers
 
 
 @dataclass(frozen=True)
 class DwellTimes:
     """
-    How long events were dwelt on, in seconds.
+    Distribution of dwell times, in seconds.
 
     Attributes
     ----------
     known : int
-        Events that are not the last of their session, so that their dwell is known.
+        Number of known dwell times: all events but the last of each session.
     zero_share : float
-        Share of these that lasted no time; the gamma distribution is fitted to the others.
+        Share of the known dwell times that are zero.
     quantiles : dict
-        The quartiles and the 99th percentile of the known.
+        Quartiles and 99th percentile of the known dwell times.
     edges, density : float64 arrays of shape (bins + 1,) and (bins,)
-        A histogram of those above zero, up to where 98 % of them lie; its density is of all above zero.
+        Histogram of the dwell times above zero, up to their 98th percentile; the density counts all of them.
     shape, scale : float
-        Of the gamma distribution, by maximum likelihood; NaN with fewer than two different values.
+        Maximum likelihood fit of a gamma distribution to the dwell times above zero; NaN with fewer than two different
+        values.
     bins : float64 array
-        The edges of the Scott bins that nets see, in seconds.
+        Edges of the Scott bins that nets read.
     """
 
     known: int
@@ -52,21 +53,21 @@ class DwellTimes:
 @dataclass(frozen=True)
 class Analysis:
     """
-    Figure 1 of the paper for a log, and what to know before a model is trained on it.
+    Figure 1 of the paper for a log, and further statistics to know before training.
 
     Attributes
     ----------
     counts : LogCounts
     items_in_session, categories_in_session : float64 array of shape (10,), or None
-        Mean share of a session's events that are of its most common item, its second, ...; None without categories.
+        Mean share of a session's events that belong to its most common item, its second, ...; None without categories.
     repeated_items, repeated_categories : float64 array of shape (10,), or None
-        Mean share of a session's events whose item its user has met in the 1, 2, ... sessions before; None without
-        users who come back.
+        Mean share of a session's events whose item occurs in the user's previous 1, 2, ... sessions; None without
+        returning users.
     dwell : DwellTimes or None
-        None where no session has two events.
+        None if no session has two events.
     shares : dict
-        Of events with a time that another event of their session has; of sessions of one event; of the events of a
-        split by time's test part, those of items and users that the training part has not. NaN where there is none.
+        Shares of tied timestamps, of sessions with one event, and of test events (after a split by time) whose item or
+        user is new. NaN where undefined.
     """
 
     counts: LogCounts
@@ -82,15 +83,19 @@ def analyse(
     events: SessionInteractions, categories: SessionInteractions | None = None, test_share: float = 0.2
 ) -> Analysis:
     """
-    Count what Figure 1 shows.
+    Compute the statistics of a log.
 
     Parameters
     ----------
     events : SessionInteractions
     categories : SessionInteractions, optional
-        The same events with their items' categories as items.
+        The same events, with categories in place of items.
     test_share : float, optional
-        Share of the sessions that the cold shares' test part has.
+        Share of the sessions in the test part, for the shares of new items and users.
+
+    Returns
+    -------
+    Analysis
     """
     return Analysis(
         LogCounts.of(events),
@@ -105,16 +110,16 @@ def analyse(
 
 def shares_of_most_common(events: SessionInteractions, most: int = MOST_COMMON) -> np.ndarray:
     """
-    Mean over sessions of the share of events that are of the session's j-th most common item.
+    Return the mean share of a session's events that belong to its j-th most common item.
 
     Returns
     -------
     float64 array of shape (most,)
-        A session with fewer different items has 0 for the rest.
+        A session with fewer than `most` items counts as 0 for the remaining ranks.
     """
     order = np.lexsort((events.item_ids, events.session_ids))
     session, item = events.session_ids[order], events.item_ids[order]
-    first = np.flatnonzero(changes(session) | changes(item))  # (pairs,), of a session and an item
+    first = np.flatnonzero(changes(session) | changes(item))  # (pairs,), of session and item
     count = np.diff(np.append(first, len(order)))  # (pairs,)
     session = session[first]
     by_count = np.lexsort((-count, session))
@@ -128,26 +133,26 @@ def shares_of_most_common(events: SessionInteractions, most: int = MOST_COMMON) 
 
 def shares_of_repeats(events: SessionInteractions, back: int = SESSIONS_BACK) -> np.ndarray | None:
     """
-    Mean over sessions of the share of events whose item their user has met in the n sessions before.
+    Return the mean share of a session's events whose item occurs in the user's previous n sessions.
 
-    Only sessions of users who have an earlier one count; anonymous ones are of nobody.
+    The mean is over the sessions of named users, without the first session of each.
 
     Returns
     -------
     float64 array of shape (back,), or None
-        For n = 1, 2, ...; None where no user comes back.
+        For n = 1, 2, ...; None if no user has two sessions.
     """
     named = events.user_ids != ANONYMOUS_USER
     user, item, session = events.user_ids[named], events.item_ids[named], events.session_ids[named]
     if not len(user):
         return None
     opens_session, opens_user = changes(session), changes(user)
-    number = np.cumsum(opens_session) - 1  # of the session among those of named users
-    visit = number - np.maximum.accumulate(np.where(opens_user, number, 0))  # how many sessions of the user came before
+    number = np.cumsum(opens_session) - 1  # of the session
+    visit = number - np.maximum.accumulate(np.where(opens_user, number, 0))  # number of the user's previous sessions
     order = np.lexsort((visit, item, user))
-    again = ~(changes(user[order]) | changes(item[order]))  # the same user met the same item before
+    again = ~(changes(user[order]) | changes(item[order]))  # same user and item as in the row before
     apart = np.where(again, np.diff(visit[order], prepend=0), 0)
-    # Further events of one session are as far from the session before as its first is.
+    # Later events of the same item in a session share the distance of the first.
     fresh = apart > 0
     source = np.maximum.accumulate(np.where(fresh | ~again, np.arange(len(order)), 0))
     distance = np.empty(len(order), dtype=np.int64)
@@ -164,12 +169,17 @@ def shares_of_repeats(events: SessionInteractions, back: int = SESSIONS_BACK) ->
 
 def describe_dwell(seconds: np.ndarray) -> DwellTimes | None:
     """
-    The distribution of dwell times, with its gamma fit (paper Figure 1) and Scott bins (Eq. 8).
+    Describe the distribution of dwell times, with a gamma fit (the paper's Figure 1) and Scott bins (Eq. 8).
 
     Parameters
     ----------
     seconds : float64 array of shape (events,)
-        NaN where unknown.
+        Dwell times, NaN where unknown.
+
+    Returns
+    -------
+    DwellTimes or None
+        None if no dwell time is known.
     """
     known = seconds[~np.isnan(seconds)]
     if not len(known):
@@ -196,10 +206,10 @@ def _tied_and_single(events: SessionInteractions) -> dict[str, float]:
 
 
 def cold_shares(events: SessionInteractions, test_share: float = 0.2) -> dict[str, float]:
-    """Shares of the test part's events whose item, or whose user, the training part has not."""
+    """Return the shares of test events whose item or user does not occur in the training part."""
     try:
         is_test, _ = in_test_part(events, test_share)
-    except InputError:  # too few sessions to be split
+    except InputError:  # too few sessions to split
         return {"events_of_cold_items": np.nan, "events_of_cold_users": np.nan}
     cold_item = _unseen(events.item_ids, is_test)
     named = events.user_ids[is_test] != ANONYMOUS_USER
@@ -209,14 +219,14 @@ def cold_shares(events: SessionInteractions, test_share: float = 0.2) -> dict[st
 
 
 def _unseen(ids: np.ndarray, is_test: np.ndarray) -> np.ndarray:
-    """Of each test event, whether its id stands in no training event."""
+    """Return, for each test event, whether its id occurs in no training event."""
     seen = np.zeros(int(ids.max()) + 1, dtype=bool)
     seen[ids[~is_test]] = True
     return ~seen[ids[is_test]]
 
 
 def as_json(analysis: Analysis) -> dict:
-    """The analysis in types that JSON has; None for what is unknown."""
+    """Return the analysis in JSON types, with None for NaN."""
     return _plain(asdict(analysis))
 
 

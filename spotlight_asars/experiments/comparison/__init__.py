@@ -1,1 +1,1 @@
-"""Comparisons: systems trained on one log and measured side by side."""
+"""Comparison of systems that are trained and tested on the same log."""

@@ -1,4 +1,4 @@
-"""The paper's Table 2 for any log: train the named systems on one part, rank the other, and say how sure that is."""
+"""The paper's Table 2 for any log: train systems on one part, rank the other, with confidence intervals and tests."""
 
 import platform
 from collections.abc import Callable
@@ -27,19 +27,19 @@ class Protocol:
     Attributes
     ----------
     epochs : int
-        The most epochs; how many are used is chosen on the latest sessions of the training part.
+        Maximum epochs; the number used is chosen on the latest sessions of the training part.
     seed : int
-        The first seed, and that of the bootstrap.
+        First seed of the systems, and seed of the bootstrap.
     dwell : {'known', 'observed'}
     max_sequence_length : int
-        Events a row.
+        Most events per row.
     use_cuda : bool
     verbose : bool
         Show progress on standard error.
     seeds : int
-        How often each net is trained, with seeds `seed`, `seed` + 1, ...
+        Number of runs of each random system, with seeds `seed`, `seed` + 1, ...
     twins : bool
-        Train nets that read dwell on shuffled dwell too, each time.
+        Also train each system that reads dwell times on shuffled ones, as a control.
     """
 
     epochs: int = 20
@@ -66,17 +66,17 @@ def compare(
     ----------
     log : PreparedLog
     systems : dict
-        Settings by the name of the system.
+        Settings by name of the system.
     protocol : Protocol
     report : callable, optional
-        Gets a line before each run, and one for what the user should know.
+        Called with a line before each run and with warnings.
     folder : RunFolder, optional
-        Where each run is kept once it is finished, and taken from where an earlier call finished it.
+        Where finished runs are kept, and reused by later calls.
 
     Returns
     -------
     dict
-        What ``results.json`` holds: 'dataset', 'protocol', 'models' and, of a simulated log, 'oracle'.
+        The content of ``results.json``: 'dataset', 'protocol', 'models' and, for a simulated log, 'oracle'.
     """
     _warn(log, systems, protocol, report)
     parts = parts_of(log.split, protocol.max_sequence_length)
@@ -84,15 +84,15 @@ def compare(
     oracle = _oracle(log, parts, protocol.dwell)
     models, first, first_values = {}, next(iter(systems)), {}
     for name, settings in systems.items():
-        runs, twins = runner.run_all(name)
+        runs, controls = runner.run_all(name)
         values = target_values(runs)
         first_values = first_values or values
         models[name] = {**summarise(runs, values, protocol.seed), "settings": describe(settings)}
         if name != first:
             tests = differences(values, first_values, runs[0].ranks, protocol.seed)
             models[name] |= {f"{metric}_less_first": {"first": first, **test} for metric, test in tests.items()}
-        if twins:
-            models[name]["dwell_gain"] = dwell_gain(runs, twins, protocol.seed)
+        if controls:
+            models[name]["dwell_gain"] = dwell_gain(runs, controls, protocol.seed)
         if oracle:
             models[name]["share_of_oracle"] = models[name]["mrr@20"] / oracle["mrr@20"]
     return {
@@ -106,9 +106,9 @@ def compare(
 def _warn(log: PreparedLog, systems: dict[str, Settings], protocol: Protocol, report: Callable[[str], None]) -> None:
     with_users = [name for name, settings in systems.items() if settings.has_users]
     if with_users and not log.split.train.user_ids.any():
-        report(f"the log names no users: {', '.join(with_users)} will have none to learn from")
+        report(f"the log has no users: {', '.join(with_users)} cannot learn from them")
     if protocol.twins and not any(settings.reads_dwell for settings in systems.values()):
-        report("none of these systems reads dwell times: there are no twins to train")
+        report("none of these systems reads dwell times: there is no shuffled-dwell control to train")
 
 
 def _oracle(log: PreparedLog, parts: Parts, dwell: str) -> dict | None:
@@ -119,7 +119,7 @@ def _oracle(log: PreparedLog, parts: Parts, dwell: str) -> dict | None:
 
 
 class _Runner:
-    """Does the runs of a comparison one by one, takes those that are there already, and says how far it is."""
+    """Train the systems of a comparison one by one, reuse finished runs and report progress."""
 
     def __init__(
         self,
@@ -133,34 +133,34 @@ class _Runner:
         self._log, self._protocol, self._parts, self._report, self._folder = log, protocol, parts, report, folder
         self._names = list(systems)
         self._jobs = [job for name, settings in systems.items() for job in self._jobs_of(name, settings)]
-        self._seconds: dict[str, float] = {}  # of the runs that are done, by their files
+        self._seconds: dict[str, float] = {}  # of finished runs, by file name
         self._events = log_fingerprint(log.split) if folder else ""
 
     def _jobs_of(self, name: str, settings: Settings) -> list[Job]:
         protocol, times = self._protocol, self._protocol.seeds if settings.random else 1
-        with_twin = (False, True) if protocol.twins and settings.reads_dwell else (False,)
+        twins = (False, True) if protocol.twins and settings.reads_dwell else (False,)
         trainings = (
             Training(protocol.epochs, protocol.seed + time, protocol.dwell, protocol.use_cuda) for time in range(times)
         )
-        return [Job(name, settings, training, twin) for training in trainings for twin in with_twin]
+        return [Job(name, settings, training, twin) for training in trainings for twin in twins]
 
     def run_all(self, name: str) -> tuple[list[Run], list[Run]]:
-        """All runs of a system, and all of its twin."""
-        runs, twins = [], []
+        """Return all runs of a system, and those of its shuffled-dwell control."""
+        runs, controls = [], []
         for job in self._jobs:
             if job.system == name:
-                (twins if job.twin else runs).append(self._run(job))
-        return runs, twins
+                (controls if job.twin else runs).append(self._run(job))
+        return runs, controls
 
     def _run(self, job: Job) -> Run:
         decided_by, run, remark = {}, None, ""
         if self._folder is not None:
             decided_by = determinants(job, self._log.dataset, self._events, self._protocol.max_sequence_length)
             run, remark = self._folder.take(job, decided_by)
-        told = [self._name_of(job), remark if run else self._time_left(job)]
+        progress = [self._name_of(job), remark if run else self._time_left(job)]
         if remark and run is None:
             self._report(remark)
-        self._report(", ".join(part for part in told if part))
+        self._report(", ".join(part for part in progress if part))
         if run is None:
             parts = self._parts.with_shuffled_dwell(job.training.seed) if job.twin else self._parts
             try:
@@ -179,7 +179,7 @@ class _Runner:
         return name + (", dwell shuffled" if job.twin else "")
 
     def _time_left(self, job: Job) -> str:
-        """What the nets still to be trained will take, if each takes as long as those before it."""
+        """Estimate the time left, from the mean time of the runs so far."""
         nets = [other for other in self._jobs if other.settings.random]
         done = {other.file_name: self._seconds.get(other.file_name) for other in nets}
         known = [seconds for seconds in done.values() if seconds is not None]

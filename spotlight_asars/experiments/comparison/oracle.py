@@ -1,4 +1,4 @@
-"""The best that any system could do on a simulated log: its true probabilities, ranked as a system's scores are."""
+"""The best possible result on a simulated log: rank targets by the true probabilities of the simulator."""
 
 import numpy as np
 import torch
@@ -15,40 +15,40 @@ from spotlight_asars.interactions.vocabulary import Vocabulary
 
 def oracle_ranks(log: SyntheticLog, sequences: SessionSequences, dwell: str, memory_mib: float = 256.0) -> Ranks:
     """
-    Rank the item of every target by the true probabilities, among the items that the systems rank.
+    Rank every target by its true probability, among the items that the systems rank.
 
-    The oracle predicts from the event just before the target in the whole log. So it sees the events that the
-    filters took out, with their dwells, as no system does; what is the newest event to a system may be an earlier
-    one to it, its dwell known. What it sees always includes what the systems see under the same rule, and it knows
-    the simulator besides: with 'observed' and 'known' no system has a higher expected MRR.
+    The oracle predicts from the event just before the target in the whole log. It therefore sees the events and dwell
+    times that the filters removed, and what is the last event for a system can be an earlier one for the oracle, with
+    a known dwell. The oracle sees everything that the systems see under the same dwell rule, and it knows the
+    simulator: with 'observed' and 'known' no system can have a higher expected MRR.
 
     Parameters
     ----------
     log : SyntheticLog
         The whole log, before filters and split.
     sequences : SessionSequences
-        Rows made of it; their vocabularies say what is ranked and which event is which.
+        Rows made from the log; their vocabularies identify the items and users.
     dwell : {'observed', 'known', 'none'}
-        What the oracle knows of dwell, as in :meth:`SyntheticLog.next_item_probabilities`.
+        What the oracle knows about dwell, as in :meth:`SyntheticLog.next_item_probabilities`.
     memory_mib : float, optional
-        About how much memory the probabilities may take at a time.
+        Approximate memory limit for the probabilities.
 
     Returns
     -------
     Ranks
-        The targets in the order of :func:`spotlight_asars.evaluation.rank_targets`.
+        In the order of :func:`spotlight_asars.evaluation.rank_targets`.
 
     Raises
     ------
     InputError
-        If the rows are not of this log or have no target, or the rule is not known.
+        If the rows do not come from this log or have no target, or the dwell rule is unknown.
     """
     sequences = as_session_sequences(sequences)
     candidates = _raw_numbers("item", sequences.item_vocabulary) - 1  # (items,), columns of the probabilities
     if candidates.min(initial=0) < 0 or candidates.max(initial=0) >= log.num_items:
-        raise InputError(f"the rows have an item that the simulated log lacks: its items are 1 to {log.num_items}")
-    # Probabilities, what is added to them, and the candidates' columns, all float64; `rank_targets` counts 12 bytes
-    # for each item that is ranked.
+        raise InputError(f"the rows have an item that is not in the simulated log: give items 1 to {log.num_items}")
+    # The probabilities, their summands and the candidates' columns are float64; `rank_targets` assumes 12 bytes per
+    # ranked item.
     numbers_a_target = 3 * log.num_items + 2 * int(LONGEST_DWELL) * (dwell == "known")
     memory_mib *= 12 * sequences.num_items / (12 * sequences.num_items + 8 * numbers_a_target)
     return rank_targets(_Oracle(log, candidates, dwell), sequences, memory_mib)
@@ -56,27 +56,27 @@ def oracle_ranks(log: SyntheticLog, sequences: SessionSequences, dwell: str, mem
 
 def target_positions(log: SyntheticLog, sequences: SessionSequences) -> np.ndarray:
     """
-    The position in the log of every target of some rows.
+    Return the position of every target in the log.
 
-    A user's events have different whole seconds in a simulated log, so user and time tell which event it is; that
-    they do, and that item and session agree, is checked.
+    User and time identify an event, since a user's events in a simulated log have different whole seconds. The function
+    checks this, and that item and session agree.
 
     Returns
     -------
     int64 array of shape (targets,)
-        In the order of rows, then of time.
+        Ordered by row, then by time.
 
     Raises
     ------
     InputError
-        If the rows are not of this log.
+        If the rows do not come from this log.
     """
     events = log.log
     times = events["timestamp"].to_numpy()
     origin, span = int(times.min()), int(times.max() - times.min()) + 1
     keys = events["user"].to_numpy().astype(np.int64) * span + (times.astype(np.int64) - origin)  # (events,)
     if (np.diff(keys) <= 0).any():
-        raise InputError("two events of a user have the same time, or the log is not in order: give it as simulated")
+        raise InputError("two events of a user have the same time, or the log is unsorted: give the log as simulated")
 
     row = np.repeat(np.arange(len(sequences)), sequences.targets_a_row)  # (targets,)
     targets = sequences.events[sequences.events[:, TARGET] != 0].astype(np.int64)  # (targets, channel)
@@ -93,29 +93,29 @@ def target_positions(log: SyntheticLog, sequences: SessionSequences) -> np.ndarr
     if not found.all():
         raise InputError(
             f"{np.sum(~found)} of {len(found)} targets are not found in the simulated log, after another event of "
-            "their session: give the log that the rows were made of"
+            "their session: give the log that the rows were made from"
         )
     return positions
 
 
 def _raw_numbers(kind: str, vocabulary: Vocabulary | None) -> np.ndarray:
-    """The simulator's own numbers of the vocabulary's ids 1, 2, ..., int64."""
+    """Return the simulator's numbers of the vocabulary's ids 1, 2, ...; int64."""
     if vocabulary is None or vocabulary.raw_ids.dtype.kind not in "iu":
-        raise InputError(f"the rows do not say the simulator's numbers of their {kind}s: make them of its log")
+        raise InputError(f"the rows lack the simulator's numbers of their {kind}s: make them from its log")
     return vocabulary.raw_ids.astype(np.int64)
 
 
 class _Oracle:
-    """The truth in the guise of a system."""
+    """The true probabilities, as a system that :func:`rank_targets` can rank."""
 
     def __init__(self, log: SyntheticLog, candidates: np.ndarray, dwell: str) -> None:
         self._log, self._candidates, self._dwell = log, candidates, dwell
 
     def target_states(self, sequences: SessionSequences) -> Tensor:
-        """The position of the event just before each target, (targets,)."""
+        """Return the position of the event just before each target, shape (targets,)."""
         return torch.from_numpy(target_positions(self._log, sequences) - 1)
 
     def item_scores(self, states: Tensor) -> Tensor:
-        """The true probabilities of items 1, 2, ... after some of those events, (targets, items)."""
+        """Return the true probabilities of items 1, 2, ... after these events, shape (targets, items)."""
         probabilities = self._log.next_item_probabilities(states.numpy(), self._dwell)
         return torch.from_numpy(probabilities[:, self._candidates])

@@ -1,4 +1,4 @@
-"""Finished runs kept on disk, so that a stopped comparison goes on from where it was."""
+"""Keep finished runs on disk, so that an interrupted comparison continues where it stopped."""
 
 import hashlib
 import io
@@ -22,7 +22,7 @@ from spotlight_asars.experiments.training import Run
 from spotlight_asars.serialization.files import writable_folder, write_whole
 
 _PACKAGE = Path(spotlight_asars.__file__).parent
-# What a run does not go through: the command line, reading logs (events are hashed), and what is made of its ranks.
+# Code that cannot change a run: the command line, the readers (their events are hashed) and the use of its ranks.
 _OUTSIDE_OF_RUNS = ("cli", "datasets", "experiments", "__main__.py")
 _INSIDE_AFTER_ALL = ("experiments/settings.py", "experiments/training.py")
 
@@ -30,16 +30,16 @@ _INSIDE_AFTER_ALL = ("experiments/settings.py", "experiments/training.py")
 @dataclass(frozen=True)
 class Job:
     """
-    One run that a comparison asks for.
+    One run of a comparison.
 
     Attributes
     ----------
     system : str
-        Its name.
+        Name of the system.
     settings : Settings
     training : Training
     twin : bool
-        Whether its dwell bins are shuffled.
+        Whether the dwell bins are shuffled.
     """
 
     system: str
@@ -49,12 +49,12 @@ class Job:
 
     @property
     def file_name(self) -> str:
-        """Where the run is kept."""
+        """Name of the file that keeps the run."""
         return f"{quote(self.system, safe='')}-seed{self.training.seed}{'-twin' if self.twin else ''}.npz"
 
 
 def log_fingerprint(split: TimeSplit) -> str:
-    """SHA-256 of all events of both parts as they are numbered."""
+    """Return the SHA-256 of all events of both parts, by their numbered ids."""
     found = hashlib.sha256()
     for part in (split.train, split.test):
         found.update(f"{len(part)} {part.num_items} {part.num_users};".encode())
@@ -64,9 +64,9 @@ def log_fingerprint(split: TimeSplit) -> str:
     return found.hexdigest()
 
 
-@cache  # of the code as this process loaded it, whatever becomes of the files meanwhile
+@cache  # describe the code this process loaded, even if the files change later
 def code_fingerprint() -> str:
-    """SHA-256 of the package's code that a run goes through: in a checkout it changes without the version."""
+    """Return the SHA-256 of the code that decides a run, since a checkout can change without its version."""
     paths = [path.relative_to(_PACKAGE) for path in _PACKAGE.rglob("*.py")]
     outside = {path for path in paths if path.parts[0] in _OUTSIDE_OF_RUNS}
     found = hashlib.sha256()
@@ -77,7 +77,7 @@ def code_fingerprint() -> str:
 
 def determinants(job: Job, dataset: dict, events: str, max_sequence_length: int) -> dict:
     """
-    All that decides how a run ends: two runs with the same are the same.
+    Return everything that decides the outcome of a run; two runs with equal determinants are equal.
 
     Parameters
     ----------
@@ -85,8 +85,12 @@ def determinants(job: Job, dataset: dict, events: str, max_sequence_length: int)
     dataset : dict
         Counts of the log.
     events : str
-        As from :func:`log_fingerprint`.
+        The result of :func:`log_fingerprint`.
     max_sequence_length : int
+
+    Returns
+    -------
+    dict
     """
     found = {
         "settings": describe(job.settings),
@@ -98,12 +102,12 @@ def determinants(job: Job, dataset: dict, events: str, max_sequence_length: int)
         "machine": {"node": platform.node(), "kind": platform.machine(), "threads": torch.get_num_threads()},
         "libraries": {"torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()},
     }
-    return json.loads(json.dumps(found))  # as it is read back: lists for tuples
+    return json.loads(json.dumps(found))  # as read back from a file: tuples become lists
 
 
 class RunFolder:
     """
-    A folder of finished runs, a file each; it is made with the first.
+    A folder of finished runs, one file each; created with the first run.
 
     Parameters
     ----------
@@ -112,17 +116,22 @@ class RunFolder:
     Attributes
     ----------
     kept : int
-        How many runs were written to it or taken from it here.
+        Number of runs that this object has written or reused.
+
+    Raises
+    ------
+    InputError
+        If `path` is a file.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self.kept = 0
         if self.path.exists() and not self.path.is_dir():
-            raise InputError(f"{self.path}: is no folder, and finished runs go there: choose another folder with --out")
+            raise InputError(f"{self.path}: not a folder, but finished runs go there: choose another folder with --out")
 
     def keep(self, job: Job, run: Run, decided_by: dict) -> None:
-        """Write a finished run, whole or not at all."""
+        """Write a finished run."""
         about = json.dumps({"decided_by": decided_by, "figures": run.figures}, allow_nan=False)
         content = io.BytesIO()
         np.savez(content, about=np.array(about), ranks=run.ranks.ranks, session_ids=run.ranks.session_ids)
@@ -131,11 +140,13 @@ class RunFolder:
 
     def take(self, job: Job, decided_by: dict) -> tuple[Run | None, str]:
         """
-        A run that an earlier comparison finished, where it would be the same now.
+        Return the run of an earlier comparison if it has the same determinants.
 
         Returns
         -------
-        (run, remark) : the run or None, and what there is to say of it: nothing where there is no file
+        run : Run or None
+        remark : str
+            Where the run comes from, or why it cannot be reused; empty if there is no file.
         """
         path = self.path / job.file_name
         if not path.exists():
@@ -144,20 +155,20 @@ class RunFolder:
             about, run = _read(path)
             before = about["decided_by"]
             changed = [name for name in decided_by if before.get(name) != decided_by[name]]
-        except Exception as error:  # whatever a damaged file brings, the run is done anew
+        except Exception as error:  # a damaged file can raise anything; the run is repeated
             reason = str(error).partition("\n")[0] or type(error).__name__
-            return None, f"{path} is damaged ({reason}): run anew"
+            return None, f"{path} is damaged ({reason}): running again"
         if changed:
-            return None, f"{path} is of another {' and '.join(changed)}: run anew"
+            return None, f"{path} has another {' and '.join(changed)}: running again"
         self.kept += 1
-        return run, f"taken from {path}"
+        return run, f"reused from {path}"
 
 
 def _read(path: Path) -> tuple[dict, Run]:
-    # The bytes first: numpy leaves a file open that it takes for an archive and fails to read.
+    # From bytes, since numpy leaves a file open when it fails to read it as an archive.
     with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as found:
         about = json.loads(str(found["about"]))
         ranks, session_ids = found["ranks"], found["session_ids"]
     if ranks.ndim != 1 or ranks.shape != session_ids.shape or not (ranks >= 1).all():
-        raise ValueError("its ranks are none")
+        raise ValueError("its ranks are invalid")
     return about, Run(dict(about["figures"]), Ranks(ranks, session_ids))

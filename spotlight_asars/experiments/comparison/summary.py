@@ -1,4 +1,4 @@
-"""From the runs of a system over several seeds to what ``results.json`` says of it."""
+"""Summarise the runs of a system over several seeds, for ``results.json``."""
 
 import statistics
 from dataclasses import asdict
@@ -13,7 +13,7 @@ _TYPICAL = ("seconds_per_epoch", "events_per_second", "evaluation_seconds", "pea
 
 
 def target_values(runs: list[Run]) -> dict[str, np.ndarray]:
-    """Reciprocal rank and hit of each target under cutoff 20, the mean over runs; arrays of shape (targets,)."""
+    """Return each target's reciprocal rank and hit at cutoff 20, averaged over runs; arrays of shape (targets,)."""
     return {
         "mrr@20": np.mean([run.ranks.reciprocal(20) for run in runs], axis=0),
         "recall@20": np.mean([run.ranks.hits(20) for run in runs], axis=0),
@@ -22,22 +22,22 @@ def target_values(runs: list[Run]) -> dict[str, np.ndarray]:
 
 def summarise(runs: list[Run], values: dict[str, np.ndarray], seed: int) -> dict:
     """
-    One system's part of the results.
+    Summarise one system.
 
     Parameters
     ----------
     runs : list of Run
-        One a seed.
+        One run per seed.
     values : dict
-        As from :func:`target_values`.
+        The result of :func:`target_values`.
     seed : int
-        Of the bootstrap.
+        Seed of the bootstrap.
 
     Returns
     -------
     dict
-        Means of the metrics, their intervals, their standard deviation (None of a single run), medians of speed and
-        memory, and under 'seeds' each run's own figures.
+        Means of the metrics, their intervals and standard deviations (None for a single run), medians of speed and
+        memory, and the figures of each run under 'seeds'.
     """
     each = [metrics(run.ranks) for run in runs]
     sessions = runs[0].ranks.session_ids
@@ -66,14 +66,14 @@ def _unless_none(mean, values: list):
 
 
 def differences(values: dict[str, np.ndarray], others: dict[str, np.ndarray], ranks: Ranks, seed: int) -> dict:
-    """Paired tests of a system's target values less another's, by metric."""
+    """Return, by metric, a paired test of the difference between the target values of two systems."""
     return {name: asdict(paired_test(values[name], others[name], ranks.session_ids, seed=seed)) for name in JUDGED_BY}
 
 
-def dwell_gain(runs: list[Run], twins: list[Run], seed: int) -> dict:
-    """What a net gains over its twins with shuffled dwell, and how these do."""
-    values, twin_values = target_values(runs), target_values(twins)
+def dwell_gain(runs: list[Run], controls: list[Run], seed: int) -> dict:
+    """Return a system's gain over its shuffled-dwell control, and the metrics of the control under 'twin'."""
+    values, control_values = target_values(runs), target_values(controls)
     return {
-        **differences(values, twin_values, runs[0].ranks, seed),
-        "twin": {name: float(twin_values[name].mean()) for name in JUDGED_BY},
+        **differences(values, control_values, runs[0].ranks, seed),
+        "twin": {name: float(control_values[name].mean()) for name in JUDGED_BY},
     }

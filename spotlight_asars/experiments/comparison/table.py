@@ -1,8 +1,6 @@
-"""The results of a comparison as text: the paper's Table 2 and Figure 6 in the terminal, and both as CSV."""
+"""Format the results of a comparison: the paper's Table 2 and Figure 6 for the terminal, and both as CSV."""
 
-import csv
-import io
-from collections.abc import Iterable
+import pandas as pd
 
 from spotlight_asars.evaluation import CUTOFFS
 from spotlight_asars.experiments.comparison.summary import JUDGED_BY
@@ -12,17 +10,21 @@ _HEADINGS = {"mrr": "MRR", "recall": "Recall"}
 
 def format_table(results: dict) -> str:
     """
-    Results of ``compare`` as text: a line for the log, a line a system, all cutoffs, and gains from dwell.
+    Format results for the terminal: the log, one line per system, all cutoffs, and the gains from dwell.
 
     Parameters
     ----------
     results : dict
-        As from ``compare``.
+        The results of ``compare``.
+
+    Returns
+    -------
+    str
     """
     parts = [_about(results), _aligned(_table(results)), _aligned(_cutoffs_table(results))]
     gains = {name: model["dwell_gain"] for name, model in results["models"].items() if "dwell_gain" in model}
     if gains:
-        title = "gain over the same net with shuffled dwell times (the twin)"
+        title = "gain from true dwell times over the shuffled-dwell control"
         parts += [f"{title}\n{_aligned(_gains_table(results, gains))}"]
     return "\n".join(parts)
 
@@ -42,18 +44,17 @@ def _about(results: dict) -> str:
     ]
     early = protocol["test_events_before_training_ends"]
     if early >= 0.005:
-        lines += [f"{early:.1%} of the test events lie before the last training event"]
+        lines += [f"{early:.1%} of the test events precede the last training event"]
     if "oracle" in results:
         oracle = results["oracle"]
         lines += [
-            f"the best that is possible on this simulated log: MRR@20 {oracle['mrr@20']:.4f}, "
-            f"Recall@20 {oracle['recall@20']:.4f}"
+            f"best possible on this simulated log: MRR@20 {oracle['mrr@20']:.4f}, Recall@20 {oracle['recall@20']:.4f}"
         ]
     return "\n".join(lines)
 
 
 def _table(results: dict) -> list[list[str]]:
-    """Cells of Table 2; columns that would be empty for all systems are left out."""
+    """Return the cells of Table 2, without columns that are empty for every system."""
     models = results["models"]
     first = next(iter(models))
     rows = []
@@ -77,14 +78,14 @@ def _table(results: dict) -> list[list[str]]:
 
 
 def _cutoffs_table(results: dict) -> list[list[str]]:
-    """Cells of Figure 6: MRR and Recall at all cutoffs."""
+    """Return the cells of Figure 6: MRR and Recall at all cutoffs."""
     metrics = _all_metrics()
     rows = [[name, *(f"{model[metric]:.4f}" for metric in metrics)] for name, model in results["models"].items()]
     return [["system", *map(_heading, metrics)], *rows]
 
 
 def _gains_table(results: dict, gains: dict[str, dict]) -> list[list[str]]:
-    rows = [["system", *(cell for metric in JUDGED_BY for cell in (_heading(metric), "twin", "gain (95 %)", "p"))]]
+    rows = [["system", *(cell for metric in JUDGED_BY for cell in (_heading(metric), "control", "gain (95 %)", "p"))]]
     for name, gain in gains.items():
         row = [name]
         for metric in JUDGED_BY:
@@ -110,7 +111,7 @@ def _difference(test: dict) -> str:
 
 
 def _short(value: float, sign: str = "+") -> str:
-    """``+.0123``: differences stand beside each other without the zero, so that the table fits a terminal."""
+    """Format a difference without its leading zero, ``+.0123``, so that the table fits a terminal."""
     return f"{value:{sign}.4f}".replace("0.", ".", 1)
 
 
@@ -122,10 +123,8 @@ def _aligned(rows: list[list[str]]) -> str:
 
 
 def table_csv(results: dict) -> str:
-    """One row a system with all that ``results.json`` says of it in single numbers; empty where there is none."""
-    rows = [_flat(name, model) for name, model in results["models"].items()]
-    columns = dict.fromkeys(column for row in rows for column in row)
-    return _csv(columns, ([row.get(column) for column in columns] for row in rows))
+    """Return CSV with one row per system: every single number in ``results.json``, empty where there is none."""
+    return _csv([_flat(name, model) for name, model in results["models"].items()])
 
 
 def _flat(name: str, model: dict) -> dict[str, object]:
@@ -158,16 +157,15 @@ def _flat_test(name: str, test: dict | None) -> dict[str, float | None]:
 
 
 def curves_csv(results: dict) -> str:
-    """Rows (system, K, mrr, recall), the points of Figure 6; the recall of all items is 1."""
-    cutoffs = ["all" if cutoff is None else cutoff for cutoff in CUTOFFS]
-    rows = ([name, cutoff, model[f"mrr@{cutoff}"], 1.0 if cutoff == "all" else model[f"recall@{cutoff}"]]
-            for name, model in results["models"].items() for cutoff in cutoffs)  # fmt: skip
-    return _csv(["system", "K", "mrr", "recall"], rows)
+    """Return CSV with the points of Figure 6: system, K, mrr and recall (which is 1 over all items)."""
+    rows = []
+    for name, model in results["models"].items():
+        for cutoff in ("all" if cutoff is None else cutoff for cutoff in CUTOFFS):
+            recall = 1.0 if cutoff == "all" else model[f"recall@{cutoff}"]
+            rows.append({"system": name, "K": cutoff, "mrr": model[f"mrr@{cutoff}"], "recall": recall})
+    return _csv(rows)
 
 
-def _csv(columns: Iterable[str], rows: Iterable[list]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return text.getvalue()
+def _csv(rows: list[dict]) -> str:
+    # As objects, so that whole numbers stay whole in a column with gaps.
+    return pd.DataFrame(rows, dtype=object).to_csv(index=False, lineterminator="\n")

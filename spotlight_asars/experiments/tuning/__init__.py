@@ -1,1 +1,1 @@
-"""Tuning: settings searched on a split inside the training part."""
+"""Search for the settings of a system, on a split inside the training part."""

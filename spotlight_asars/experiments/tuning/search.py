@@ -1,7 +1,5 @@
-"""The search for a system's settings, by MRR@20 on the latest sessions of a training part."""
+"""Search for a system's settings, by MRR@20 on the latest sessions of the training part."""
 
-import csv
-import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,9 +8,7 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-from optuna import Study, Trial
-from optuna.storages import JournalStorage
-from optuna.trial import FrozenTrial
+import pandas as pd
 
 import spotlight_asars
 from spotlight_asars.errors import InputError
@@ -26,30 +22,40 @@ from spotlight_asars.sequence.training.callbacks import EarlyStopping
 from spotlight_asars.sequence.training.resuming import EpochRecord
 from spotlight_asars.serialization.files import write_whole
 
+try:
+    import optuna
+    from optuna import Study, Trial
+    from optuna.samplers import TPESampler
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+    from optuna.trial import FrozenTrial, TrialState
+except ImportError:  # an optional dependency; see require_optuna
+    optuna = None
+
 JOURNAL, TABLE = "trials.journal", "trials.csv"
-# Trials before the search looks at those before it, and before a trial is compared with their median.
+# Number of random trials at first, and of trials before the median rule can prune one.
 RANDOM_TRIALS, TRIALS_OF_A_MEDIAN = 10, 5
 
 
 @dataclass(frozen=True)
 class Search:
     """
-    How settings are searched.
+    How to search.
 
     Attributes
     ----------
     trials : int
-        Finished trials that are wanted, those of earlier calls in the same folder included.
+        Number of finished trials, including those of earlier calls in the same folder.
     epochs : int
-        The most epochs of a trial, which ends before after ``PATIENCE`` epochs without a better MRR@20.
+        Maximum epochs of a trial, which stops after ``PATIENCE`` epochs without a better MRR@20.
     seed : int
-        Of the search and of every system.
+        Seed of the search and of every system.
     dwell : {'known', 'observed'}
     max_sequence_length : int
-        Events a row.
+        Most events per row.
     use_cuda : bool
     timeout : float or None
-        Seconds after which no new trial of a system begins; one is always made.
+        Seconds after which no new trial of a system starts; one trial always runs.
     """
 
     trials: int = 30
@@ -62,27 +68,27 @@ class Search:
 
     @property
     def training(self) -> Training:
-        """What the systems are made for."""
+        """How the systems are trained."""
         return Training(self.epochs, self.seed, self.dwell, self.use_cuda)
 
 
 @dataclass(frozen=True)
 class Found:
     """
-    What a search found.
+    The result of a search.
 
     Attributes
     ----------
     settings : Settings
-        The best ones.
+        The best settings.
     mrr, recall : float
-        Theirs at 20 on the validation rows.
+        Their MRR@20 and Recall@20 on the validation rows.
     first_mrr : float or None
-        That of the settings the search began with; None where they diverged.
+        MRR@20 of the initial settings; None if they diverged.
     best_epoch : int or None
         Counted from 1; None for systems without epochs.
     trial, trials : int
-        Number of the best trial, and how many have finished.
+        Number of the best trial, and count of finished trials.
     """
 
     settings: Settings
@@ -104,27 +110,27 @@ def tune(
     report: Callable[[str], None] = lambda line: None,
 ) -> Found:
     """
-    Search the settings of one system; a search that was stopped goes on where it was.
+    Search for the settings of one system, or continue an interrupted search.
 
-    The first trial is of the settings `base`, so that what is found is never worse than they are on the validation
-    rows. After each trial the folder holds all trials so far (``trials.csv``, of every system searched there, the
-    best first) and the best settings (``<name>.json``, which ``compare --parameters`` reads). A search that was
-    stopped and goes on finds what it would have found without the stop.
+    The first trial uses the settings `base`, so the result is never worse on the validation rows. After each trial the
+    folder holds all trials so far (``trials.csv``: every system searched there, best first) and the best settings
+    (``<name>.json``, which ``compare --parameters`` reads). An interrupted search continues to the result that it would
+    have found without the interruption.
 
     Parameters
     ----------
     log : TuningLog
     name : str
-        Of ``system_names()``.
+        One of ``system_names()``.
     search : Search
     out : Path
-        A folder that is there.
+        An existing folder.
     base : Settings, optional
-        The system's own by default.
+        The system's built-in settings by default.
     space : Space, optional
-        See ``spaces``; ``space_of(base)`` by default.
+        ``space_of(base)`` by default.
     report : callable, optional
-        Gets a line after each trial.
+        Called with a line after each trial.
 
     Returns
     -------
@@ -133,8 +139,7 @@ def tune(
     Raises
     ------
     InputError
-        If optuna is missing, the folder holds trials of another search, or no trial came to an end without
-        diverging.
+        If optuna is missing, the folder holds trials of another search, or every trial diverged.
     """
     base = settings_of(name).for_catalogue(log.fitting.num_items) if base is None else base
     space = space_of(base) if space is None else space
@@ -144,25 +149,25 @@ def tune(
     _enqueue(study, values_of(base, space))
     keep = partial(_keep, storage, study, out, name, log, search, partial(settings_from, space=space, base=base))
     begin = perf_counter()
-    wanted = search.trials if space else 1  # without a parameter there is nothing to vary
+    wanted = search.trials if space else 1  # without parameters there is nothing to search
     try:
         while (done := len(_finished(study))) < wanted:
             if done and search.timeout is not None and perf_counter() - begin >= search.timeout:
-                report(f"{name}: {done} of {wanted} trials, the time is up")
+                report(f"{name}: stopped by the timeout after {done} of {wanted} trials")
                 break
             trial = _next_trial(study, search.seed, done)
             _run(trial, settings_from(suggest(trial, space), space, base), log, search.training)
             keep()
-            report(f"{name}: trial {done + 1} of {wanted}, {_in_words(study, trial)}")
+            report(f"{name}: trial {done + 1} of {wanted}, {_describe_trial(study, trial)}")
     finally:
-        found = keep()  # also what an interrupted trial leaves
+        found = keep()  # record an interrupted trial, too
     if found is None:
-        raise InputError(f"{name}: every trial diverged, see {out / TABLE}: search again with more --trials")
+        raise InputError(f"{name}: every trial diverged (see {out / TABLE}): search again with more --trials")
     return found
 
 
 def _description(log: TuningLog, search: Search, base: Settings, space: Space) -> dict:
-    """What makes trials comparable, as JSON gives it back."""
+    """Return everything that must be equal for trials to be comparable, as read back from JSON."""
     description = {
         "log": log.mark,
         "epochs": search.epochs,
@@ -177,30 +182,21 @@ def _description(log: TuningLog, search: Search, base: Settings, space: Space) -
 
 def require_optuna() -> None:
     """
-    Make sure that the search can be made; everything else of the package does without optuna.
+    Raise an InputError if optuna is not installed; else silence its log.
 
-    Raises
-    ------
-    InputError
-        If it is not installed.
+    Only the search needs optuna, an optional dependency.
     """
-    try:
-        import optuna  # an extra, not a need
-    except ImportError as error:
-        raise InputError("tune needs optuna, which is not installed: pip install optuna") from error
+    if optuna is None:
+        raise InputError("tune needs optuna, which is not installed: pip install optuna")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 def _open_storage(out: Path) -> "JournalStorage":
-    from optuna.storages.journal import JournalFileBackend, JournalStorage
-
     return JournalStorage(JournalFileBackend(str(out / JOURNAL)))
 
 
 def _open_study(storage: "JournalStorage", out: Path, name: str, description: dict) -> "Study":
-    """The trials of a system in this folder, which must be of this same search."""
-    import optuna
-
+    """Open the trials of a system in this folder; raise an InputError if they belong to another search."""
     pruner = optuna.pruners.MedianPruner(n_startup_trials=TRIALS_OF_A_MEDIAN, n_warmup_steps=1)
     study = optuna.create_study(
         study_name=name, storage=storage, pruner=pruner, direction="maximize", load_if_exists=True
@@ -209,7 +205,7 @@ def _open_study(storage: "JournalStorage", out: Path, name: str, description: di
     differing = [key for key, value in description.items() if before.get(key) != value]
     if differing:
         raise InputError(
-            f"{out}: the trials of {name} there are of another search ({', '.join(differing)}): "
+            f"{out}: holds trials of {name} from another search (different {', '.join(differing)}): "
             "choose another folder with --out"
         )
     study.set_user_attr("search", description)
@@ -217,9 +213,7 @@ def _open_study(storage: "JournalStorage", out: Path, name: str, description: di
 
 
 def _enqueue(study: "Study", values: dict) -> None:
-    """Put the settings it begins with first, unless they are waiting or done."""
-    from optuna.trial import TrialState
-
+    """Make the initial settings the next trial, unless they are already waiting or done."""
     for trial in study.get_trials(deepcopy=False):
         if _is_first(trial) and trial.state in (TrialState.WAITING, *_ends()):
             return
@@ -227,9 +221,7 @@ def _enqueue(study: "Study", values: dict) -> None:
 
 
 def _next_trial(study: "Study", seed: int, done: int) -> "Trial":
-    # A sampler of its own for each trial, so that what it draws does not depend on where a search was stopped.
-    from optuna.samplers import TPESampler
-
+    # A new sampler for each trial, so that its draws do not depend on where a search was interrupted.
     own_seed = int(np.random.SeedSequence([seed, done]).generate_state(1)[0])
     study.sampler = TPESampler(seed=own_seed, n_startup_trials=RANDOM_TRIALS)
     return study.ask()
@@ -237,8 +229,6 @@ def _next_trial(study: "Study", seed: int, done: int) -> "Trial":
 
 def _run(trial: "Trial", settings: Settings, log: TuningLog, training: Training) -> None:
     """Train and validate, and tell the study how it went; whatever ends it, the trial is closed."""
-    from optuna.trial import TrialState
-
     watch, begin = _Pruning(trial, log.validation), perf_counter()
     state, outcome = TrialState.FAIL, "stopped"
     try:
@@ -280,9 +270,7 @@ class _Pruning(EarlyStopping):
 
 
 def _ends() -> tuple:
-    """The states of trials that count: those that failed were stopped from outside."""
-    from optuna.trial import TrialState
-
+    """Return the states of finished trials; a failed trial was interrupted."""
     return TrialState.COMPLETE, TrialState.PRUNED
 
 
@@ -295,17 +283,17 @@ def _is_first(trial: "FrozenTrial") -> bool:
 
 
 def _best(trials: list["FrozenTrial"]) -> "FrozenTrial | None":
-    """The complete trial of the highest value, the first of equal ones."""
+    """Return the complete trial with the highest value, the earliest in a tie."""
     complete = [trial for trial in trials if trial.user_attrs["outcome"] == "complete"]
     return max(complete, key=lambda trial: trial.value, default=None)
 
 
-def _in_words(study: "Study", trial: "Trial") -> str:
+def _describe_trial(study: "Study", trial: "Trial") -> str:
     this, best = study.get_trials(deepcopy=False)[trial.number], _best(_finished(study))
     figures = this.user_attrs.get("best")
     value = f", validation MRR@20 {figures['mrr@20']:.4f}" if figures else ""
-    far = f" (best so far {best.value:.4f})" if best else ""
-    return f"{this.user_attrs['outcome']} after {this.user_attrs['seconds']:.0f} s{value}{far}"
+    best_value = f" (best so far {best.value:.4f})" if best else ""
+    return f"{this.user_attrs['outcome']} after {this.user_attrs['seconds']:.0f} s{value}{best_value}"
 
 
 def _keep(
@@ -317,7 +305,7 @@ def _keep(
     search: Search,
     settings_of_values: Callable[[dict], Settings],
 ) -> Found | None:
-    """Write all trials, and the best settings where there are any."""
+    """Write all trials and, if any is complete, the best settings."""
     write_whole(out / TABLE, _table(storage))
     trials = _finished(study)
     best = _best(trials)
@@ -352,14 +340,11 @@ def _keep(
 
 
 def _table(storage: "JournalStorage") -> str:
-    """All trials of a folder as CSV, system by system, the best first and those that came to no end last."""
-    from optuna import load_study
-    from optuna.study import get_all_study_names
-
+    """Return all trials of a folder as CSV: by system, best first, unfinished trials last."""
     ranks = {"complete": 0, "pruned": 1, "diverged": 2, "stopped": 3}
     rows = []
-    for name in get_all_study_names(storage):
-        for trial in load_study(study_name=name, storage=storage).get_trials(deepcopy=False):
+    for name in optuna.get_all_study_names(storage):
+        for trial in optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False):
             known = trial.user_attrs
             if "outcome" not in known:  # waiting, running, or killed
                 continue
@@ -375,10 +360,10 @@ def _table(storage: "JournalStorage") -> str:
                 **trial.params,
             }
             rows.append((name, ranks[known["outcome"]], -(figures["mrr@20"] or 0.0), trial.number, row))
-    rows = [row for *_, row in sorted(rows, key=lambda entry: entry[:4])]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, dict.fromkeys(key for row in rows for key in row), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()})
-    return text.getvalue()
+    rows = [_six_digits(row) for *_, row in sorted(rows, key=lambda entry: entry[:4])]
+    # As objects, so that whole numbers stay whole in a column with gaps.
+    return pd.DataFrame(rows, dtype=object).to_csv(index=False, lineterminator="\n")
+
+
+def _six_digits(row: dict) -> dict:
+    return {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()}

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from spotlight_asars.errors import InputError
 from spotlight_asars.evaluation import System
@@ -52,7 +51,7 @@ class Explanation:
         about = f"item {self.item!r}: rank {self.rank}, score {self.score:.4g}; timestamp and dwell in seconds"
         return f"{about}\n{shown}"
 
-    def plot(self) -> "Figure":
+    def plot(self) -> object:
         """
         A bar an event, of its attention weight and of what the score falls by without it; needs matplotlib.
 

@@ -200,7 +200,7 @@ def test_from_the_command_line(log, tmp_path, capsys):
     assert "events 400  users 8  items 19" in told and "report.html" in told
     assert (tmp_path / "out" / "analysis.json").is_file()
     assert cli.main([*options, "--categories"]) == 2
-    assert "tianchi and recsys15" in capsys.readouterr().err
+    assert "tianchi, or recsys15" in capsys.readouterr().err
     assert cli.main(["analyse", "--train", str(path), "--format", "csv", "--columns", "user,item,timestamp"]) == 2
     assert "--data FILE" in capsys.readouterr().err
     with pytest.raises(SystemExit):

@@ -121,7 +121,7 @@ def test_a_log_without_users_and_systems_that_have_them(tiny_log, small):
     lines = []
     systems = {name: small(name) for name in ("gru4rec", "asars_user_cat", "asars_time_user")}
     experiment._warn(replace(tiny_log, split=split), systems, QUICK, lines.append)
-    assert lines == ["the log names no users: asars_user_cat, asars_time_user will have none to learn from"]
+    assert lines == ["the log has no users: asars_user_cat, asars_time_user cannot learn from them"]
     experiment._warn(tiny_log, systems, QUICK, lines.append)
     assert len(lines) == 1
 
@@ -145,7 +145,7 @@ class TestGoingOn:
         lines = []
         again = compare(tiny_log, systems, self.PROTOCOL, lines.append, RunFolder(tmp_path))
         assert trained == [("asars_time_user", 1)] * 2
-        assert sum("taken from" in line for line in lines) == len(stopped)
+        assert sum("reused from" in line for line in lines) == len(stopped)
         assert without_measured(again) == without_measured(undisturbed)
 
         trained.clear()
@@ -162,7 +162,7 @@ class TestGoingOn:
         folder, lines = RunFolder(tmp_path), []
         compare(tiny_log, {"net": small("gru4rec")}, QUICK, folder=folder)
         compare(tiny_log, {"net": small("gru4rec", learning_rate=0.1)}, QUICK, lines.append, folder)
-        assert len(trained) == 2 and "is of another settings: run anew" in lines[0]
+        assert len(trained) == 2 and "has another settings: running again" in lines[0]
         (tmp_path / "net-seed0.npz").write_bytes(b"not a run")
         lines.clear()
         compare(tiny_log, {"net": small("gru4rec", learning_rate=0.1)}, QUICK, lines.append, folder)

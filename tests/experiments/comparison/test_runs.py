@@ -86,7 +86,7 @@ class TestRunFolder:
     def test_a_run_of_something_else_is_not_taken(self, folder, run_of):
         folder.keep(JOB, run_of([1, 2]), decided())
         found, remark = folder.take(JOB, decided(events="other", length=100))
-        assert found is None and "another rows and log: run anew" in remark
+        assert found is None and "another rows and log: running again" in remark
 
     @pytest.mark.parametrize("cut", [0, 10, -30])
     def test_a_damaged_file_is_told_and_left_out(self, cut, folder, run_of):
@@ -126,4 +126,4 @@ class TestRunFolder:
 
     def test_a_file_in_its_place(self, tmp_path, refuses):
         (tmp_path / "runs").write_text("")
-        refuses(lambda: RunFolder(tmp_path / "runs"), "no folder", "--out")
+        refuses(lambda: RunFolder(tmp_path / "runs"), "not a folder", "--out")

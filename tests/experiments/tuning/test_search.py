@@ -3,7 +3,6 @@
 import csv
 import itertools
 import json
-import sys
 
 import numpy as np
 import pandas as pd
@@ -12,9 +11,10 @@ import pytest
 from spotlight_asars.cross_validation import SupportFilters
 from spotlight_asars.errors import InputError
 from spotlight_asars.evaluation import metrics, rank_targets
-from spotlight_asars.experiments.logs import LogChoice, TuningLog, training_part
+from spotlight_asars.experiments.logs import LogChoice, TuningLog, training_log
 from spotlight_asars.experiments.settings import CountingSettings, NetSettings, Training, read_settings
 from spotlight_asars.experiments.systems import settings_of, system_names
+from spotlight_asars.experiments.tuning import search
 from spotlight_asars.experiments.tuning.search import Search, tune
 from spotlight_asars.experiments.tuning.spaces import settings_from, space_of, suggest, values_of
 from spotlight_asars.interactions.sessions import SessionInteractions
@@ -141,7 +141,7 @@ class TestSearch:
         assert [trial["system"] for trial in trials] == ["popularity", "vsknn", "vsknn", "vsknn"]
         values = [float(trial["validation_mrr@20"]) for trial in trials[1:]]
         assert values == sorted(values, reverse=True)
-        assert all(trial["k"] and trial["state"] == "complete" for trial in trials[1:])
+        assert all(trial["k"].isdigit() and trial["state"] == "complete" for trial in trials[1:])
 
     def test_the_parameter_file_gives_the_system_that_was_found(self, log, tmp_path):
         found = tune(log, "asars_time_user", QUICK, tmp_path)
@@ -219,19 +219,19 @@ class TestSearch:
     def test_trials_of_another_search_are_not_mixed_in(self, log, tmp_path):
         tune(log, "sequential_rules", QUICK, tmp_path)
         other = Search(trials=4, epochs=2, max_sequence_length=50, dwell="observed", seed=1)
-        with pytest.raises(InputError, match=r"another search \(seed, dwell\)"):
+        with pytest.raises(InputError, match=r"another search \(different seed, dwell\)"):
             tune(log, "sequential_rules", other, tmp_path)
-        with pytest.raises(InputError, match=r"another search \(log\)"):
+        with pytest.raises(InputError, match=r"another search \(different log\)"):
             tune(TuningLog.of("chains", chains(users=11), 50), "sequential_rules", QUICK, tmp_path)
 
     def test_time_that_is_up_leaves_one_trial(self, log, tmp_path):
         lines = []
         found = tune(log, "vstan", Search(trials=9, timeout=1e-9), tmp_path, report=lines.append)
         assert found.trials == 1 and found.settings == settings_of("vstan")
-        assert "time is up" in lines[-1] and "trial 1 of 9, complete" in lines[0]
+        assert "stopped by the timeout" in lines[-1] and "trial 1 of 9, complete" in lines[0]
 
     def test_without_optuna_one_line_says_how_to_get_it(self, log, tmp_path, monkeypatch, refuses):
-        monkeypatch.setitem(sys.modules, "optuna", None)
+        monkeypatch.setattr(search, "optuna", None)
         refuses(lambda: tune(log, "stan", QUICK, tmp_path), "pip install optuna")
         assert not list(tmp_path.iterdir())
 
@@ -250,7 +250,7 @@ class TestTestPart:
             frame.to_csv(path, index=False)
             options = {"columns": "user,item,time"}
             choice = LogChoice(path, log_format="csv", read_options=options, filters=SupportFilters(1, 2, 1))
-            _, train = training_part(choice)
+            train = training_log(choice, whole=False).events
             folder = tmp_path / name
             folder.mkdir()
             tune(TuningLog.of("log", train, 50), "gru4rec", QUICK, folder)
@@ -266,5 +266,5 @@ class TestTestPart:
         frame.to_csv(path, index=False)
         options = {"log_format": "csv", "read_options": {"columns": "user,item,time"}}
         for test in (None, tmp_path / "nowhere.csv"):
-            name, train = training_part(LogChoice(train=path, test=test, **options))
-            assert name == "train.csv" and len(train) == len(frame)
+            log = training_log(LogChoice(train=path, test=test, **options), whole=False)
+            assert log.name == "train.csv" and len(log.events) == len(frame)
