@@ -70,8 +70,9 @@ class LiveNet(Protocol):
             From :meth:`initial_carry` or the previous step. It must not be changed in place.
         events : int64 tensor of shape (sessions, 4, channel)
             The first event of the row, the first of the session, the previous event, the newest event (``ROW_FIRST`` to
-            ``NEWEST`` of ``online.events``). Missing ones are zeros with an unknown time. The newest event's dwell is to be used under both dwell rules: under
-            ``dwell='known'`` it is the unknown bin when the state is wanted, and the true bin when the carry is.
+            ``NEWEST`` of ``online.events``). Missing ones are zeros with an unknown time. The newest event's dwell is
+            to be used under both dwell rules: under ``dwell='known'`` it is the unknown bin when the state is wanted,
+            and the true bin when the carry is.
 
         Returns
         -------
