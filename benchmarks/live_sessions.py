@@ -35,8 +35,8 @@ LENGTHS = (1, 10, 100, 1_000, 10_000)
 TOP = 20
 CPU_INFO = Path("/proc/cpuinfo")
 PARTS = {
-    "dwelt_on": "step of the net, dwell of the event before",
-    "taken_in": "step of the net, item of the newest event",
+    "update_dwell": "step of the net, dwell of the event before",
+    "update_item": "step of the net, item of the newest event",
     "states": "state for the answer",
 }
 

@@ -137,11 +137,11 @@ def test_a_model_file_goes_to_the_other_device(use_cuda, rows, gpu, tmp_path):
 class Blind(BPRMFNet):
     """A net that steps itself, and looks at the user alone; it keeps how many events there were."""
 
-    def empty_memory(self, sessions):
+    def initial_carry(self, sessions):
         return {"events": torch.zeros(sessions, 1)}
 
-    def step(self, memory, events):
-        return self._users(events), {"events": memory["events"] + (events[:, -1:, ITEM] != 0)}
+    def step(self, carry, events):
+        return self._users(events), {"events": carry["events"] + (events[:, -1:, ITEM] != 0)}
 
 
 def test_live_sessions_of_a_net_of_ones_own(rows, on_gpu):

@@ -1,7 +1,7 @@
 """
-Steps of the host's nets.
+Steps of the nets of Spotlight, which know only items.
 
-These begin each row with a step of zeros, so that even a session without any event has taken one.
+Spotlight shifts every row by one step of zeros, so the initial carry of these nets has already taken that step.
 """
 
 import numpy as np
@@ -9,12 +9,13 @@ import torch
 from torch import nn
 
 from spotlight_asars.interactions.channels import ITEM
-from spotlight_asars.sequence.online.cells import NEWEST, Convolution, LSTMCell, Memory, as_array, table_of
+from spotlight_asars.sequence.online.cells import Carry, Convolution, LSTMCell, as_array, table_of
+from spotlight_asars.sequence.online.events import NEWEST
 
 
 class _HostSteps:
     """
-    Base of them; dwell does not count in any. See ``Steps`` in ``live_nets.py``.
+    Base of the steps of Spotlight's nets; see ``Steps`` in ``steps.py``.
 
     Parameters
     ----------
@@ -28,18 +29,18 @@ class _HostSteps:
         self._build()
 
     def _build(self) -> None:
-        """Take the net's own layers."""
+        """Take the layers that only this net has."""
 
-    def taken_in(self, memory: Memory, events: np.ndarray) -> Memory:
-        """What changes of the memory by an event."""
-        return self._after(memory, self._items(events[:, NEWEST, ITEM]))
+    def update_item(self, carry: Carry, events: np.ndarray) -> Carry:
+        """Take one step with the newest items."""
+        return self._next(carry, self._items(events[:, NEWEST, ITEM]))
 
-    def dwelt_on(self, memory: Memory, events: np.ndarray) -> Memory:
-        """Nothing."""
+    def update_dwell(self, carry: Carry, events: np.ndarray) -> Carry:
+        """Change nothing: the net does not read dwell."""
         return {}
 
-    def _after(self, memory: Memory, items: np.ndarray) -> Memory:
-        """The memory after one more step, of items (sessions, dim)."""
+    def _next(self, carry: Carry, items: np.ndarray) -> Carry:
+        """Return the carry after a step with embedded items, (sessions, dim)."""
         raise NotImplementedError
 
     def _zeros(self, *shape: int) -> np.ndarray:
@@ -47,61 +48,65 @@ class _HostSteps:
 
 
 class PoolSteps(_HostSteps):
-    """Steps of the host's pooling: the sum of the items so far, and how many there are."""
+    """``pooling``, Spotlight's PoolNet: the mean of the item embeddings; carries their sum and their count."""
 
-    def empty_memory(self, sessions: int) -> Memory:
-        """Zeros, as float64; a step of zeros adds nothing."""
+    def initial_carry(self, sessions: int) -> Carry:
+        """Return zeros in float64; the step of zeros adds nothing."""
         shape = (sessions, self._net.embedding_dim)
         return {"sum": np.zeros(shape), "count": np.zeros(shape)}
 
-    def _after(self, memory: Memory, items: np.ndarray) -> Memory:
-        # Counted for each component by its value, as the host does.
-        return {"sum": memory["sum"] + items, "count": memory["count"] + (items != 0)}
+    def _next(self, carry: Carry, items: np.ndarray) -> Carry:
+        # Like the host, count each component on its own, where it is not zero.
+        return {"sum": carry["sum"] + items, "count": carry["count"] + (items != 0)}
 
-    def states(self, memory: Memory, events: np.ndarray) -> np.ndarray:
-        """The states after the newest event: (sessions, dim)."""
-        return (memory["sum"] / (memory["count"] + 1.0)).astype(self._dtype)
+    def states(self, carry: Carry, events: np.ndarray) -> np.ndarray:
+        """Return the states after the newest events: (sessions, dim)."""
+        return (carry["sum"] / (carry["count"] + 1.0)).astype(self._dtype)
 
 
 class LSTMSteps(_HostSteps):
-    """Steps of the host's LSTM."""
+    """``lstm``, Spotlight's LSTMNet: an LSTM over the items; carries ``[hidden ; cell]``."""
 
     def _build(self) -> None:
         self._cell = LSTMCell(self._net.lstm)
 
-    def empty_memory(self, sessions: int) -> Memory:
-        """That after a step of zeros."""
-        memory = {"recurrent": self._zeros(sessions, self._cell.memory_size)}
-        return self._after(memory, self._zeros(sessions, self._net.embedding_dim))
+    def initial_carry(self, sessions: int) -> Carry:
+        """Return the carry after the step of zeros."""
+        carry = {"recurrent": self._zeros(sessions, self._cell.carry_size)}
+        return self._next(carry, self._zeros(sessions, self._net.embedding_dim))
 
-    def _after(self, memory: Memory, items: np.ndarray) -> Memory:
-        return {"recurrent": self._cell.step(items, memory["recurrent"])}
+    def _next(self, carry: Carry, items: np.ndarray) -> Carry:
+        return {"recurrent": self._cell.step(items, carry["recurrent"])}
 
-    def states(self, memory: Memory, events: np.ndarray) -> np.ndarray:
-        """The states after the newest event: (sessions, dim)."""
-        return memory["recurrent"][:, : self._cell.size]
+    def states(self, carry: Carry, events: np.ndarray) -> np.ndarray:
+        """Return the states after the newest events: (sessions, dim)."""
+        return carry["recurrent"][:, : self._cell.size]
 
 
 class CNNSteps(_HostSteps):
-    """Steps of the host's CNN: for each layer its inputs as far as it reaches back, and the newest state."""
+    """
+    ``cnn``, Spotlight's CNNNet: stacked dilated causal convolutions, with residuals if the net has them.
+
+    Carries the inputs that each layer still reaches, and the newest state.
+    """
 
     def _build(self) -> None:
         self._layers = [Convolution(layer) for layer in self._net.cnn_layers]
 
-    def empty_memory(self, sessions: int) -> Memory:
-        """That after a step of zeros."""
+    def initial_carry(self, sessions: int) -> Carry:
+        """Return the carry after the step of zeros."""
         layers = {f"layer {place}": layer for place, layer in enumerate(self._layers)}
-        memory = {name: layer.empty_memory(sessions, self._dtype) for name, layer in layers.items()}
-        return self._after(memory, self._zeros(sessions, self._net.embedding_dim))
+        carry = {name: layer.initial_carry(sessions, self._dtype) for name, layer in layers.items()}
+        return self._next(carry, self._zeros(sessions, self._net.embedding_dim))
 
-    def _after(self, memory: Memory, items: np.ndarray) -> Memory:
+    def _next(self, carry: Carry, items: np.ndarray) -> Carry:
         signal, after = items, {}  # (sessions, dim)
         for place, layer in enumerate(self._layers):
-            outputs, after[f"layer {place}"] = layer.step(signal, memory[f"layer {place}"])
+            outputs, after[f"layer {place}"] = layer.step(signal, carry[f"layer {place}"])
             outputs = self._net.nonlinearity(torch.from_numpy(outputs)).numpy()  # (sessions, dim)
             signal = outputs + signal if self._net.residual_connections else outputs
         return {**after, "state": signal}
 
-    def states(self, memory: Memory, events: np.ndarray) -> np.ndarray:
-        """The states after the newest event: (sessions, dim)."""
-        return memory["state"]
+    def states(self, carry: Carry, events: np.ndarray) -> np.ndarray:
+        """Return the states after the newest events: (sessions, dim)."""
+        return carry["state"]

@@ -1,27 +1,31 @@
-"""Steps of the nets of this package, one class for each net whose formulas differ; the classes mirror the nets'."""
+"""
+Steps of the nets of this package.
+
+Each class mirrors one class of nets and computes the same formulas, one event at a time. ``Steps`` in ``steps.py``
+describes the methods.
+"""
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
 from spotlight_asars.interactions.channels import DWELL, ITEM, SESSION_START, USER
 from spotlight_asars.sequence.online.cells import (
-    NEWEST,
+    Carry,
     Cell,
     Convolution,
     GRUCell,
     Linear,
-    Memory,
     as_array,
-    attention_memory,
     attention_step,
     cell_of,
+    initial_attention_carry,
     layer_of,
     relu,
     sigmoid,
     table_of,
 )
+from spotlight_asars.sequence.online.events import NEWEST, has_event
 from spotlight_asars.sequence.representations.asars import AsarsTimeAttNet, AsarsUserAttNet, AttentionNet
 from spotlight_asars.sequence.representations.baselines import WaveNetNet, YouTubeDNNNet
 from spotlight_asars.sequence.representations.dynamics import AsarsDynamicsNet, days_of_pause, deviation
@@ -31,7 +35,10 @@ from spotlight_asars.sequence.representations.session_net import SessionNet
 
 class SessionSteps:
     """
-    Steps of nets that are a recurrent layer over items; see ``Steps`` in ``live_nets.py``.
+    ``SessionNet``, with ``gru4rec`` and ``asars_user_cat``: ``h_t = cell(e_item, h_{t-1})``, projected with the user.
+
+    The state is ``projection([h_t ; e_u])``, without ``e_u`` in a net without users, then the pointer's weights if the
+    net has a pointer. Carries the recurrent layer's state. Base of the other classes, which replace ``h_t``.
 
     Parameters
     ----------
@@ -49,60 +56,60 @@ class SessionSteps:
         self._build()
 
     def _build(self) -> None:
-        """Take the net's own layers."""
+        """Take the layers that only this net has."""
         self._recurrent = cell_of(self._net.recurrent)
 
-    def empty_memory(self, sessions: int) -> Memory:
-        """The recurrent layer's, with the newest event in it."""
-        return {"recurrent": self._zeros(sessions, self._recurrent.memory_size)}
+    def initial_carry(self, sessions: int) -> Carry:
+        """Return zeros."""
+        return {"recurrent": self._zeros(sessions, self._recurrent.carry_size)}
 
-    def taken_in(self, memory: Memory, events: np.ndarray) -> Memory:
-        """What changes of the memory by an event whose dwell nobody knows yet."""
-        return {"recurrent": self._stepped(self._recurrent, memory["recurrent"], events, self._embedded(events))}
+    def update_item(self, carry: Carry, events: np.ndarray) -> Carry:
+        """Take one step of the recurrent layer."""
+        return {"recurrent": self._step_cell(self._recurrent, carry["recurrent"], events, self._embed(events))}
 
-    def dwelt_on(self, memory: Memory, events: np.ndarray) -> Memory:
-        """What changes of it once the newest event's dwell is known; nothing where it does not count."""
+    def update_dwell(self, carry: Carry, events: np.ndarray) -> Carry:
+        """Change nothing: dwell does not enter the carry."""
         return {}
 
-    def states(self, memory: Memory, events: np.ndarray) -> np.ndarray:
-        """The states after the newest event, its dwell as it stands there: (sessions, dim), what ``score`` takes."""
-        parts = self._encoded(memory, events)
-        users = self._of_users(events)
+    def states(self, carry: Carry, events: np.ndarray) -> np.ndarray:
+        """Return the states after the newest events, as ``score`` takes them: (sessions, dim)."""
+        parts = self._encode(carry, events)
+        users = self._embed_users(events)
         joined = np.concatenate(
             parts if users is None else [*parts, users], axis=1, dtype=self._dtype, casting="same_kind"
         )  # (sessions, state + user)
-        happened = events[:, NEWEST, ITEM] != PADDING_ITEM  # (sessions,)
+        happened = has_event(events)  # (sessions,)
         if not happened.all():
             joined[~happened, : sum(part.shape[1] for part in parts)] = 0.0
         states = self._project(joined)
         if self._finishes:
-            states = self._finished(states, events, users)
+            states = self._finish(states, events, users)
         return states if self._point is None else np.concatenate([states, self._point(joined)], axis=1)
 
-    def _encoded(self, memory: Memory, events: np.ndarray) -> list[np.ndarray]:
-        """The newest event's part of the net's ``encode``, as arrays to stand side by side, (sessions, ...) each."""
-        return [memory["recurrent"][:, : self._recurrent.size]]
+    def _encode(self, carry: Carry, events: np.ndarray) -> list[np.ndarray]:
+        """Return what the net's ``encode`` gives for the newest events, in parts to be joined along axis 1."""
+        return [carry["recurrent"][:, : self._recurrent.size]]
 
-    def _embedded(self, events: np.ndarray) -> np.ndarray:
-        """The newest items with their context: (sessions, embedding)."""
+    def _embed(self, events: np.ndarray) -> np.ndarray:
+        """Return the newest items' embeddings with their context: (sessions, embedding)."""
         items = self._items(events[:, NEWEST, ITEM])
         if not self._net.options.context:
             return items
         with torch.no_grad():
             return items + as_array(self._net.context(self._as_tensor(events))[:, NEWEST])
 
-    def _of_users(self, events: np.ndarray) -> np.ndarray | None:
+    def _embed_users(self, events: np.ndarray) -> np.ndarray | None:
         return None if self._users is None else self._users(events[:, NEWEST, USER])  # (sessions, user)
 
-    def _stepped(self, cell: Cell, past: np.ndarray, events: np.ndarray, inputs: np.ndarray) -> np.ndarray:
-        """A recurrent layer's memory after the newest event, from zero where it begins a session."""
+    def _step_cell(self, cell: Cell, past: np.ndarray, events: np.ndarray, inputs: np.ndarray) -> np.ndarray:
+        """Return a cell's carry after the newest events; with hidden_scope='session' each session starts from zero."""
         if self._net.options.hidden_scope == "session":
             starts = events[:, NEWEST, SESSION_START] != 0  # (sessions,)
             past = past * ~starts[:, None] if starts.any() else past
         return cell.step(inputs, past)
 
-    def _finished(self, states: np.ndarray, events: np.ndarray, users: np.ndarray | None) -> np.ndarray:
-        """The net's last touch, which it has for whole rows: the four events are one."""
+    def _finish(self, states: np.ndarray, events: np.ndarray, users: np.ndarray | None) -> np.ndarray:
+        """Apply the net's ``finish``. It expects whole rows, and gets the four events as one."""
         states, events = self._as_tensor(states), self._as_tensor(events)
         states = states[:, None].expand(-1, events.shape[1] + 1, -1)  # (sessions, 5, embedding)
         with torch.no_grad():
@@ -115,88 +122,101 @@ class SessionSteps:
         return np.zeros(shape, dtype=self._dtype)
 
 
-class UserSteps(SessionSteps):
-    """Steps of BPR-MF, for which no event counts."""
+class BPRMFSteps(SessionSteps):
+    """``bpr_mf``: the state is ``e_u`` (Rendle et al. 2009); no event changes it."""
 
     def _build(self) -> None:
         pass
 
-    def empty_memory(self, sessions: int) -> Memory:
-        """Nothing."""
+    def initial_carry(self, sessions: int) -> Carry:
+        """Return an empty carry."""
         return {}
 
-    def taken_in(self, memory: Memory, events: np.ndarray) -> Memory:
-        """Nothing."""
+    def update_item(self, carry: Carry, events: np.ndarray) -> Carry:
+        """Change nothing."""
         return {}
 
-    def _encoded(self, memory: Memory, events: np.ndarray) -> list[np.ndarray]:
+    def _encode(self, carry: Carry, events: np.ndarray) -> list[np.ndarray]:
         return []
 
 
-class ChainSteps(UserSteps):
-    """Steps of FPMC, for which the newest item counts."""
+class FPMCSteps(BPRMFSteps):
+    """``fpmc``: the state is ``[L_last ; V_u]`` (Rendle et al. 2010), read from the newest event."""
 
     _net: FPMCNet
 
     def _build(self) -> None:
         self._last_items = table_of(self._net.last_item_embeddings)
 
-    def _encoded(self, memory: Memory, events: np.ndarray) -> list[np.ndarray]:
+    def _encode(self, carry: Carry, events: np.ndarray) -> list[np.ndarray]:
         return [self._last_items(events[:, NEWEST, ITEM])]
 
 
 class TimeSVDSteps(SessionSteps):
-    """Steps of timeSVD++: the sum of the implicit feedback, and its number."""
+    """
+    ``time_svd``: the implicit feedback ``|R| ** -1/2 sum_{j in R} y_j`` of timeSVD++ (Koren 2009).
+
+    Carries the sum and ``|R|``; the net's ``finish`` adds the terms of the user and the time.
+    """
 
     _net: TimeSVDNet
 
     def _build(self) -> None:
         self._implicit = table_of(self._net.implicit_embeddings)
 
-    def empty_memory(self, sessions: int) -> Memory:
-        """Zeros, as float64."""
+    def initial_carry(self, sessions: int) -> Carry:
+        """Return zeros in float64."""
         return {"sum": np.zeros((sessions, self._net.embedding_dim)), "count": np.zeros((sessions, 1))}
 
-    def taken_in(self, memory: Memory, events: np.ndarray) -> Memory:
-        """One more."""
-        total = memory["sum"] + self._implicit(events[:, NEWEST, ITEM])  # (sessions, dim)
-        return {"sum": total, "count": memory["count"] + 1.0}
+    def update_item(self, carry: Carry, events: np.ndarray) -> Carry:
+        """Add the newest items."""
+        total = carry["sum"] + self._implicit(events[:, NEWEST, ITEM])  # (sessions, dim)
+        return {"sum": total, "count": carry["count"] + 1.0}
 
-    def _encoded(self, memory: Memory, events: np.ndarray) -> list[np.ndarray]:
-        return [memory["sum"] * np.maximum(memory["count"], 1.0) ** -0.5]
+    def _encode(self, carry: Carry, events: np.ndarray) -> list[np.ndarray]:
+        return [carry["sum"] * np.maximum(carry["count"], 1.0) ** -0.5]
 
 
-class MeanSteps(SessionSteps):
-    """Steps of the YouTube DNN: the sum of all items, or the items of the window, and their number."""
+class YouTubeDNNSteps(SessionSteps):
+    """
+    ``youtube_dnn``: the mean of the item embeddings beside the user (Covington et al. 2016); the tower projects them.
+
+    Carries the number of items, and their sum or, with a window, the items in the window.
+    """
 
     _net: YouTubeDNNNet
 
     def _build(self) -> None:
         self._window = self._net.window
 
-    def empty_memory(self, sessions: int) -> Memory:
-        """Zeros, sums and counts as float64."""
+    def initial_carry(self, sessions: int) -> Carry:
+        """Return zeros; sum and count are in float64."""
         count, dim = np.zeros((sessions, 1)), self._net.embedding_dim
         if self._window is None:
             return {"count": count, "sum": np.zeros((sessions, dim))}
         return {"count": count, "items": self._zeros(sessions, self._window, dim)}
 
-    def taken_in(self, memory: Memory, events: np.ndarray) -> Memory:
-        """One more."""
-        items, count = self._embedded(events), memory["count"] + 1.0  # (sessions, embedding), (sessions, 1)
+    def update_item(self, carry: Carry, events: np.ndarray) -> Carry:
+        """Add the newest items."""
+        items, count = self._embed(events), carry["count"] + 1.0  # (sessions, embedding), (sessions, 1)
         if self._window is None:
-            return {"count": count, "sum": memory["sum"] + items}
-        kept = np.concatenate([memory["items"][:, 1:], items[:, None]], axis=1)  # (sessions, window, embedding)
+            return {"count": count, "sum": carry["sum"] + items}
+        kept = np.concatenate([carry["items"][:, 1:], items[:, None]], axis=1)  # (sessions, window, embedding)
         return {"count": count, "items": kept}
 
-    def _encoded(self, memory: Memory, events: np.ndarray) -> list[np.ndarray]:
+    def _encode(self, carry: Carry, events: np.ndarray) -> list[np.ndarray]:
         if self._window is None:
-            return [memory["sum"] / np.maximum(memory["count"], 1.0)]
-        return [memory["items"].sum(axis=1) / np.clip(memory["count"], 1.0, self._window)]
+            return [carry["sum"] / np.maximum(carry["count"], 1.0)]
+        return [carry["items"].sum(axis=1) / np.clip(carry["count"], 1.0, self._window)]
 
 
 class WaveNetSteps(SessionSteps):
-    """Steps of the WaveNet CNN: for each block its inputs as far as it reaches back, and the newest state."""
+    """
+    ``wavenet_cnn``: blocks of gated dilated causal convolutions (van den Oord et al. 2016).
+
+    Each block maps its signal x to ``z = tanh(F * x) * sigmoid(G * x)``, passes on ``x + R(z)`` and adds ``S(z)`` to
+    the skips; ``h_t = relu(W relu(sum of the skips))``. Carries the inputs that each block still reaches, and ``h_t``.
+    """
 
     _net: WaveNetNet
 
@@ -205,42 +225,49 @@ class WaveNetSteps(SessionSteps):
         self._entry, self._exit = (Linear(one.weight.flatten(1), one.bias) for one in (net.entry, net.exit))
         self._blocks = [_WaveNetBlock(block) for block in net.blocks]
 
-    def empty_memory(self, sessions: int) -> Memory:
-        """Zeros."""
+    def initial_carry(self, sessions: int) -> Carry:
+        """Return zeros."""
         blocks = {f"block {place}": block.gated for place, block in enumerate(self._blocks)}
-        memory = {name: gated.empty_memory(sessions, self._dtype) for name, gated in blocks.items()}
-        return {**memory, "state": self._zeros(sessions, self._net.options.hidden_dim)}
+        carry = {name: gated.initial_carry(sessions, self._dtype) for name, gated in blocks.items()}
+        return {**carry, "state": self._zeros(sessions, self._net.options.hidden_dim)}
 
-    def taken_in(self, memory: Memory, events: np.ndarray) -> Memory:
-        """One more."""
-        signal = self._entry(self._embedded(events))  # (sessions, channels)
+    def update_item(self, carry: Carry, events: np.ndarray) -> Carry:
+        """Take one step of every block."""
+        signal = self._entry(self._embed(events))  # (sessions, channels)
         skips, after = 0.0, {}
         for place, block in enumerate(self._blocks):
-            signal, skip, after[f"block {place}"] = block.step(signal, memory[f"block {place}"])
+            signal, skip, after[f"block {place}"] = block.step(signal, carry[f"block {place}"])
             skips = skips + skip
         return {**after, "state": relu(self._exit(relu(skips)))}
 
-    def _encoded(self, memory: Memory, events: np.ndarray) -> list[np.ndarray]:
-        return [memory["state"]]
+    def _encode(self, carry: Carry, events: np.ndarray) -> list[np.ndarray]:
+        return [carry["state"]]
 
 
 class _WaveNetBlock:
+    """One gated convolution with its residual and its skip."""
+
     def __init__(self, block: torch.nn.Module) -> None:
         self.gated = Convolution(block.gated)
         self._skip = Linear(block.skip.weight.flatten(1), block.skip.bias)
         last = block.residual is None
         self._residual = None if last else Linear(block.residual.weight.flatten(1), block.residual.bias)
 
-    def step(self, signal: np.ndarray, past: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The next block's signal and the skip, (sessions, channels) both, and the memory."""
-        outputs, past = self.gated.step(signal, past)  # (sessions, 2 * channels)
+    def step(self, signal: np.ndarray, carry: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the next block's signal, the skip, (sessions, channels) both, and the next carry."""
+        outputs, carry = self.gated.step(signal, carry)  # (sessions, 2 * channels)
         channels = outputs.shape[1] // 2
         passed = np.tanh(outputs[:, :channels]) * sigmoid(outputs[:, channels:])  # (sessions, channels)
-        return signal if self._residual is None else signal + self._residual(passed), self._skip(passed), past
+        return signal if self._residual is None else signal + self._residual(passed), self._skip(passed), carry
 
 
-class DynamicsSteps(SessionSteps):
-    """Steps of ``asars_dynamics``, whose state fades over the pauses between sessions."""
+class AsarsDynamicsSteps(SessionSteps):
+    """
+    ``asars_dynamics``: a GRU whose state fades at the start of a session (paper Eq. 14).
+
+    There ``h <- h * exp(-softplus(w) * dev(pause))``. The net's ``finish`` adds the terms of the user, the dwell and
+    the time.
+    """
 
     _net: AsarsDynamicsNet
 
@@ -248,55 +275,62 @@ class DynamicsSteps(SessionSteps):
         self._recurrent = GRUCell(self._net.recurrent.gru)
         self._to_items = layer_of(self._net.to_items)
 
-    def _stepped(self, cell: Cell, past: np.ndarray, events: np.ndarray, inputs: np.ndarray) -> np.ndarray:
+    def _step_cell(self, cell: Cell, past: np.ndarray, events: np.ndarray, inputs: np.ndarray) -> np.ndarray:
         if self._net.options.hidden_scope == "sequence" and events[:, NEWEST, SESSION_START].any():
             pause = deviation(days_of_pause(self._as_tensor(events))[:, NEWEST]).to(self._net.recurrent.fading.dtype)
             with torch.no_grad():
                 past = past * as_array(self._net.recurrent.left(pause))
-        return super()._stepped(cell, past, events, inputs)
+        return super()._step_cell(cell, past, events, inputs)
 
-    def _encoded(self, memory: Memory, events: np.ndarray) -> list[np.ndarray]:
-        return [self._to_items(hidden) for hidden in super()._encoded(memory, events)]
+    def _encode(self, carry: Carry, events: np.ndarray) -> list[np.ndarray]:
+        return [self._to_items(hidden) for hidden in super()._encode(carry, events)]
 
 
-class WaitingSteps(SessionSteps):
+class DwellInputSteps(SessionSteps):
     """
-    Steps of nets whose recurrent layer over items may read dwell beside them.
+    ``asars_time_cat``: ``h_t = cell([e_item ; e_dwell], h_{t-1})`` (paper section 3.2).
 
-    There the newest event waits outside the memory until its dwell is known.
+    The newest event enters the carry only once its dwell is known. Also the base of the attention nets, where dwell as
+    an input is an option; without it this is :class:`SessionSteps`.
     """
 
     def _build(self) -> None:
         super()._build()
-        if self._waits:
+        if self._reads_dwell:
             self._dwell = table_of(self._net.dwell_embeddings)
 
     @property
-    def _waits(self) -> bool:
+    def _reads_dwell(self) -> bool:
+        """Whether dwell is an input of the recurrent layer over items."""
         return True
 
-    def taken_in(self, memory: Memory, events: np.ndarray) -> Memory:
-        """Nothing, or as where dwell is not read."""
-        return {} if self._waits else super().taken_in(memory, events)
+    def update_item(self, carry: Carry, events: np.ndarray) -> Carry:
+        """Change nothing, or take one step of a recurrent layer that does not read dwell."""
+        return {} if self._reads_dwell else super().update_item(carry, events)
 
-    def dwelt_on(self, memory: Memory, events: np.ndarray) -> Memory:
-        """What has waited."""
-        return {"recurrent": self._with_newest(memory, events)} if self._waits else {}
+    def update_dwell(self, carry: Carry, events: np.ndarray) -> Carry:
+        """Take one step of a recurrent layer that reads dwell."""
+        return {"recurrent": self._with_newest(carry, events)} if self._reads_dwell else {}
 
-    def _encoded(self, memory: Memory, events: np.ndarray) -> list[np.ndarray]:
-        return [self._with_newest(memory, events)[:, : self._recurrent.size]]
+    def _encode(self, carry: Carry, events: np.ndarray) -> list[np.ndarray]:
+        return [self._with_newest(carry, events)[:, : self._recurrent.size]]
 
-    def _with_newest(self, memory: Memory, events: np.ndarray) -> np.ndarray:
-        """The recurrent layer's memory with the newest event in it, its dwell as it stands there."""
-        if not self._waits:
-            return memory["recurrent"]
+    def _with_newest(self, carry: Carry, events: np.ndarray) -> np.ndarray:
+        """Return the recurrent layer's carry after the newest events, given their dwell in `events`."""
+        if not self._reads_dwell:
+            return carry["recurrent"]
         dwell = self._dwell(events[:, NEWEST, DWELL])  # (sessions, dwell)
-        inputs = np.concatenate([self._embedded(events), dwell], axis=1)  # (sessions, embedding + dwell)
-        return self._stepped(self._recurrent, memory["recurrent"], events, inputs)
+        inputs = np.concatenate([self._embed(events), dwell], axis=1)  # (sessions, embedding + dwell)
+        return self._step_cell(self._recurrent, carry["recurrent"], events, inputs)
 
 
-class AttentionSteps(WaitingSteps):
-    """Base of the steps of nets that mix hidden states by triangle attention."""
+class AttentionSteps(DwellInputSteps):
+    """
+    Base of the attention nets: ``q_t = sum_k softmax(score_k) h_k`` over k <= t (paper Eq. 16-18).
+
+    The state is ``[q_t ; h_t]`` with the residual, else ``q_t``. Carries the recurrent layer's state and that of the
+    attention, which the newest event enters once its dwell is known.
+    """
 
     _net: AttentionNet
 
@@ -306,51 +340,56 @@ class AttentionSteps(WaitingSteps):
         self._slope = as_array(self._net.fading) if self._net.options.recency else None
 
     @property
-    def _waits(self) -> bool:
+    def _reads_dwell(self) -> bool:
         return False
 
-    def empty_memory(self, sessions: int) -> Memory:
-        """Nothing is attended to yet."""
-        return {**super().empty_memory(sessions), "attention": attention_memory(sessions, self._recurrent.size)}
+    def initial_carry(self, sessions: int) -> Carry:
+        """Return zeros, and attention to nothing."""
+        return {**super().initial_carry(sessions), "attention": initial_attention_carry(sessions, self._recurrent.size)}
 
-    def dwelt_on(self, memory: Memory, events: np.ndarray) -> Memory:
-        """The newest event counts as one of the past."""
-        waited = super().dwelt_on(memory, events)
-        hidden = {**memory, **waited}["recurrent"][:, : self._recurrent.size]  # (sessions, hidden)
-        return {**waited, **self._attended(memory, hidden, events)}
+    def update_dwell(self, carry: Carry, events: np.ndarray) -> Carry:
+        """Attend to the newest events as past ones."""
+        changed = super().update_dwell(carry, events)
+        hidden = {**carry, **changed}["recurrent"][:, : self._recurrent.size]  # (sessions, hidden)
+        return {**changed, **self._attend(carry, hidden, events)}
 
-    def _encoded(self, memory: Memory, events: np.ndarray) -> list[np.ndarray]:
-        (hidden,) = super()._encoded(memory, events)
-        attended = self._attended(memory, hidden, events)["attention"][:, 1:]  # (sessions, hidden)
+    def _encode(self, carry: Carry, events: np.ndarray) -> list[np.ndarray]:
+        (hidden,) = super()._encode(carry, events)
+        attended = self._attend(carry, hidden, events)["attention"][:, 1:]  # (sessions, hidden)
         return [attended, hidden] if self._net.options.residual else [attended]
 
-    def _attended(self, memory: Memory, hidden: np.ndarray, events: np.ndarray) -> Memory:
-        """What changes of the memory as the newest event is attended to."""
-        scores, changed = self._scores(memory, hidden, events)
+    def _attend(self, carry: Carry, hidden: np.ndarray, events: np.ndarray) -> Carry:
+        """Return the entries of the carry that change when the newest events are attended to."""
+        scores, changed = self._scores(carry, hidden, events)
         starts = None
         if self._net.options.scope == "session":
             starts = events[:, NEWEST, SESSION_START] != 0  # (sessions,)
             starts = starts if starts.any() else None
-        attention = attention_step(memory["attention"], scores, hidden, starts, self._slope)
+        attention = attention_step(carry["attention"], scores, hidden, starts, self._slope)
         return {**changed, "attention": attention}
 
-    def _scores(self, memory: Memory, hidden: np.ndarray, events: np.ndarray) -> tuple[np.ndarray, Memory]:
-        """The newest event's part of the net's ``attention_scores``, (sessions,), and what changes by it."""
+    def _scores(self, carry: Carry, hidden: np.ndarray, events: np.ndarray) -> tuple[np.ndarray, Carry]:
+        """Return the newest events' ``attention_scores``, (sessions,), and the entries of the carry that change."""
         raise NotImplementedError
 
 
-class UserAttentionSteps(AttentionSteps):
-    """Steps of ``asars_user_att``."""
+class AsarsUserAttSteps(AttentionSteps):
+    """``asars_user_att``: ``score_k = tanh(W h_k + b) . e_u`` (paper Eq. 19)."""
 
     _net: AsarsUserAttNet
 
-    def _scores(self, memory: Memory, hidden: np.ndarray, events: np.ndarray) -> tuple[np.ndarray, Memory]:
+    def _scores(self, carry: Carry, hidden: np.ndarray, events: np.ndarray) -> tuple[np.ndarray, Carry]:
         keys = np.tanh(self._attention(hidden))  # (sessions, user)
-        return np.vecdot(keys, self._of_users(events)), {}
+        return np.vecdot(keys, self._embed_users(events)), {}
 
 
-class TimeAttentionSteps(AttentionSteps):
-    """Steps of ``asars_time_att`` and ``asars_time_user``."""
+class AsarsTimeAttSteps(AttentionSteps):
+    """
+    ``asars_time_att`` and ``asars_time_user``: ``score_k = tanh(W z_k + b) . h_k`` (paper Eq. 15 and 16).
+
+    ``z_k`` is the state of a recurrent layer over dwell bins, carried without the newest event, whose dwell is unknown.
+    Option ``dwell_weight`` adds a weight for each dwell bin.
+    """
 
     _net: AsarsTimeAttNet
 
@@ -362,16 +401,16 @@ class TimeAttentionSteps(AttentionSteps):
         self._dwell_weights = table_of(net.dwell_weights) if net.options.dwell_weight else None
 
     @property
-    def _waits(self) -> bool:
+    def _reads_dwell(self) -> bool:
         return self._net.options.dwell_input
 
-    def empty_memory(self, sessions: int) -> Memory:
-        """And that of the recurrent layer over dwell, which the newest event is not in."""
-        return {**super().empty_memory(sessions), "time": self._zeros(sessions, self._time.memory_size)}
+    def initial_carry(self, sessions: int) -> Carry:
+        """Return zeros, and attention to nothing."""
+        return {**super().initial_carry(sessions), "time": self._zeros(sessions, self._time.carry_size)}
 
-    def _scores(self, memory: Memory, hidden: np.ndarray, events: np.ndarray) -> tuple[np.ndarray, Memory]:
+    def _scores(self, carry: Carry, hidden: np.ndarray, events: np.ndarray) -> tuple[np.ndarray, Carry]:
         bins = events[:, NEWEST, DWELL]  # (sessions,)
-        time = self._stepped(self._time, memory["time"], events, self._dwell(bins))
+        time = self._step_cell(self._time, carry["time"], events, self._dwell(bins))
         keys = np.tanh(self._attention(time[:, : self._time.size]))  # (sessions, hidden)
         scores = np.vecdot(keys, hidden)  # (sessions,)
         return scores if self._dwell_weights is None else scores + self._dwell_weights(bins)[:, 0], {"time": time}

@@ -1,7 +1,4 @@
-"""Scores of all items for the states of live sessions.
-
-The items that sessions have seen, for nets that point back at them and for leaving them out.
-"""
+"""Scores of all items for live sessions, and the items that each session has seen."""
 
 import numpy as np
 import torch
@@ -15,17 +12,17 @@ from spotlight_asars.sequence.representations.pointer import PLACES
 from spotlight_asars.sequence.representations.scoring import points_back, score_all_items, scores_by_dot_product
 from spotlight_asars.sequence.representations.session_net import SessionNet
 
-_LEAST_ROOM = 8
+_LEAST_CAPACITY = 8
 _NEWEST, _SESSION, _EARLIER = range(len(PLACES))
 
 
-class SeenItems:
+class SessionItems:
     """
-    For each of some sessions the items seen so far, first those of earlier sessions of its row, then its own.
+    The items that each live session has seen, earlier sessions of the same user first.
 
-    All lie in one flat array, where each session has room of its own. Where it is full, items that stand there twice
-    leave it, and if more than half do not, it moves to the end with twice the room. So an event costs the same however
-    many came before it, taken together, and what is kept follows the number of different items.
+    All items lie in one flat array, in which every session owns a range. A session whose range is full first drops
+    duplicates; if more than half of the range is still in use, it moves to the end of the array with twice the
+    capacity. The amortised cost of an event is thus constant, and memory grows with the number of distinct items.
 
     Parameters
     ----------
@@ -34,24 +31,24 @@ class SeenItems:
 
     def __init__(self, sessions: int) -> None:
         self._items = np.zeros(0, dtype=np.int64)
-        # Of each session: where it lies, how many places it has, how many are taken, and how many of them by items of
-        # earlier sessions.
-        self._begin, self._room, self._taken, self._earlier = np.zeros((4, sessions), dtype=np.int64)
-        self._end = 0  # of all rooms
+        # For each session: begin and capacity of its range, entries in use, and how many of these are of earlier
+        # sessions.
+        self._begin, self._capacity, self._taken, self._earlier = np.zeros((4, sessions), dtype=np.int64)
+        self._end = 0  # of all ranges
 
     def append(self, rows: np.ndarray, items: np.ndarray, starts: np.ndarray) -> None:
         """
-        One more item for some sessions.
+        Append one item to some sessions.
 
         Parameters
         ----------
         rows : int array of shape (n,)
-            Each once.
+            Distinct sessions.
         items : int array of shape (n,)
         starts : bool array of shape (n,)
-            Where the item begins a session.
+            Whether the item begins a new session of the same user.
         """
-        full = rows[self._taken[rows] == self._room[rows]]
+        full = rows[self._taken[rows] == self._capacity[rows]]
         if len(full):
             self._make_room(full)
         self._earlier[rows] = np.where(starts, self._taken[rows], self._earlier[rows])
@@ -59,36 +56,55 @@ class SeenItems:
         self._taken[rows] += 1
 
     def _make_room(self, rows: np.ndarray) -> None:
-        index, owner, place = flat_positions(self._begin[rows], self._taken[rows])
-        items, own = self._items[index], place >= self._earlier[rows][owner]  # (entries,) each
+        """Drop duplicates from some full ranges, and double those that stay more than half full."""
+        index, owner, position = flat_positions(self._begin[rows], self._taken[rows])
+        items, own = self._items[index], position >= self._earlier[rows][owner]  # (entries,) each
         order = np.lexsort((items, own, owner))
         items, own, owner = items[order], own[order], owner[order]
         first = changes(items) | changes(own) | changes(owner)
         items, own, owner = items[first], own[first], owner[first]
 
         taken = np.bincount(owner, minlength=len(rows))
-        room = np.maximum(2 * taken, _LEAST_ROOM)
-        moves = room > self._room[rows]
+        capacity = np.maximum(2 * taken, _LEAST_CAPACITY)
+        moves = capacity > self._capacity[rows]
         moved = rows[moves]
-        self._begin[moved] = self._end + np.cumsum(room[moves]) - room[moves]
-        self._room[moved] = room[moves]
-        self._end += int(room[moves].sum())
+        self._begin[moved] = self._end + np.cumsum(capacity[moves]) - capacity[moves]
+        self._capacity[moved] = capacity[moves]
+        self._end += int(capacity[moves].sum())
         if self._end > len(self._items):
             self._items = np.concatenate([self._items, np.zeros(self._end, dtype=np.int64)])
         self._taken[rows], self._earlier[rows] = taken, np.bincount(owner[~own], minlength=len(rows))
         self._items[flat_positions(self._begin[rows], taken)[0]] = items
 
-    def forget(self, rows: np.ndarray) -> None:
-        """Let some sessions have seen nothing."""
+    def clear(self, rows: np.ndarray) -> None:
+        """Forget all items of some sessions."""
         self._taken[rows] = self._earlier[rows] = 0
 
-    def of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """For entries of `rows`, which of them, and an item it has seen; (entries,) each, an item maybe twice."""
+    def seen_by(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Return the items that some sessions have seen.
+
+        Parameters
+        ----------
+        rows : int array of shape (n,)
+
+        Returns
+        -------
+        (row, item) : int arrays of shape (entries,)
+            Index into `rows`, and the item; a pair may occur twice.
+        """
         index, owner, _ = flat_positions(self._begin[rows], self._taken[rows])
         return owner, self._items[index]
 
-    def places_of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """As :meth:`of`, from the least to the most recent, and beside each item its place, an index into PLACES."""
+    def places_in(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """
+        Return what :meth:`seen_by` returns, and the place of each item in the history.
+
+        Returns
+        -------
+        (row, item, place) : int arrays of shape (entries,)
+            `place` is an index into PLACES. In each session the most recent place comes last.
+        """
         taken = self._taken[rows]
         index, owner, position = flat_positions(self._begin[rows], taken)
         places = np.where(position < self._earlier[rows][owner], _EARLIER, _SESSION)  # (entries,)
@@ -96,30 +112,30 @@ class SeenItems:
         return owner, self._items[index], places
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All of it, without the room that is free."""
-        items = self.of(np.arange(len(self._taken)))[1]
+        """Return everything as arrays, without the free capacity."""
+        items = self.seen_by(np.arange(len(self._taken)))[1]
         return {"items": items, "taken": self._taken.copy(), "earlier": self._earlier.copy()}
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "SeenItems":
-        """What :meth:`arrays` gave."""
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "SessionItems":
+        """Recreate an object from :meth:`arrays`."""
         seen = cls(len(arrays["taken"]))
         seen._items = arrays["items"].astype(np.int64)
         seen._taken, seen._earlier = arrays["taken"].astype(np.int64), arrays["earlier"].astype(np.int64)
-        seen._room = seen._taken.copy()
+        seen._capacity = seen._taken.copy()
         seen._begin, seen._end = np.cumsum(seen._taken) - seen._taken, len(seen._items)
         return seen
 
 
 class LiveScores:
     """
-    Scores of all items but the padding, as ``score_all_items`` gives them for states with their history.
+    Scores of all items but the padding, equal to those of ``score_all_items`` for states with their history.
 
     Parameters
     ----------
     net : module
     num_items : int
-        The padding included.
+        Number of item ids, the padding included.
     """
 
     def __init__(self, net: nn.Module, num_items: int) -> None:
@@ -131,17 +147,17 @@ class LiveScores:
             first = PADDING_ITEM + 1
             self._product = Linear(net.item_embeddings.weight[first:], net.item_biases.weight[first:, 0])
 
-    def of(self, states: np.ndarray, seen: SeenItems, rows: np.ndarray) -> np.ndarray:
+    def of(self, states: np.ndarray, seen: SessionItems, rows: np.ndarray) -> np.ndarray:
         """
-        Scores for some sessions.
+        Return the scores of all items for some sessions.
 
         Parameters
         ----------
         states : array of shape (sessions, dim)
-        seen : SeenItems
-            What these and further sessions have seen.
+        seen : SessionItems
+            The items that these and other sessions have seen.
         rows : int array of shape (sessions,)
-            Where they stand in `seen`.
+            Where the sessions stand in `seen`.
 
         Returns
         -------
@@ -149,14 +165,14 @@ class LiveScores:
         """
         scores = self._without_history(states)
         if self._points_back:
-            row, item, place = seen.places_of(rows)  # (entries,) each
+            row, item, place = seen.places_in(rows)  # (entries,) each
             weights = states[:, self._net.embedding_dim :]  # (sessions, places)
-            # Of what stands there for an item more than once the last holds, which is the most recent.
+            # For an item with several entries numpy keeps the last assignment, that of the most recent place.
             scores[row, item - 1] = scores[row, item - 1] + weights[row, place]
         return scores
 
     def _without_history(self, states: np.ndarray) -> np.ndarray:
-        # Where one session asks, the calls of torch cost a fifth of the product; for many its product is the faster.
+        # For one session, calling torch would cost a fifth of the product; for many, torch's product is faster.
         if self._product is not None and len(states) == 1:
             return self._product(states[:, : self._net.embedding_dim])
         with torch.no_grad():
@@ -164,7 +180,7 @@ class LiveScores:
 
 
 def _is_plain_product(net: nn.Module) -> bool:
-    """Whether a score is the dot product with a row of a table in main memory, and a bias from one."""
+    """Return whether scores are dot products with a table in main memory, plus biases from one."""
     if not scores_by_dot_product(net):
         return False
     if isinstance(net, SessionNet) and type(net).score_shared is not SessionNet.score_shared:

@@ -1,53 +1,97 @@
-"""Live sessions: a model's answers click by click, at a cost that does not grow with the session."""
+"""
+Live sessions: a fitted model answers event by event, at a cost that does not grow with the session.
+
+:class:`LiveSessions` updates many sessions as one batch, :class:`LiveSession` is one of them.
+"""
 
 import warnings
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence, Sized
+from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spotlight_asars.errors import InputError
-from spotlight_asars.evaluation import System
-from spotlight_asars.interactions.binning import PADDING_BIN
+from spotlight_asars.interactions.binning import PADDING_BIN, ScottBinning
 from spotlight_asars.interactions.channels import DWELL, NUM_CHANNELS, whole_seconds, write_events
 from spotlight_asars.interactions.sessionization import ends_session
 from spotlight_asars.interactions.times import timestamps_in_seconds
-from spotlight_asars.sequence.online.cells import NEWEST, Memory, has_event, missing_events, move_on
-from spotlight_asars.sequence.online.scores import LiveScores, SeenItems
+from spotlight_asars.interactions.vocabulary import Vocabulary
+from spotlight_asars.sequence.online.cells import Carry
+from spotlight_asars.sequence.online.events import NEWEST, append_event, has_event, missing_events
+from spotlight_asars.sequence.online.scores import LiveScores, SessionItems
 from spotlight_asars.sequence.online.steps import live_net
 from spotlight_asars.sequence.recommender.base import best_items, check_k
 from spotlight_asars.serialization.models import register_kind
 from spotlight_asars.serialization.state import SystemState, name_of
 from spotlight_asars.serialization.weights import digest_of
 
-_CELLS_A_BLOCK = 2**23  # scores at a time: 32 MiB
+_SCORES_PER_BLOCK = 2**23  # scores computed at a time: 32 MiB
+_FORMAT = 2  # of a saved state; in format 1, no carry held the newest event
+_SAVED = ("users", "events", "newest_time", "latest_time", "starts_next")
+
+
+class LiveModel(Protocol):
+    """
+    What live sessions need of a model.
+
+    Attributes
+    ----------
+    net : module or None
+        None before the first fit.
+    num_items : int
+        Number of item ids, the padding included.
+    dwell : {'known', 'observed'}
+        The dwell rule.
+    session_gap : float
+        Seconds without an event after which a session ends.
+    binning, gap_binning : ScottBinning
+        Fitted binnings of dwell and of session gaps.
+    user_vocabulary : Vocabulary or None
+        Raw user ids.
+    epoch_records : list
+        One entry for each epoch of training; live sessions end when it grows.
+    """
+
+    net: nn.Module | None
+    num_items: int | None
+    dwell: str
+    session_gap: float
+    binning: ScottBinning
+    gap_binning: ScottBinning
+    user_vocabulary: Vocabulary | None
+    epoch_records: Sized
+
+    @property
+    def raw_items(self) -> Vocabulary:
+        """The raw item ids."""
 
 
 @register_kind("sessions")
 class LiveSessions:
     """
-    Many live sessions, stepped as one batch; ``model.session()`` gives one alone, see :class:`LiveSession`.
+    Many live sessions, updated as one batch. For a single one see ``model.session()`` and :class:`LiveSession`.
 
-    What is kept of a session has the same size however long it is, but for the different items it has seen. At every
-    step scores are those of ``model.recommend`` for the whole history, up to rounding. What the newest
-    event's dwell changes waits until the next one says how long it was.
+    After every event the scores equal those of ``model.recommend`` for the whole history, up to rounding. A session
+    takes a fixed amount of memory, plus its distinct items.
 
     Parameters
     ----------
     model : ASARSSequenceModel
-        Fitted; when it is fitted further, its live sessions end.
+        A fitted model. Fitting it further ends its live sessions.
     users : list of raw ids
-        One for each session; None or an unknown one is anonymous.
+        The user of each session. None and unknown users are anonymous.
 
     Raises
     ------
     InputError
-        If the model's net cannot take one event after the other.
+        If the model is not fitted, or its net cannot be updated event by event.
     """
 
-    def __init__(self, model: System, users: Sequence[Hashable]) -> None:
-        model._check_fitted()
+    def __init__(self, model: LiveModel, users: Sequence[Hashable]) -> None:
+        if model.net is None:
+            raise InputError("the model is not fitted yet: call fit first")
         _check_users(users)
         self.model = model
         self._steps = live_net(model.net)
@@ -58,11 +102,11 @@ class LiveSessions:
         self._all = np.arange(len(users))  # (sessions,)
         self._users = self._user_numbers(users)
         self._events = missing_events(len(users))  # (sessions, 4, channel)
-        self._newest_time = np.full(len(users), np.nan)  # seconds of the newest event; NaN before the first
-        self._latest_time = np.full(len(users), -np.inf)  # the same, events of unknown items too
-        self._starts_next = np.zeros(len(users), dtype=bool)  # a session began with an unknown item
-        self._memory = self._steps.empty_memory(len(users))
-        self._seen = SeenItems(len(users))
+        self._newest_time = np.full(len(users), np.nan)  # of the newest event, in seconds; NaN before the first
+        self._latest_time = np.full(len(users), -np.inf)  # the same, including events of unknown items
+        self._starts_next = np.zeros(len(users), dtype=bool)  # whether an unknown item began a new session
+        self._carry = self._steps.initial_carry(len(users))
+        self._seen = SessionItems(len(users))
 
     def __len__(self) -> int:
         return len(self._all)
@@ -78,23 +122,23 @@ class LiveSessions:
         new_session: bool | Sequence[bool] | None = None,
     ) -> None:
         """
-        Take in one event for each of some sessions.
+        Add one event to each of some sessions.
 
         Parameters
         ----------
         items : list of raw ids
-            One the model does not know is left out, as by ``recommend``.
+            An item unknown to the model is skipped, as ``recommend`` does.
         timestamps : list of seconds, or of datetimes
         sessions : list of int, optional
-            Which of the sessions the events are of, each at most once; all by default.
+            The sessions that the events belong to, each at most once; all by default.
         new_session : bool or list of bool, optional
-            Whether the user's next session begins with the event. By default it does after a pause as long as in the
-            rows the model was fitted on.
+            Whether each event begins the user's next session. By default it does after a pause of at least the
+            session gap of the training rows.
 
         Raises
         ------
         InputError
-            If the lists do not fit together, or time runs backwards; nothing has been taken in then.
+            If the lists do not match or time runs backwards. No session has changed then.
         """
         self._check_model()
         rows = self._rows(sessions)
@@ -105,63 +149,68 @@ class LiveSessions:
         late = seconds < self._latest_time[at]
         if late.any():
             raise InputError(
-                f"time runs backwards: session {rows[late][0]} has seen a later event than {seconds[late][0]:.15g}: "
-                "give a session's events oldest first"
+                f"time runs backwards: session {rows[late][0]} has an event later than {seconds[late][0]:.15g}: "
+                "give the events of each session oldest first"
             )
-        said = None if new_session is None else _for_each("new_session", new_session, rows).astype(bool)
+        starts = None if new_session is None else _for_each("new_session", new_session, rows).astype(bool)
         numbers = self._raw_items.transform(items)
         known = numbers > 0
         self._latest_time[at] = seconds
         if not known.all():
-            self._leave_out(rows[~known], [items[place] for place in np.flatnonzero(~known)], said, known)
+            self._skip_unknown(rows[~known], [items[place] for place in np.flatnonzero(~known)], starts, known)
             rows, numbers, seconds = rows[known], numbers[known], seconds[known]
-            said = None if said is None else said[known]
+            starts = None if starts is None else starts[known]
         if len(rows):
-            self._take_in(rows, numbers, seconds, said)
+            self._update(rows, numbers, seconds, starts)
 
-    def _leave_out(self, rows: np.ndarray, items: list[Hashable], said: np.ndarray | None, known: np.ndarray) -> None:
-        if said is not None:
-            self._starts_next[rows] |= said[~known]
+    def _skip_unknown(
+        self, rows: np.ndarray, items: list[Hashable], starts: np.ndarray | None, known: np.ndarray
+    ) -> None:
+        """Remember where unknown items begin a session, and warn if the model has known no item so far."""
+        if starts is not None:
+            self._starts_next[rows] |= starts[~known]
         if not known.any() and np.isnan(self._newest_time).all():
             warnings.warn(
-                f"the model knows none of the items so far, such as {items[0]!r}: are they of the type the log had?",
+                f"the model knows none of the items so far, such as {items[0]!r}: do they have the same type as the "
+                "item ids of the log?",
                 stacklevel=4,
             )
 
-    def _take_in(self, rows: np.ndarray, numbers: np.ndarray, seconds: np.ndarray, said: np.ndarray | None) -> None:
+    def _update(self, rows: np.ndarray, numbers: np.ndarray, seconds: np.ndarray, is_start: np.ndarray | None) -> None:
+        """Add events of known items; without `is_start`, the session gap decides which of them begin a session."""
         model, at = self.model, self._places(rows)
-        waited = seconds - self._newest_time[at]  # (rows,); NaN before the first event
-        starts = ends_session(waited, model.session_gap) if said is None else said
-        starts = starts | self._starts_next[at] | np.isnan(waited)
-        bins = model.binning.transform(np.where(starts, np.nan, waited))
+        elapsed = seconds - self._newest_time[at]  # (rows,); NaN before the first event
+        starts = ends_session(elapsed, model.session_gap) if is_start is None else is_start
+        starts = starts | self._starts_next[at] | np.isnan(elapsed)
+        bins = model.binning.transform(np.where(starts, np.nan, elapsed))
 
         newest = write_events(
             np.zeros((len(rows), NUM_CHANNELS), dtype=np.int64),  # (rows, channel)
             numbers,
             starts,
-            gaps=model.gap_binning.transform(waited) * starts if starts.any() else PADDING_BIN,
+            gaps=model.gap_binning.transform(elapsed) * starts if starts.any() else PADDING_BIN,
             times=whole_seconds(seconds),
             users=self._users[at],
         )
 
-        events, memory = self._events[rows], self._memory_of(rows)  # (rows, 4, channel)
+        events, carry = self._events[rows], self._carry_of(rows)  # (rows, 4, channel)
         happened = has_event(events)  # (rows,)
         events[:, NEWEST, DWELL] = bins if happened.all() else np.where(happened, bins, PADDING_BIN)
-        memory.update(self._dwelt_on(memory, events, happened))
-        move_on(events, newest)
-        memory.update(self._steps.taken_in(memory, events))
-        self._keep(rows, memory)
+        carry.update(self._update_dwell(carry, events, happened))
+        append_event(events, newest)
+        carry.update(self._steps.update_item(carry, events))
+        self._store_carry(rows, carry)
         self._events[at], self._newest_time[at], self._starts_next[at] = events, seconds, False
         self._seen.append(rows, numbers, starts)
 
-    def _dwelt_on(self, memory: Memory, events: np.ndarray, happened: np.ndarray) -> Memory:
-        """What changes of some sessions' memory as their newest events get their dwell, where there are such."""
+    def _update_dwell(self, carry: Carry, events: np.ndarray, happened: np.ndarray) -> Carry:
+        """Return what changes of some sessions' carry as the dwell of their newest events, if any, becomes known."""
         if happened.all():
-            return self._steps.dwelt_on(memory, events)
+            return self._steps.update_dwell(carry, events)
         if not happened.any():
             return {}
-        changed = self._steps.dwelt_on({name: array[happened] for name, array in memory.items()}, events[happened])
-        whole = {name: memory[name].copy() for name in changed}
+        changed = self._steps.update_dwell({name: array[happened] for name, array in carry.items()}, events[happened])
+        whole = {name: carry[name].copy() for name in changed}
         for name, array in changed.items():
             whole[name][happened] = array
         return whole
@@ -175,30 +224,30 @@ class LiveSessions:
         sessions: Sequence[int] | None = None,
     ) -> list[list]:
         """
-        The k best next items of some sessions, as ``model.recommend`` gives them for their histories.
+        Return the k best next items of some sessions, as ``model.recommend`` does for their whole histories.
 
         Parameters
         ----------
         k : int, optional
-        now : seconds, or one for each of the sessions, optional
-            The moment of asking; under ``dwell='observed'`` the newest event has been dwelt on since its time, and
-            counts the more or the less the longer the user lingers.
+        now : seconds, or a list with one value per session, optional
+            Time of the request. Under ``dwell='observed'``, the newest event's dwell lasts until then.
         exclude_seen : bool, optional
-            Leave out the items of the session and of the user's earlier ones here.
+            Exclude the items of the session, and of earlier sessions observed here.
         return_scores : bool, optional
-            Give (raw id, score) pairs.
+            Return (raw id, score) pairs.
         sessions : list of int, optional
-            Which; all by default.
+            All by default.
 
         Returns
         -------
-        list of lists of raw ids, best first
+        list of lists
+            Raw ids or pairs of each session, best first.
         """
         check_k(k)
         answers = []
         for rows, scores in self._blocks_of_scores(now, sessions):
             if exclude_seen:
-                row, item = self._seen.of(rows)
+                row, item = self._seen.seen_by(rows)
                 scores[row, item - 1] = -np.inf
             for numbers, values in best_items(scores, k):
                 raw, values = self._raw_ids[numbers - 1].tolist(), values.tolist()
@@ -207,72 +256,96 @@ class LiveSessions:
 
     def scores(self, now: float | Sequence[float] | None = None, sessions: Sequence[int] | None = None) -> Tensor:
         """
-        Scores of all items as the next ones; `now` and `sessions` as in :meth:`recommend`.
+        Return the scores of all items; `now` and `sessions` are those of :meth:`recommend`.
 
         Returns
         -------
         tensor of shape (sessions, num_items - 1)
-            Of items 1, 2, ... in the model's numbers.
+            Scores of items 1, 2, ... by the model's item numbers.
         """
         blocks = [scores for _, scores in self._blocks_of_scores(now, sessions)]
         return torch.from_numpy(np.concatenate(blocks)) if blocks else torch.zeros(0, self.model.num_items - 1)
 
     def restart(self, sessions: Sequence[int], users: Sequence[Hashable]) -> None:
-        """Let the places of some sessions be those of others, of the users given, without any event so far."""
+        """
+        Replace some sessions by new ones without events.
+
+        Parameters
+        ----------
+        sessions : list of int
+        users : list of raw ids
+            The user of each new session; None and unknown users are anonymous.
+        """
         rows = self._rows(sessions)
         _check_users(users)
         if len(users) != len(rows):
-            raise InputError(f"there are {len(rows)} sessions and {len(users)} users: give one for each")
+            raise InputError(f"there are {len(rows)} sessions and {len(users)} users: give one user for each session")
         self._users[rows], self._events[rows] = self._user_numbers(users), missing_events(len(rows))
         self._newest_time[rows], self._latest_time[rows], self._starts_next[rows] = np.nan, -np.inf, False
-        self._keep(rows, self._steps.empty_memory(len(rows)))
-        self._seen.forget(rows)
+        self._store_carry(rows, self._steps.initial_carry(len(rows)))
+        self._seen.clear(rows)
+
+    def latest_times(self, sessions: Sequence[int] | None = None) -> np.ndarray:
+        """
+        Return the time of the latest event of some sessions, including events of unknown items.
+
+        Parameters
+        ----------
+        sessions : list of int, optional
+            All by default.
+
+        Returns
+        -------
+        float64 array of shape (sessions,)
+            Seconds; -inf for a session without events.
+        """
+        return self._latest_time[self._rows(sessions)]
 
     def _blocks_of_scores(
         self, now: float | Sequence[float] | None, sessions: Sequence[int] | None
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Some sessions at a time, and their scores."""
+        """Yield blocks of sessions, each with its scores."""
         self._check_model()
         rows = self._rows(sessions)
-        bins = None if now is None else self._lingering_bins(rows, now)
-        size = max(1, _CELLS_A_BLOCK // self.model.num_items)
+        bins = None if now is None else self._dwell_bins_at(rows, now)
+        size = max(1, _SCORES_PER_BLOCK // self.model.num_items)
         for begin in range(0, len(rows), size):
             block = rows if size >= len(rows) else rows[begin : begin + size]
             events = self._events[block]  # (block, 4, channel)
             if bins is not None:
                 events[:, NEWEST, DWELL] = bins[begin : begin + size]
-            states = self._steps.states(self._memory_of(block), events)  # (block, dim)
+            states = self._steps.states(self._carry_of(block), events)  # (block, dim)
             yield block, self._scores.of(states, self._seen, block)  # (block, num_items - 1)
 
-    def _lingering_bins(self, rows: np.ndarray, now: float | Sequence[float]) -> np.ndarray | None:
-        """Dwell bins of the newest events had the next come now; None where the model does not look at them."""
+    def _dwell_bins_at(self, rows: np.ndarray, now: float | Sequence[float]) -> np.ndarray | None:
+        """Return the newest events' dwell bins if their dwell ended now; None if the model does not read them."""
         now = [now] if isinstance(now, int | float) else _for_each("now", now, rows)
-        waited = timestamps_in_seconds(now) - self._newest_time[self._places(rows)]  # (rows,)
-        if (waited < 0).any():
-            raise InputError("now lies before the newest event of a session: give the moment of asking")
+        elapsed = timestamps_in_seconds(now) - self._newest_time[self._places(rows)]  # (rows,)
+        if (elapsed < 0).any():
+            raise InputError("now lies before the newest event of a session: give the time of the request")
         if self.model.dwell != "observed":
             return None
-        bins = self.model.binning.transform(np.where(waited < self.model.session_gap, waited, np.nan))
-        return np.where(np.isnan(waited), PADDING_BIN, bins)
+        bins = self.model.binning.transform(np.where(ends_session(elapsed, self.model.session_gap), np.nan, elapsed))
+        return np.where(np.isnan(elapsed), PADDING_BIN, bins)
 
     def _places(self, rows: np.ndarray) -> np.ndarray | slice:
-        """Where some sessions lie; all of them without a copy."""
+        """Return an index of some sessions: a slice, which copies nothing, for all of them."""
         return slice(None) if rows is self._all else rows
 
-    def _memory_of(self, rows: np.ndarray) -> Memory:
+    def _carry_of(self, rows: np.ndarray) -> Carry:
         at = self._places(rows)
-        return {name: array[at] for name, array in self._memory.items()}
+        return {name: array[at] for name, array in self._carry.items()}
 
-    def _keep(self, rows: np.ndarray, memory: Memory) -> None:
+    def _store_carry(self, rows: np.ndarray, carry: Carry) -> None:
         if rows is self._all:
-            self._memory = memory
+            self._carry = carry
             return
-        for name, array in memory.items():
-            self._memory[name][rows] = array
+        for name, array in carry.items():
+            self._carry[name][rows] = array
 
     def _check_model(self) -> None:
         if len(self.model.epoch_records) != self._epochs:
-            raise InputError("the model was fitted further since these sessions began: begin new ones")
+            raise InputError("the model has been fitted further since these sessions began: begin new ones")
         if self.model.net.training:
             self.model.net.train(False)
 
@@ -285,9 +358,11 @@ class LiveSessions:
         if rows.ndim != 1 or rows.dtype.kind not in "iu":
             raise InputError(f"sessions is {sessions!r:.60}: give a list of whole numbers")
         if rows.size and not 0 <= rows.min() <= rows.max() < len(self):
-            raise InputError(f"sessions run from {rows.min()} to {rows.max()}, and there are {len(self)}, from 0 on")
+            raise InputError(
+                f"sessions run from {rows.min()} to {rows.max()}, but there are only {len(self)}, numbered from 0"
+            )
         if len(rows) > 1 and len(np.unique(rows)) < len(rows):
-            raise InputError("a session is named twice: give one event of each at a time")
+            raise InputError("a session is named twice: give each session at most once per call")
         return rows.astype(np.int64)
 
     def _user_numbers(self, users: Sequence[Hashable]) -> np.ndarray:
@@ -298,78 +373,80 @@ class LiveSessions:
         return numbers
 
     def state(self) -> SystemState:
-        """The sessions as data, without their model; see ``SystemState``."""
-        arrays = {name: getattr(self, f"_{name}").copy() for name in _KEPT}
-        arrays["memory"] = {name: array.copy() for name, array in self._memory.items()}
+        """Return the sessions, without their model, as a ``SystemState``."""
+        arrays = {name: getattr(self, f"_{name}").copy() for name in _SAVED}
+        arrays["memory"] = {name: array.copy() for name, array in self._carry.items()}
         arrays["seen"] = self._seen.arrays()
-        fitted = {"weights": digest_of(self.model.net), "form": _FORM}
+        fitted = {"weights": digest_of(self.model.net), "form": _FORMAT}
         return SystemState(code={"model": name_of(self.model)}, fitted=fitted, arrays=arrays)
 
     @classmethod
     def from_state(cls, state: SystemState) -> "LiveSessions":
         """
-        Equal sessions of the model given anew.
+        Recreate the sessions, with their model from ``state.settings``.
 
         Raises
         ------
         InputError
-            If that is another model than theirs, or their memory is that of another version.
+            If the model has other weights, or another version of this package saved the sessions in another format.
         """
-        if state.fitted.get("form") != _FORM:
-            raise InputError("the live sessions were kept by another version of spotlight_asars: begin new ones")
+        if state.fitted.get("form") != _FORMAT:
+            raise InputError("the live sessions were saved by another version of spotlight_asars: begin new ones")
         model = state.settings["model"]
         sessions = cls(model, [None] * len(state.arrays["users"]))
         if digest_of(model.net) != state.fitted["weights"]:
             raise InputError(
-                "the live sessions are of a model with other weights: give the one they began with, as it was then"
+                "the live sessions belong to a model with other weights: give the model as it was when they were saved"
             )
-        for name in _KEPT:
+        for name in _SAVED:
             setattr(sessions, f"_{name}", state.arrays[name].copy())
-        sessions._memory = {name: array.copy() for name, array in state.arrays["memory"].items()}
-        sessions._seen = SeenItems.from_arrays(state.arrays["seen"])
+        sessions._carry = {name: array.copy() for name, array in state.arrays["memory"].items()}
+        sessions._seen = SessionItems.from_arrays(state.arrays["seen"])
         return sessions
-
-
-_FORM = 2  # of what is kept; in form 1 the newest event was in no net's memory
-_KEPT = ("users", "events", "newest_time", "latest_time", "starts_next")
 
 
 @register_kind("sessions")
 class LiveSession:
     """
-    One live session, see ``model.session``; the same as :class:`LiveSessions` of one.
+    One live session, as ``model.session()`` makes it.
 
     Parameters
     ----------
     model : ASARSSequenceModel
+        A fitted model. Fitting it further ends the session.
     user : raw id, optional
-        None or an unknown one is anonymous.
+        None and unknown users are anonymous.
+
+    Raises
+    ------
+    InputError
+        If the model is not fitted, or its net cannot be updated event by event.
     """
 
-    def __init__(self, model: System, user: Hashable = None) -> None:
+    def __init__(self, model: LiveModel, user: Hashable = None) -> None:
         self._batch = LiveSessions(model, [user])
 
     def observe(self, item: Hashable, timestamp: float, new_session: bool | None = None) -> None:
-        """Take in one event; see :meth:`LiveSessions.observe`."""
+        """Add one event; see :meth:`LiveSessions.observe`."""
         self._batch.observe([item], [timestamp], new_session=new_session)
 
     def recommend(
         self, k: int = 20, now: float | None = None, exclude_seen: bool = False, return_scores: bool = False
     ) -> list:
-        """The k best next items, raw ids, best first; see :meth:`LiveSessions.recommend`."""
+        """Return the raw ids of the k best next items, best first; see :meth:`LiveSessions.recommend`."""
         return self._batch.recommend(k, now, exclude_seen, return_scores)[0]
 
     def scores(self, now: float | None = None) -> Tensor:
-        """Scores of items 1, 2, ..., (num_items - 1,); see :meth:`LiveSessions.scores`."""
+        """Return the scores of items 1, 2, ...: (num_items - 1,); see :meth:`LiveSessions.scores`."""
         return self._batch.scores(now)[0]
 
     def state(self) -> SystemState:
-        """The session as data, see ``SystemState``."""
+        """Return the session, without its model, as a ``SystemState``."""
         return self._batch.state()
 
     @classmethod
     def from_state(cls, state: SystemState) -> "LiveSession":
-        """An equal session; see :meth:`LiveSessions.from_state`."""
+        """Recreate the session; see :meth:`LiveSessions.from_state`."""
         session = cls.__new__(cls)
         session._batch = LiveSessions.from_state(state)
         return session
@@ -377,16 +454,16 @@ class LiveSession:
 
 def _check_users(users: Sequence[Hashable]) -> None:
     if isinstance(users, str) or not hasattr(users, "__len__"):
-        raise InputError(f"users is {users!r}: give a list with one for each session, None for nobody")
+        raise InputError(f"users is {users!r}: give a list with one for each session, None if anonymous")
 
 
 def _check_one_each(name: str, given: Sequence, rows: np.ndarray) -> None:
     if isinstance(given, str) or not hasattr(given, "__len__") or len(given) != len(rows):
-        raise InputError(f"there are {len(rows)} sessions and {name} is {given!r:.60}: give a list with one for each")
+        raise InputError(f"there are {len(rows)} sessions and {name} is {given!r:.60}: give a list of one per session")
 
 
 def _for_each(name: str, given: object, rows: np.ndarray) -> np.ndarray:
-    """One value for all, or a list with one for each."""
+    """Return one value per session, from a single value for all or a list."""
     array = _as_array(name, given)
     if array.ndim == 0:
         return np.full(len(rows), given)
@@ -397,5 +474,5 @@ def _for_each(name: str, given: object, rows: np.ndarray) -> np.ndarray:
 def _as_array(name: str, given: object) -> np.ndarray:
     try:
         return np.asarray(given)
-    except ValueError as error:  # lists of several lengths
+    except ValueError as error:  # lists of different lengths
         raise InputError(f"{name} is {given!r:.60}: give one value for each session") from error

@@ -1,5 +1,6 @@
-"""Which nets can be stepped event by event, and by what."""
+"""Protocols of nets and objects that process a session event by event, and which steps belong to which net."""
 
+import warnings
 from typing import Protocol
 
 import numpy as np
@@ -8,19 +9,19 @@ from torch import Tensor, nn
 
 from spotlight_asars.errors import InputError
 from spotlight_asars.host import CNNNet, LSTMNet, PoolNet
-from spotlight_asars.sequence.online.cells import Memory, as_array
+from spotlight_asars.sequence.online.cells import Carry, as_array
 from spotlight_asars.sequence.online.host_net_steps import CNNSteps, LSTMSteps, PoolSteps
 from spotlight_asars.sequence.online.net_steps import (
-    ChainSteps,
-    DynamicsSteps,
-    MeanSteps,
+    AsarsDynamicsSteps,
+    AsarsTimeAttSteps,
+    AsarsUserAttSteps,
+    BPRMFSteps,
+    DwellInputSteps,
+    FPMCSteps,
     SessionSteps,
-    TimeAttentionSteps,
     TimeSVDSteps,
-    UserAttentionSteps,
-    UserSteps,
-    WaitingSteps,
     WaveNetSteps,
+    YouTubeDNNSteps,
 )
 from spotlight_asars.sequence.representations.asars import AsarsTimeAttNet, AsarsTimeCatNet, AsarsUserAttNet
 from spotlight_asars.sequence.representations.baselines import WaveNetNet, YouTubeDNNNet
@@ -32,56 +33,57 @@ from spotlight_asars.sequence.representations.session_net import SessionNet
 
 class Steps(Protocol):
     """
-    How a net takes one event after the other, at the same cost however long a session is.
+    The recurrence of a net in numpy: update the carry of live sessions event by event, and read states from it.
 
-    An event comes in two parts: the item when it is observed, its dwell when the next one tells it. `events` is an
-    int64 array of shape (sessions, 4, channel), see :class:`LiveNet`; a memory holds arrays of shape (sessions, ...).
-    None of these functions changes what it is given.
+    An event arrives in two parts, its item when it is observed and its dwell when the next event ends it, hence two
+    updates. Their cost does not depend on the length of a session. `carry` holds arrays of shape (sessions, ...), and
+    `events` is an int64 array of shape (sessions, 4, channel) as described in :class:`LiveNet`. No method changes its
+    arguments.
     """
 
-    def empty_memory(self, sessions: int) -> Memory:
-        """What is kept of sessions before their first event."""
+    def initial_carry(self, sessions: int) -> Carry:
+        """Return the carry before the first event."""
 
-    def taken_in(self, memory: Memory, events: np.ndarray) -> Memory:
-        """What changes of the memory as the newest events are observed."""
+    def update_item(self, carry: Carry, events: np.ndarray) -> Carry:
+        """Return the entries of the carry that change when the newest events are observed, their dwell unknown."""
 
-    def dwelt_on(self, memory: Memory, events: np.ndarray) -> Memory:
-        """What changes of it once the newest events, one in each session, have the dwell that stands there."""
+    def update_dwell(self, carry: Carry, events: np.ndarray) -> Carry:
+        """Return the entries of the carry that change when the dwell of the newest events becomes known."""
 
-    def states(self, memory: Memory, events: np.ndarray) -> np.ndarray:
-        """The states after the newest events, were their dwell as it stands there; some sessions may have none."""
+    def states(self, carry: Carry, events: np.ndarray) -> np.ndarray:
+        """Return the states after the newest events, given their dwell in `events`; some sessions may be empty."""
 
 
 class LiveNet(Protocol):
-    """A net that takes one event after the other; any module with these two methods is one."""
+    """A net that processes one event at a time. Any torch module with these two methods is one."""
 
-    def empty_memory(self, sessions: int) -> dict[str, Tensor]:
-        """What :meth:`step` keeps of a session before its first event: tensors with a first axis of sessions."""
+    def initial_carry(self, sessions: int) -> dict[str, Tensor]:
+        """Return the recurrent state before the first event: tensors whose first axis is `sessions`."""
 
-    def step(self, memory: dict[str, Tensor], events: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def step(self, carry: dict[str, Tensor], events: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """
-        One more event for each of some sessions, at the same cost however long they are.
+        Process one more event of each session, at a cost that does not depend on the sessions' lengths.
 
         Parameters
         ----------
-        memory : dict of tensors of shape (sessions, ...)
-            From :meth:`empty_memory` or the step before; they are not to be changed.
+        carry : dict of tensors of shape (sessions, ...)
+            From :meth:`initial_carry` or the previous step. It must not be changed in place.
         events : int64 tensor of shape (sessions, 4, channel)
-            A row that stands for the whole one, as its times and bins go: the first event of the row, the first of the
-            session, the one before the newest, the newest. Those that are missing are zeros at an unknown time.
-            The newest event's dwell counts, whatever the rule: under ``dwell='known'`` it is to be unknown for the
-            state, and the true one for the memory.
+            The first event of the row, the first of the session, the previous event, the newest event (``ROW_FIRST`` to
+            ``NEWEST`` of ``online.events``). Missing ones are zeros with an unknown time. The newest event's dwell is
+            to be used under both dwell rules: under ``dwell='known'`` it is the unknown bin when the state is wanted,
+            and the true bin when the carry is.
 
         Returns
         -------
-        (states, memory) : tensor of shape (sessions, dim), what ``score`` takes, and the memory after the event
-            Those of a session without any event are what they were before.
+        (states, carry) : tensor of shape (sessions, dim), as ``score`` takes it, and the carry after the event
+            Both stay as they were for a session without any event.
         """
 
 
 class TorchSteps:
     """
-    Steps of a :class:`LiveNet`: an event waits outside its memory until its dwell is known.
+    The steps of a :class:`LiveNet`. The newest event enters the carry only once its dwell is known.
 
     Parameters
     ----------
@@ -91,25 +93,35 @@ class TorchSteps:
     def __init__(self, net: nn.Module) -> None:
         self._net = net
         self._device = next(net.parameters()).device
+        if hasattr(net, "initial_carry"):
+            self._initial_carry = net.initial_carry
+        else:
+            warnings.warn(
+                f"{type(net).__name__}.empty_memory is now called initial_carry, and its old name goes with the next "
+                "release: rename it",
+                DeprecationWarning,
+                stacklevel=4,
+            )
+            self._initial_carry = net.empty_memory
 
-    def empty_memory(self, sessions: int) -> Memory:
+    def initial_carry(self, sessions: int) -> Carry:
         """See :class:`Steps`."""
-        return {name: as_array(tensor) for name, tensor in self._net.empty_memory(sessions).items()}
+        return {name: as_array(tensor) for name, tensor in self._initial_carry(sessions).items()}
 
-    def taken_in(self, memory: Memory, events: np.ndarray) -> Memory:
-        """Nothing."""
+    def update_item(self, carry: Carry, events: np.ndarray) -> Carry:
+        """Change nothing: the net takes item and dwell together."""
         return {}
 
-    def dwelt_on(self, memory: Memory, events: np.ndarray) -> Memory:
+    def update_dwell(self, carry: Carry, events: np.ndarray) -> Carry:
         """See :class:`Steps`."""
-        return {name: as_array(tensor) for name, tensor in self._step(memory, events)[1].items()}
+        return {name: as_array(tensor) for name, tensor in self._step(carry, events)[1].items()}
 
-    def states(self, memory: Memory, events: np.ndarray) -> np.ndarray:
+    def states(self, carry: Carry, events: np.ndarray) -> np.ndarray:
         """See :class:`Steps`."""
-        return as_array(self._step(memory, events)[0])
+        return as_array(self._step(carry, events)[0])
 
-    def _step(self, memory: Memory, events: np.ndarray) -> tuple[Tensor, dict[str, Tensor]]:
-        tensors = {name: torch.from_numpy(array).to(self._device) for name, array in memory.items()}
+    def _step(self, carry: Carry, events: np.ndarray) -> tuple[Tensor, dict[str, Tensor]]:
+        tensors = {name: torch.from_numpy(array).to(self._device) for name, array in carry.items()}
         with torch.no_grad():
             return self._net.step(tensors, torch.from_numpy(events).to(self._device))
 
@@ -119,19 +131,19 @@ _STEPS = {
     LSTMNet: LSTMSteps,
     CNNNet: CNNSteps,
     SessionNet: SessionSteps,
-    BPRMFNet: UserSteps,
-    FPMCNet: ChainSteps,
+    BPRMFNet: BPRMFSteps,
+    FPMCNet: FPMCSteps,
     TimeSVDNet: TimeSVDSteps,
-    YouTubeDNNNet: MeanSteps,
+    YouTubeDNNNet: YouTubeDNNSteps,
     WaveNetNet: WaveNetSteps,
-    AsarsTimeCatNet: WaitingSteps,
-    AsarsUserAttNet: UserAttentionSteps,
-    AsarsTimeAttNet: TimeAttentionSteps,
-    AsarsDynamicsNet: DynamicsSteps,
+    AsarsTimeCatNet: DwellInputSteps,
+    AsarsUserAttNet: AsarsUserAttSteps,
+    AsarsTimeAttNet: AsarsTimeAttSteps,
+    AsarsDynamicsNet: AsarsDynamicsSteps,
 }
-# Methods of a net that its steps have to agree with. A class that changes one of them and brings no steps of its own is
-# no longer the net whose steps it would inherit.
-_FORMULAS = {
+# Methods that the steps of a net reimplement. A subclass that overrides one of them computes something else, so it does
+# not inherit the steps.
+_REIMPLEMENTED = {
     "user_representation",
     "states_before",
     "encode",
@@ -141,39 +153,39 @@ _FORMULAS = {
     "attention_scores",
     "finish",
 }
-_LIVE_NET = {"empty_memory", "step"}
+_CARRY_METHODS = {"initial_carry", "empty_memory"}  # the second is the old name of the first, for one release
 
 
 def live_net(net: nn.Module) -> Steps:
     """
-    Steps of a net, on its weights as they are.
+    Return the steps of a net, on its present weights.
 
     Raises
     ------
     InputError
-        If there is no way but to read the whole session again.
+        If the net can only read whole sessions.
     """
     steps = _steps_of(type(net))
     if steps is None:
         names = representation_names()
         able = [name for name in names if _steps_of(representation_factory(name)) is not None]
         raise InputError(
-            f"{type(net).__name__} cannot take one event after the other: choose one of {', '.join(able)}, "
-            "pooling, lstm, cnn, or a net with empty_memory and step; or give whole sessions to recommend"
+            f"{type(net).__name__} cannot be updated event by event: use one of {', '.join(able)}, pooling, lstm, cnn, "
+            "or a net with initial_carry and step; or give whole sessions to recommend"
         )
     return steps(net)
 
 
-def _steps_of(made_by: object) -> type | None:
-    """What makes the steps of a net of this class: those that the nearest class with formulas or steps has."""
-    if not isinstance(made_by, type):
+def _steps_of(factory: object) -> type | None:
+    """Return the steps of the nearest base class that has steps or overrides a reimplemented method, if any."""
+    if not isinstance(factory, type):
         return None
-    is_live = all(hasattr(made_by, name) for name in _LIVE_NET)
-    for one in made_by.__mro__:
-        if one in _STEPS:
-            return _STEPS[one]
-        if _LIVE_NET & vars(one).keys():
+    is_live = hasattr(factory, "step") and any(hasattr(factory, name) for name in _CARRY_METHODS)
+    for base in factory.__mro__:
+        if base in _STEPS:
+            return _STEPS[base]
+        if vars(base).keys() & {"step", *_CARRY_METHODS}:
             return TorchSteps if is_live else None
-        if _FORMULAS & vars(one).keys():
-            return TorchSteps if is_live and not issubclass(made_by, SessionNet) else None
+        if vars(base).keys() & _REIMPLEMENTED:
+            return TorchSteps if is_live and not issubclass(factory, SessionNet) else None
     return None

@@ -1,4 +1,4 @@
-"""Live sessions answer as `recommend` does for the whole history, at every step."""
+"""Live sessions answer like `recommend` for the whole history, after every event."""
 
 import numpy as np
 import pandas as pd
@@ -8,7 +8,7 @@ import torch
 from spotlight_asars.interactions.sequences import to_session_sequences
 from spotlight_asars.interactions.sessions import SessionInteractions
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
-from spotlight_asars.sequence.online.scores import SeenItems
+from spotlight_asars.sequence.online.scores import SessionItems
 from spotlight_asars.sequence.online.sessions import LiveSession, LiveSessions
 from spotlight_asars.sequence.representations.registry import representation_names
 
@@ -57,7 +57,7 @@ def fitted(rows, representation="asars_time_user", dwell="known", **options):
 
 
 def history(seed: int, events: int = 14):
-    """Items, some unknown and some twice in a row, and times with pauses that end sessions."""
+    """Return items, some unknown and some repeated, and times with pauses that end sessions."""
     draw = np.random.RandomState(seed)
     items = [f"item {item}" for item in draw.choice([1, 1, 2, 3, 5, 8, 13, 99], size=events)]
     return items, np.cumsum(draw.choice([0.0, 15.0, 60.0, 700.0, HOUR, 5 * HOUR], size=events)) + 1.7e9
@@ -147,7 +147,7 @@ def test_a_session_goes_on_from_its_state(rows):
 
 
 def test_sessions_of_one_state_do_not_disturb_each_other(rows):
-    """Regression: the second went on from the arrays that the first had changed."""
+    """Regression: the second continued from arrays that the first had changed."""
     model = fitted(rows)
     live = LiveSessions(model, [None, 104])
     live.observe(["item 1", "item 2"], [1.7e9, 1.7e9])
@@ -158,18 +158,36 @@ def test_sessions_of_one_state_do_not_disturb_each_other(rows):
     assert torch.equal(LiveSessions.from_state(state).scores(), live.scores())
 
 
+def test_a_file_keeps_its_names(rows):
+    """The names by which saved sessions are read again."""
+    state = LiveSessions(fitted(rows), [None, 104]).state()
+    assert state.arrays.keys() == {"users", "events", "newest_time", "latest_time", "starts_next", "memory", "seen"}
+    assert state.arrays["memory"].keys() == {"recurrent", "attention", "time"}
+    assert state.arrays["seen"].keys() == {"items", "taken", "earlier"}
+    assert state.fitted.keys() == {"weights", "form"} and state.fitted["form"] == 2
+
+
+def test_the_latest_time_of_each_session(rows):
+    live = LiveSessions(fitted(rows), [None, 104, None])
+    live.observe(["item 1", "unknown"], [1.7e9, 1.7e9 + 5], sessions=[0, 1])
+    assert live.latest_times().tolist() == [1.7e9, 1.7e9 + 5, -np.inf]
+    assert live.latest_times([1]).tolist() == [1.7e9 + 5]
+    live.latest_times()[:] = 0.0
+    assert live.latest_times([0]).tolist() == [1.7e9]
+
+
 def test_a_state_is_of_one_model_alone(rows, refuses):
     state = fitted(rows).session().state()
     state.settings["model"] = fitted(rows, recency=True)
     refuses(lambda: LiveSession.from_state(state), "other weights")
 
 
-def test_a_state_of_another_form_is_refused(rows, refuses):
+def test_a_state_of_another_format_is_refused(rows, refuses):
     model = fitted(rows)
     state = model.session().state()
     state.settings["model"] = model
     state.fitted["form"] -= 1
-    refuses(lambda: LiveSession.from_state(state), "kept by another version")
+    refuses(lambda: LiveSession.from_state(state), "saved by another version")
 
 
 def test_a_session_begins_where_the_caller_says(rows):
@@ -203,7 +221,7 @@ def test_a_long_session_keeps_its_digits(rows):
 
 def test_seen_items_of_many_sessions():
     draw = np.random.RandomState(0)
-    seen, earlier, own, newest = SeenItems(5), [set() for _ in range(5)], [set() for _ in range(5)], {}
+    seen, earlier, own, newest = SessionItems(5), [set() for _ in range(5)], [set() for _ in range(5)], {}
     for step in range(300):
         rows = draw.permutation(5)[: draw.randint(1, 6)]
         items, starts = draw.randint(1, 30, size=len(rows)), draw.rand(len(rows)) < 0.1
@@ -214,11 +232,11 @@ def test_seen_items_of_many_sessions():
                 own[row] = set()
             own[row].add(item)
         if step == 150:
-            seen.forget(np.array([2]))
+            seen.clear(np.array([2]))
             earlier[2], own[2] = set(), set()
-        seen = SeenItems.from_arrays(seen.arrays()) if step % 40 == 0 else seen
+        seen = SessionItems.from_arrays(seen.arrays()) if step % 40 == 0 else seen
         newest.update(zip(rows.tolist(), items.tolist(), strict=True))
-        owner, items, places = seen.places_of(np.arange(5))
+        owner, items, places = seen.places_in(np.arange(5))
         for row in range(5):
             there, place = items[owner == row].tolist(), places[owner == row].tolist()
             assert place == sorted(place, reverse=True)
@@ -228,7 +246,7 @@ def test_seen_items_of_many_sessions():
     assert len(seen.arrays()["items"]) < 5 * 4 * 30
 
 
-def test_wrong_events_are_refused_and_nothing_is_taken_in(rows, refuses):
+def test_wrong_events_are_refused_and_change_nothing(rows, refuses):
     model = fitted(rows)
     live = model.session()
     live.observe("item 1", 1.7e9)
@@ -239,7 +257,7 @@ def test_wrong_events_are_refused_and_nothing_is_taken_in(rows, refuses):
     together = LiveSessions(model, [None, None])
     refuses(lambda: together.observe(["item 1"], [1.7e9]), "there are 2 sessions and timestamps")
     refuses(lambda: together.observe(["item 1"] * 2, [1.7e9] * 2, sessions=[0, 0]), "named twice")
-    refuses(lambda: together.observe(["item 1"], [1.7e9], sessions=[2]), "there are 2, from 0 on")
+    refuses(lambda: together.observe(["item 1"], [1.7e9], sessions=[2]), "there are only 2, numbered from 0")
     refuses(lambda: LiveSessions(model, "abc"), "give a list with one for each")
     assert torch.equal(live.scores(), before)
     model.fit(rows)
@@ -253,7 +271,7 @@ def test_a_net_whose_formulas_were_changed_does_not_inherit_its_steps(rows, refu
 
     model = fitted(rows)
     model.net.__class__ = Backwards
-    refuses(model.session, "Backwards cannot take one event after the other", "gru4rec")
+    refuses(model.session, "Backwards cannot be updated event by event", "gru4rec")
 
 
 def test_before_it_is_fitted():

@@ -1,4 +1,4 @@
-"""Which nets have steps, a user's own among them, and what all steps keep to."""
+"""Which nets have steps, including a user's own, and what holds for all steps."""
 
 import numpy as np
 import pandas as pd
@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from spotlight_asars.host import LSTMNet, PoolNet
-from spotlight_asars.interactions.channels import DWELL, ITEM
+from spotlight_asars.interactions.channels import DWELL, ITEM, NUM_CHANNELS, SESSION_START, TIME, USER
 from spotlight_asars.interactions.sequences import to_session_sequences
 from spotlight_asars.interactions.sessions import SessionInteractions
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
-from spotlight_asars.sequence.online.cells import NEWEST
+from spotlight_asars.sequence.online.events import NEWEST, append_event, missing_events
 from spotlight_asars.sequence.online.sessions import LiveSessions
 from spotlight_asars.sequence.online.steps import TorchSteps, live_net
 from spotlight_asars.sequence.representations.asars import AsarsTimeUserNet, AsarsUserCatNet
@@ -35,7 +35,7 @@ def fitted(rows, representation, **settings):
 
 
 def follows(model, users=(None, 3)):
-    """Live sessions answer as the whole history does."""
+    """Check that live sessions answer like `recommend` for the whole history."""
     draw, live, histories = np.random.RandomState(1), LiveSessions(model, list(users)), [[] for _ in users]
     for step in range(12):
         for row in draw.permutation(len(users))[: draw.randint(1, len(users) + 1)].tolist():
@@ -51,7 +51,7 @@ def follows(model, users=(None, 3)):
 
 
 class Newest(nn.Module):
-    """A net of a user's: the newest item and half of what came before."""
+    """A user's own net: the newest item, and half of the state before it."""
 
     def __init__(self, num_items: int, dim: int) -> None:
         super().__init__()
@@ -72,32 +72,49 @@ class Newest(nn.Module):
 
 
 class LiveNewest(Newest):
-    """The same with steps."""
+    """The same, event by event."""
 
-    def empty_memory(self, sessions):
+    def initial_carry(self, sessions):
         return {"state": torch.zeros(sessions, self.item_embeddings.embedding_dim)}
 
-    def step(self, memory, events):
+    def step(self, carry, events):
         newest = events[:, NEWEST, ITEM]
-        state = 0.5 * memory["state"] + self.item_embeddings(newest)
-        state = torch.where(newest[:, None] != 0, state, memory["state"])
+        state = 0.5 * carry["state"] + self.item_embeddings(newest)
+        state = torch.where(newest[:, None] != 0, state, carry["state"])
         return state, {"state": state}
 
 
-def test_a_net_of_ones_own(rows, refuses):
+def test_a_user_defined_net(rows, refuses):
     follows(fitted(rows, LiveNewest(rows.num_items, 6), loss="bpr"))
-    refuses(fitted(rows, Newest(rows.num_items, 6), loss="bpr").session, "Newest cannot take one event after the other")
+    refuses(fitted(rows, Newest(rows.num_items, 6), loss="bpr").session, "Newest cannot be updated event by event")
 
 
-def test_a_subclass_with_steps_of_its_own_is_stepped_by_them(rows):
+class OldLiveNewest(Newest):
+    """The same with the method name of release 0.1.0."""
+
+    empty_memory, step = LiveNewest.initial_carry, LiveNewest.step
+
+
+def test_empty_memory_is_still_accepted(rows):
+    net = OldLiveNewest(rows.num_items, 6)
+    with pytest.warns(DeprecationWarning, match="OldLiveNewest.empty_memory is now called initial_carry"):
+        old = live_net(net)
+    assert isinstance(old, TorchSteps)
+    np.testing.assert_array_equal(old.initial_carry(2)["state"], np.zeros((2, 6)))
+    model = fitted(rows, net, loss="bpr")
+    with pytest.warns(DeprecationWarning, match="initial_carry"):
+        follows(model)
+
+
+def test_a_subclass_with_its_own_steps_uses_them(rows):
     class Doubled(AsarsUserCatNet):
         def encode(self, items, events, users):
             return 2.0 * super().encode(items, events, users)
 
-        def empty_memory(self, sessions):
+        def initial_carry(self, sessions):
             return {}
 
-        def step(self, memory, events):
+        def step(self, carry, events):
             raise NotImplementedError
 
     net = Doubled(rows.num_items, 6)
@@ -111,25 +128,25 @@ def test_formulas_without_steps_are_refused(base, refuses):
             return super().user_representation(item_sequences)
 
     class StepAlone(base):
-        def step(self, memory, events):
+        def step(self, carry, events):
             raise NotImplementedError
 
     class Same(base):
         pass
 
-    refuses(lambda: live_net(Changed(20)), "Changed cannot take", *representation_names(), "pooling, lstm, cnn")
-    refuses(lambda: live_net(StepAlone(20)), "with empty_memory and step")
+    refuses(lambda: live_net(Changed(20)), "Changed cannot be updated", *representation_names(), "pooling, lstm, cnn")
+    refuses(lambda: live_net(StepAlone(20)), "with initial_carry and step")
     assert type(live_net(Same(20))) is type(live_net(base(20)))
 
 
 def test_a_net_with_other_layers_is_refused(refuses):
     net = SessionNet(20)
     net.recurrent = nn.LSTM(64, 100, num_layers=2, batch_first=True)
-    refuses(lambda: live_net(net), "LSTM cannot take one event")
+    refuses(lambda: live_net(net), "LSTM cannot be updated event by event")
 
 
 class Hashed(nn.Module):
-    """An item embedding that is no table."""
+    """An item embedding that is not a table."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -140,23 +157,38 @@ class Hashed(nn.Module):
 
 
 @pytest.mark.parametrize("base", [GRU4RecNet, LSTMNet])
-def test_item_embeddings_that_are_no_table(base, rows):
+def test_item_embeddings_that_are_not_tables(base, rows):
     follows(fitted(rows, base(rows.num_items, 6, item_embedding_layer=Hashed())))
 
 
+def event_channels(items, users, dwell, starts, time):
+    newest = np.zeros((len(items), NUM_CHANNELS), dtype=np.int64)
+    for channel, value in ((ITEM, items), (USER, users), (DWELL, dwell), (SESSION_START, starts), (TIME, time)):
+        newest[:, channel] = value
+    return newest
+
+
+def after_two_events(steps, users=(1, 0)):
+    """Return the carry and the events of two sessions whose second event has just been observed."""
+    carry, events = steps.initial_carry(2), missing_events(2)
+    append_event(events, event_channels([3, 4], users, 3, True, 0))
+    carry.update(steps.update_item(carry, events))
+    carry.update(steps.update_dwell(carry, events))
+    append_event(events, event_channels([5, 5], users, 4, [False, True], 10))
+    carry.update(steps.update_item(carry, events))
+    return carry, events
+
+
 @pytest.mark.parametrize("representation", [*representation_names(), "pooling", "lstm", "cnn"])
-def test_steps_change_nothing_they_are_given(representation, rows):
+def test_steps_do_not_change_their_arguments(representation, rows):
     steps = live_net(fitted(rows, representation).net)
-    live = LiveSessions(fitted(rows, representation), [1, None, 4])
-    live.observe([3, 4], [1.7e9, 1.7e9], sessions=[0, 1])
-    live.observe([5, 5], [1.7e9 + 9.0, 1.7e9 + 9.0], sessions=[0, 1])
-    memory, events = {name: array[:2] for name, array in live._memory.items()}, live._events[:2]
-    before, events_before = {name: array.copy() for name, array in memory.items()}, events.copy()
-    for taken in (steps.taken_in, steps.dwelt_on, steps.states):
-        taken(memory, events)
+    carry, events = after_two_events(steps)
+    before, events_before = {name: array.copy() for name, array in carry.items()}, events.copy()
+    for method in (steps.update_item, steps.update_dwell, steps.states):
+        method(carry, events)
         np.testing.assert_array_equal(events, events_before)
         for name, array in before.items():
-            np.testing.assert_array_equal(memory[name], array)
+            np.testing.assert_array_equal(carry[name], array)
 
 
 @pytest.mark.parametrize("representation", [*representation_names(), "pooling", "lstm", "cnn"])
@@ -170,13 +202,11 @@ def test_answers_leave_no_trace(representation, rows):
     assert torch.equal(asked.scores(), silent.scores())
 
 
-def test_dwell_is_what_waits(rows):
-    model = fitted(rows, "asars_time_user")
-    live = LiveSessions(model, [3])
-    live.observe([3], [1.7e9])
-    first = live._memory
-    live._events[:, NEWEST, DWELL] = 4
-    after = {**first, **live._steps.dwelt_on(first, live._events)}
-    np.testing.assert_array_equal(after["recurrent"], first["recurrent"])  # the item is in it already
-    assert not np.array_equal(after["time"], first["time"])
-    assert not np.array_equal(after["attention"], first["attention"])
+def test_only_the_item_enters_the_carry_before_its_dwell_is_known(rows):
+    steps = live_net(fitted(rows, "asars_time_user").net)
+    before, events = after_two_events(steps)
+    changed = steps.update_dwell(before, events)
+    after = {**before, **changed}
+    np.testing.assert_array_equal(after["recurrent"], before["recurrent"])  # it holds the item already
+    assert not np.array_equal(after["time"], before["time"])
+    assert not np.array_equal(after["attention"], before["attention"])

@@ -1,4 +1,4 @@
-"""Live sessions by key: equal to sessions of their own, however they share memory; forgotten, kept and refused."""
+"""Live sessions by key equal single sessions, are dropped when there are too many, and can be saved."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def model():
 
 @pytest.fixture
 def events():
-    """Of 7 keys, in turns: (key, user, item, seconds)."""
+    """Events of 7 keys in turn: (key, user, item, seconds)."""
     draw = np.random.RandomState(1)
     keys = draw.randint(7, size=60)
     return [
@@ -36,7 +36,7 @@ def events():
 
 
 def alone(model, events, key):
-    """The answer of a session of one's own."""
+    """Return the answer of a single session with a key's events."""
     own = [event for event in events if event[0] == key]
     session = model.session(own[0][1])
     for _, _, item, seconds in own:
@@ -50,9 +50,9 @@ def same(found, wanted):
     )
 
 
-@pytest.mark.parametrize("places", [2, 64])
-def test_each_is_as_if_alone(model, events, places, monkeypatch):
-    monkeypatch.setattr(live_users, "PLACES_A_BLOCK", places)
+@pytest.mark.parametrize("size", [2, 64])
+def test_each_key_equals_a_single_session(model, events, size, monkeypatch):
+    monkeypatch.setattr(live_users, "BLOCK_SIZE", size)
     users = LiveUsers(model)
     for key, user, item, seconds in events:
         users.observe(key, item, seconds, user)
@@ -61,7 +61,7 @@ def test_each_is_as_if_alone(model, events, places, monkeypatch):
         assert same(users.recommend(key, 5), alone(model, events, key))
 
 
-def test_who_was_silent_the_longest_is_forgotten(model, events):
+def test_the_least_recently_updated_session_is_dropped(model, events):
     users = LiveUsers(model, most=3)
     users.observe("a", "i1", 0.0, 100)
     users.observe("b", "i2", 1.0, 101)
@@ -78,9 +78,26 @@ def test_who_was_silent_the_longest_is_forgotten(model, events):
     assert same(users.recommend("a", 5), wanted.recommend(5, return_scores=True))
 
 
+def test_the_latest_time_counts_unknown_items(model):
+    users = LiveUsers(model)
+    assert users.latest("a") is None
+    users.observe("a", "i1", 10.0)
+    users.observe("a", "unknown", 12.0)
+    assert users.latest("a") == 12.0
+
+
+def test_spotlights_cnn_takes_many_users():
+    """Regression: its convolutions refused the empty batch that checks the model."""
+    rows = SessionSequences(np.random.RandomState(0).randint(1, 10, size=(20, 6)))
+    users = LiveUsers(ASARSSequenceModel(representation="cnn", embedding_dim=6, n_iter=1, random_state=0).fit(rows))
+    users.observe("a", 3, 10.0)
+    assert len(users.recommend("a", 5)) == 5
+
+
 @pytest.mark.parametrize("most", [3, 100])
-def test_kept_in_a_file_they_go_on(model, events, most, tmp_path):
+def test_saved_sessions_continue(model, events, most, tmp_path):
     users, whole = LiveUsers(model, most), LiveUsers(model, most)
+    keys = {event[0] for event in events}
     for place, (key, user, item, seconds) in enumerate(events):
         if place in (0, 30):
             save_sessions(users, tmp_path / "live.h5")
@@ -89,10 +106,10 @@ def test_kept_in_a_file_they_go_on(model, events, most, tmp_path):
         users.observe(key, item, seconds, user)
         whole.observe(key, item, seconds, user)
         assert users.recommend(key, 5) == whole.recommend(key, 5)
-    assert list(users._places) == list(whole._places)
+        assert [key in users for key in keys] == [key in whole for key in keys]
 
 
-def test_a_refused_event_leaves_no_trace(model, refuses):
+def test_a_refused_event_changes_nothing(model, refuses):
     users = LiveUsers(model, most=2)
     users.observe("a", "i1", 10.0)
     before = users.recommend("a", 5)
@@ -100,9 +117,9 @@ def test_a_refused_event_leaves_no_trace(model, refuses):
     refuses(lambda: users.observe("b", "i2", float("nan")), "nan")
     refuses(lambda: users.observe("b", ["i2"], 1.0), "cannot be numbered")
     assert len(users) == 1 and users.recommend("a", 5) == before
-    for _ in range(200):  # places of refused events are used again
+    for _ in range(200):  # slots of refused events are reused
         refuses(lambda: users.observe("c", "i1", float("inf")), "inf")
-    assert len(users._blocks) == 1
+    assert users.state().parts.keys() == {"block_0", "keys"}
     users.observe("b", "i2", 11.0)
     assert len(users) == 2
     refuses(lambda: users.recommend("c"), "nothing was seen of 'c'")
