@@ -1,12 +1,12 @@
 """
-The tables of results in the README, from the files in ``benchmarks/results``; and, asked to, those files anew.
+Make the tables of results in the README and docs/results.rst from the files in ``benchmarks/results``.
 
     python benchmarks/results_tables.py
     python benchmarks/results_tables.py --run --recsys15 FOLDER --movielens u.data
 
-The first prints the tables. The second runs every comparison whose log is given (the simulator needs none), copies its
-``results.json`` to ``benchmarks/results`` and writes the tables into the README. Hours; stopped, the same command goes
-on from the runs that were finished, which lie below ``--out``.
+The first command prints the tables. The second runs every comparison whose log is given (the simulator needs none), copies
+its ``results.json`` to ``benchmarks/results``, and writes the tables. It takes hours; if it is stopped, the same command
+resumes from the finished runs below ``--out``.
 """
 
 import argparse
@@ -18,11 +18,11 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-README = HERE.parent / "README.rst"
+PAGES = (HERE.parent / "README.rst", HERE.parent / "docs" / "results.rst")
 RESULTS = HERE / "results"
 
-# What compare is called with, here in the folder of the checkout; {recsys15} is a folder with train.txt and valid.txt,
-# {movielens} is u.data. What lies in benchmarks/parameters was found by tune inside the training parts.
+# Arguments of compare, from the root of the checkout; {recsys15} is a folder with train.txt and valid.txt, {movielens} is
+# u.data. tune found the settings in benchmarks/parameters inside the training parts.
 PARAMETERS = "--parameters benchmarks/parameters"
 COMPARISONS = {
     "recsys15_slice": (
@@ -45,7 +45,7 @@ COMPARISONS = {
 
 
 def table(results: dict) -> str:
-    """A comparison as a simple table of reStructuredText; columns that would be empty for all systems are left out."""
+    """Return a comparison as a simple table of reStructuredText, without columns that would be empty."""
     first = next(iter(results["models"]))
     rows = []
     for name, model in results["models"].items():
@@ -71,7 +71,7 @@ def _difference(test: dict | None) -> str:
 
 
 def with_tables(text: str, tables: dict[str, str]) -> str:
-    """A text whose tables, each below a comment ``.. table of NAME`` and before the next empty line, are these."""
+    """Replace the tables of a text, each below a comment ``.. table of NAME`` and before the next empty line."""
     for name, made in tables.items():
         pattern = re.compile(rf"(?<=^\.\. table of {name}\n\n)\S.*?(?=\n\n)", re.MULTILINE | re.DOTALL)
         text, places = pattern.subn(lambda _, made=made: made, text)
@@ -80,13 +80,18 @@ def with_tables(text: str, tables: dict[str, str]) -> str:
     return text
 
 
+def with_its_tables(text: str, tables: dict[str, str]) -> str:
+    """Replace those of the tables that a text has a place for."""
+    return with_tables(text, {name: made for name, made in tables.items() if f".. table of {name}\n" in text})
+
+
 def kept_results() -> dict[str, dict]:
-    """Of each comparison, what is in its file."""
+    """Return the results of each comparison, from its file."""
     return {name: json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")) for name in COMPARISONS}
 
 
 def run(name: str, logs: dict[str, Path], folder: Path) -> None:
-    """Run a comparison, in a process of its own as its peak memory is measured, and keep its results."""
+    """Run a comparison and keep its results; in a process of its own, since its peak memory is measured."""
     words = [word.format(**logs) for word in COMPARISONS[name].split()]
     out = folder / name
     call = [sys.executable, "-m", "spotlight_asars", "compare", *words, "--out", str(out)]
@@ -97,7 +102,7 @@ def run(name: str, logs: dict[str, Path], folder: Path) -> None:
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", action="store_true", help="run the comparisons anew, and write the README's tables")
+    parser.add_argument("--run", action="store_true", help="run the comparisons again, and write the tables")
     parser.add_argument("--recsys15", type=Path, help="folder with train.txt and valid.txt; left out without it")
     parser.add_argument("--movielens", type=Path, help="MovieLens 100K's u.data; left out without it")
     parser.add_argument("--out", type=Path, default=Path("results"), help="where finished runs lie (%(default)s)")
@@ -108,7 +113,8 @@ def main() -> int:
             run(name, logs, options.out.resolve())
     tables = {name: table(results) for name, results in kept_results().items()}
     if options.run:
-        README.write_text(with_tables(README.read_text(encoding="utf-8"), tables), encoding="utf-8")
+        for page in PAGES:
+            page.write_text(with_its_tables(page.read_text(encoding="utf-8"), tables), encoding="utf-8")
     for name, made in tables.items():
         print(f"compare {COMPARISONS[name]}\n\n{made}\n")
     return 0

@@ -14,7 +14,7 @@ from types import MappingProxyType, ModuleType
 from spotlight_asars.interactions import SessionInteractions, SessionSequences, Vocabulary, to_session_sequences
 from spotlight_asars.sequence import ASARSSequenceModel, register_representation
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "ASARSSequenceModel",

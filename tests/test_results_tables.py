@@ -1,4 +1,4 @@
-"""The README's tables of results are those that ``benchmarks/results_tables.py`` makes of the kept files."""
+"""The tables of results are those that ``benchmarks/results_tables.py`` makes from the kept files."""
 
 import importlib.util
 import json
@@ -59,11 +59,12 @@ def test_only_the_named_table_is_replaced(script):
         script.with_tables(text, {"third": "new"})
 
 
-def test_the_readme_has_the_tables_of_the_kept_results(script):
-    text = (ROOT / "README.rst").read_text(encoding="utf-8")
-    assert (
-        script.with_tables(text, {name: script.table(found) for name, found in script.kept_results().items()}) == text
-    )
+@pytest.mark.parametrize(("page", "names"), [("README.rst", NAMES[:1]), ("docs/results.rst", NAMES)])
+def test_the_pages_have_the_tables_of_the_kept_results(script, page, names):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    tables = {name: script.table(found) for name, found in script.kept_results().items()}
+    assert script.with_tables(text, {name: tables[name] for name in names}) == text
+    assert script.with_its_tables(text, tables) == text
 
 
 @pytest.mark.parametrize("name", NAMES)
