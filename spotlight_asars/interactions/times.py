@@ -61,7 +61,7 @@ def _as_column(times: object) -> np.ndarray | pd.Series | pd.api.extensions.Exte
             raise InputError("the timestamps are lists of several lengths: give one time an event") from error
     if times.dtype.kind == "O":
         times = np.asarray(times)
-        with suppress(UnicodeEncodeError):  # of text, which is told below as no number
+        with suppress(UnicodeEncodeError, OverflowError):  # of text and huge integers, which are refused below
             times = pd.Series(times, dtype=object).infer_objects() if times.ndim == 1 else times
     return times
 
@@ -71,7 +71,9 @@ def _seconds_of_moments(moments: np.ndarray | pd.Series) -> np.ndarray:
         moments = pd.DatetimeIndex(moments)
     except (ValueError, OverflowError) as error:
         raise InputError(f"the timestamps are no moments ({error}): give seconds, or datetimes") from error
-    return np.where(moments.isna(), np.nan, moments.asi8 / UNITS_PER_SECOND[moments.unit])
+    # Apart, since nanoseconds since 1970 are more than float64 counts one by one: the same seconds in every unit.
+    seconds, rest = np.divmod(moments.asi8, int(UNITS_PER_SECOND[moments.unit]))
+    return np.where(moments.isna(), np.nan, seconds + rest / UNITS_PER_SECOND[moments.unit])
 
 
 def _numbers_of_times(times: np.ndarray | pd.Series) -> np.ndarray:

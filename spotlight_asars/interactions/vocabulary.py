@@ -162,7 +162,9 @@ class Vocabulary:
         kind = self._index.dtype
         # numpy makes whole numbers of its own nanoseconds, and these are no ids; text is made anew at every asking
         as_objects = kind.kind in "mM" or isinstance(kind, pd.StringDtype)
-        return (self._as_objects if as_objects else self._index).to_numpy()
+        ids = (self._as_objects if as_objects else self._index).to_numpy().view()
+        ids.setflags(write=False)  # as pandas 3 hands them out; before it, a caller could change the index by them
+        return ids
 
     def transform(self, raw_ids: Iterable[Hashable]) -> np.ndarray:
         """Numbers of raw ids as int32, shape (n,); 0 for ids that are not known."""
@@ -237,7 +239,16 @@ def in_order_of_appearance(raw_ids: Iterable[Hashable]) -> tuple[np.ndarray, pd.
     """Numbers 0, 1, ... of raw ids, -1 where one is missing, and the ids in the order of these numbers."""
     index = to_index(raw_ids)
     with _hashing():
-        return pd.factorize(index)
+        if PANDAS_KEEPS_ZERO_BYTES or not (index.dtype == object or isinstance(index.dtype, pd.StringDtype)):
+            return pd.factorize(index)
+        ids = np.empty(len(index) + 1, dtype=object)
+        ids[0], ids[1:] = object(), index.astype(object)  # beside what is no text, text is compared as a whole
+        codes, unique = pd.factorize(pd.Index(ids, dtype=object, tupleize_cols=False))
+        return np.maximum(codes[1:] - 1, -1), unique[1:].astype(index.dtype)
+
+
+# Before pandas 3, pandas.factorize compares texts only up to a zero byte.
+PANDAS_KEEPS_ZERO_BYTES = len(pd.factorize(np.array(["\0", "\0\0"], dtype=object))[1]) == 2
 
 
 @contextmanager
@@ -279,7 +290,12 @@ def to_index(raw_ids: Iterable[Hashable]) -> pd.Index:
     if isinstance(raw_ids, np.ndarray):
         raw_ids = _plain(raw_ids)
     try:
-        return pd.Index(raw_ids, dtype=object if raw_ids.dtype == object else None, tupleize_cols=False)
+        return pd.Index(  # a copy, since the caller's array may change
+            raw_ids,
+            dtype=object if raw_ids.dtype == object else None,
+            copy=not isinstance(raw_ids, pd.Index),
+            tupleize_cols=False,
+        )
     except (ValueError, OverflowError) as error:  # moments and durations of more years than pandas counts
         raise InputError(f"an id cannot be kept ({error}): give {_GOOD_IDS}") from error
 

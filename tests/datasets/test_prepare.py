@@ -209,6 +209,21 @@ def test_a_growing_vocabulary_is_that_of_the_whole(blocks):
     np.testing.assert_array_equal(numbers, expected)
 
 
+def test_ids_that_differ_after_a_zero_byte_are_two(tmp_path):
+    """No text file holds one; a Parquet file may."""
+    users = [f"u\0{letter}" for letter in "abcdefgh"]
+    log = pd.DataFrame({"user": users, "item": ["i\0a", "i\0b", "i"] * 2 + ["i\0c", "i"]})
+    log = log.assign(timestamp=np.arange(8.0)).astype({"user": object, "item": object})
+    prepare(in_blocks(log, 3), tmp_path / "log.h5")
+    found, expected = LogOnDisk(tmp_path / "log.h5").interactions(), SessionInteractions.from_log(log)
+    assert_same(found, expected, COLUMNS)
+    assert found.item_vocabulary.raw_ids.tolist() == ["i\0a", "i\0b", "i", "i\0c"]
+    (tmp_path / "shards").mkdir()
+    for number in (1, 2):
+        prepare(in_blocks(log, 3), tmp_path / "shards" / f"{number}.h5", shard=(number, 2))
+    assert sorted(LogOnDisk(tmp_path / "shards").interactions().user_vocabulary.raw_ids) == users
+
+
 class TestFiles:
     def test_the_same_log_gives_the_same_bytes_and_nothing_else_stays(self, tmp_path, small_groups):
         log = simulated(500)
