@@ -12,7 +12,7 @@ PLOTS = ["matplotlib>=3.9"]
 TUNE = ["optuna>=4.0"]
 PARQUET = ["pyarrow>=16"]
 DOCS = ["sphinx>=7.4"]
-TESTS = ["hypothesis>=6.90", "pytest>=8", "ruff>=0.6", "scikit-learn>=1.5"]
+TESTS = ["hypothesis>=6.90", "pytest>=8", "pytest-xdist>=3.6.1", "ruff>=0.6", "scikit-learn>=1.5"]
 
 setup(
     name="spotlight-asars",
@@ -23,28 +23,22 @@ setup(
     license="MIT",
     packages=find_packages(include=["spotlight_asars", "spotlight_asars.*"]),
     python_requires=">=3.11",
-    install_requires=["h5py>=3.15", "numpy>=2.0.2", "pandas>=3.1", "scipy>=1.13", "torch>=2.4", "tqdm>=4.60"],
+    install_requires=["h5py>=3.15", "numpy>=2.0.2", "pandas>=2.2", "scipy>=1.13", "torch>=2.4", "tqdm>=4.60"],
     extras_require={
         "plots": PLOTS,
         "tune": TUNE,
         "parquet": PARQUET,
         "docs": DOCS,
-        "dev": [
-            *PLOTS,
-            *TUNE,
-            *PARQUET,
-            *DOCS,
-            "hypothesis>=6.90",
-            "pytest>=8",
-            "ruff>=0.6",
-            "scikit-learn>=1.5",
-        ],
+        "dev": [*PLOTS, *TUNE, *PARQUET, *DOCS, *TESTS],
     },
     entry_points={"console_scripts": ["spotlight-asars=spotlight_asars.cli:main"]},
     classifiers=[
         "Intended Audience :: Developers",
         "Intended Audience :: Science/Research",
         "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
 )

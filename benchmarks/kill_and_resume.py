@@ -84,7 +84,7 @@ def kill_and_resume(kills: int, longest: float, seed: int, folder: Path) -> dict
         lives, status = 0, None
         while status != 0:
             process = in_a_process(case, place / "checkpoint.h5", place / "weights.npz")
-            time.sleep(moments.uniform(0.0, longest))
+            time.sleep(moments.uniform(0.0, longest) * 1.1**lives)  # on a busy machine too, a round comes to its end
             os.kill(process, signal.SIGKILL)  # it is there until it was waited for, even if it has ended
             status = os.waitpid(process, 0)[1]
             lives += 1

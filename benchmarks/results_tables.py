@@ -4,9 +4,9 @@ Make the tables of results in the README and docs/results.rst from the files in 
     python benchmarks/results_tables.py
     python benchmarks/results_tables.py --run --recsys15 FOLDER --movielens u.data
 
-The first command prints the tables. The second runs every comparison whose log is given (the simulator needs none), copies
-its ``results.json`` to ``benchmarks/results``, and writes the tables. It takes hours; if it is stopped, the same command
-resumes from the finished runs below ``--out``.
+The first command prints the tables. The second runs every comparison whose log is given (the simulator needs none),
+copies its ``results.json`` to ``benchmarks/results``, and writes the tables. It takes hours; if it is stopped, the same
+command resumes from the finished runs below ``--out``.
 """
 
 import argparse
@@ -21,8 +21,8 @@ HERE = Path(__file__).resolve().parent
 PAGES = (HERE.parent / "README.rst", HERE.parent / "docs" / "results.rst")
 RESULTS = HERE / "results"
 
-# Arguments of compare, from the root of the checkout; {recsys15} is a folder with train.txt and valid.txt, {movielens} is
-# u.data. tune found the settings in benchmarks/parameters inside the training parts.
+# Arguments of compare, from the root of the checkout; {recsys15} is a folder with train.txt and valid.txt, {movielens}
+# is u.data. tune found the settings in benchmarks/parameters inside the training parts.
 PARAMETERS = "--parameters benchmarks/parameters"
 COMPARISONS = {
     "recsys15_slice": (

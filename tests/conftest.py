@@ -1,13 +1,25 @@
 """Helpers shared by the tests: refusals, and small random logs full of ties."""
 
+import os
 import signal
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from spotlight_asars.errors import InputError
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
+
+
+def pytest_configure():
+    """Give one thread to each worker of pytest-xdist, which inherits this, and to each process that a test starts."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
 
 
 @pytest.fixture(autouse=True)

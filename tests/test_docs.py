@@ -15,6 +15,8 @@ import pytest
 
 from spotlight_asars import cli
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parent.parent
 RECIPES = (ROOT / "docs" / "recipes.rst").read_text(encoding="utf-8")
 REFERENCE = (ROOT / "docs" / "reference.rst").read_text(encoding="utf-8")

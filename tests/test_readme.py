@@ -14,6 +14,8 @@ from spotlight_asars import host
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
 from spotlight_asars.sequence.representations.registry import representation_names
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parent.parent
 README, GUIDE, SYSTEMS = (
     (ROOT / page).read_text(encoding="utf-8") for page in ("README.rst", "docs/guide.rst", "docs/systems.rst")

@@ -20,7 +20,7 @@ from spotlight_asars.datasets._table import in_one_type
 from spotlight_asars.errors import InputError
 from spotlight_asars.interactions.sessionization import ANONYMOUS_USER, SESSION_GAP, cut_sessions, session_starts
 from spotlight_asars.interactions.sessions import LogCounts
-from spotlight_asars.interactions.vocabulary import Vocabulary
+from spotlight_asars.interactions.vocabulary import Vocabulary, in_order_of_appearance
 from spotlight_asars.serialization.files import folder_beside, remove_leftovers
 from spotlight_asars.serialization.hdf5 import PREPARED_LOG, write_arrays, write_plain, write_sealed_on_disk
 
@@ -172,7 +172,7 @@ class _Scan:
 
 def shard_of(raw_ids: pd.Series, shards: int) -> np.ndarray:
     """Return the shard, from 0, of each raw id, the same for an integer and its text; shape (events,)."""
-    codes, distinct = pd.factorize(raw_ids)
+    codes, distinct = in_order_of_appearance(raw_ids)
     if np.asarray(distinct).dtype.kind in "iu":
         hashes = pd.util.hash_array(np.asarray(distinct).astype(np.int64))
     else:
@@ -200,8 +200,7 @@ class GrowingVocabulary:
 
     def number(self, raw_ids: pd.Series) -> np.ndarray:
         """Return the numbers of a block's raw ids, which are integers or text; int32, shape (events,)."""
-        codes, distinct = pd.factorize(raw_ids)
-        distinct = pd.Index(distinct)
+        codes, distinct = in_order_of_appearance(raw_ids)
         if self._known is None:
             self._known = self._new = distinct[:0]
         self._known, self._new, distinct = in_one_type([self._known, self._new, distinct])

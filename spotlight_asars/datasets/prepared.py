@@ -23,7 +23,7 @@ from spotlight_asars.interactions.rows import check_windows, flat_positions, win
 from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.interactions.sessionization import ANONYMOUS_USER, changes
 from spotlight_asars.interactions.sessions import LogCounts, SessionInteractions
-from spotlight_asars.interactions.vocabulary import Vocabulary, to_index
+from spotlight_asars.interactions.vocabulary import Vocabulary, in_order_of_appearance, to_index
 from spotlight_asars.serialization.hdf5 import PREPARED_LOG, is_of_kind, open_sealed, read_arrays, read_plain
 from spotlight_asars.serialization.state import SystemState
 
@@ -233,7 +233,7 @@ def _united(vocabularies: list[Vocabulary]) -> tuple[Vocabulary, list[np.ndarray
         return vocabularies[0], [np.arange(len(vocabularies[0]) + 1, dtype=np.int32)]
     parts = in_one_type([to_index(vocabulary.raw_ids) for vocabulary in vocabularies])
     joined = parts[0].append(parts[1:])
-    united = Vocabulary(joined.unique())
+    united = Vocabulary(in_order_of_appearance(joined)[1])
     return united, [np.concatenate([[0], united.transform(part)]).astype(np.int32) for part in parts]
 
 

@@ -73,7 +73,7 @@ def _with_type(times: object) -> np.ndarray | pd.Series | pd.api.extensions.Exte
             raise InputError("the timestamps are lists of several lengths: give one time for each event") from error
     if times.dtype.kind == "O":
         times = np.asarray(times)
-        with suppress(UnicodeEncodeError):  # such text is refused below
+        with suppress(UnicodeEncodeError, OverflowError):  # such text and huge integers are refused below
             times = pd.Series(times, dtype=object).infer_objects() if times.ndim == 1 else times
     return times
 
@@ -83,7 +83,9 @@ def _seconds_of_datetimes(datetimes: np.ndarray | pd.Series) -> np.ndarray:
         datetimes = pd.DatetimeIndex(datetimes)
     except (ValueError, OverflowError) as error:
         raise InputError(f"the timestamps are no datetimes ({error}): give seconds, or datetimes") from error
-    return np.where(datetimes.isna(), np.nan, datetimes.asi8 / UNITS_PER_SECOND[datetimes.unit])
+    # Split, since float64 cannot count nanoseconds since 1970 one by one: every unit gives the same seconds.
+    seconds, rest = np.divmod(datetimes.asi8, int(UNITS_PER_SECOND[datetimes.unit]))
+    return np.where(datetimes.isna(), np.nan, seconds + rest / UNITS_PER_SECOND[datetimes.unit])
 
 
 def _numbers_of_times(times: np.ndarray | pd.Series) -> np.ndarray:

@@ -178,7 +178,9 @@ class Vocabulary:
         kind = self._index.dtype
         # numpy turns nanoseconds into integers, which are other ids; pandas converts text anew on every access.
         as_objects = kind.kind in "mM" or isinstance(kind, pd.StringDtype)
-        return (self._as_objects if as_objects else self._index).to_numpy()
+        ids = (self._as_objects if as_objects else self._index).to_numpy().view()
+        ids.setflags(write=False)  # as pandas 3 hands them out; before it, a caller could change the index by them
+        return ids
 
     def transform(self, raw_ids: Iterable[Hashable]) -> np.ndarray:
         """Return the numbers of raw ids, 0 for unknown ids; int32, shape (n,)."""
@@ -263,7 +265,16 @@ def in_order_of_appearance(raw_ids: Iterable[Hashable]) -> tuple[np.ndarray, pd.
     """Return numbers 0, 1, ... of raw ids, -1 for missing ones, and the distinct ids in order of first appearance."""
     index = to_index(raw_ids)
     with _hashing():
-        return pd.factorize(index)
+        if PANDAS_KEEPS_ZERO_BYTES or not (index.dtype == object or isinstance(index.dtype, pd.StringDtype)):
+            return pd.factorize(index)
+        ids = np.empty(len(index) + 1, dtype=object)
+        ids[0], ids[1:] = object(), index.astype(object)  # beside what is no text, text is compared as a whole
+        codes, unique = pd.factorize(pd.Index(ids, dtype=object, tupleize_cols=False))
+        return np.maximum(codes[1:] - 1, -1), unique[1:].astype(index.dtype)
+
+
+# Before pandas 3, pandas.factorize compares texts only up to a zero byte.
+PANDAS_KEEPS_ZERO_BYTES = len(pd.factorize(np.array(["\0", "\0\0"], dtype=object))[1]) == 2
 
 
 @contextmanager
@@ -302,7 +313,12 @@ def to_index(raw_ids: Iterable[Hashable]) -> pd.Index:
     if isinstance(raw_ids, np.ndarray):
         raw_ids = _plain(raw_ids)
     try:
-        return pd.Index(raw_ids, dtype=object if raw_ids.dtype == object else None, tupleize_cols=False)
+        return pd.Index(  # a copy, since the caller's array may change
+            raw_ids,
+            dtype=object if raw_ids.dtype == object else None,
+            copy=not isinstance(raw_ids, pd.Index),
+            tupleize_cols=False,
+        )
     except (ValueError, OverflowError) as error:  # datetimes outside the range of pandas
         raise InputError(f"an id cannot be stored ({error}): give {_GOOD_IDS}") from error
 

@@ -49,6 +49,7 @@ def test_a_table(folder, capsys):
     assert (code, err) == (0, "") and out == wanted + "\n" and "attention" in out
 
 
+@pytest.mark.once
 def test_nobody_reads_it(folder):
     command = [sys.executable, "-m", "spotlight_asars", "explain", "--model-file", str(folder / "net.h5"), *HISTORY]
     reading, writing = os.pipe()

@@ -189,6 +189,7 @@ class TestCompare:
         assert (choice.data, choice.train, choice.test) == (None, None, None)
         assert options.models == ("gru4rec", "vsknn", "asars_memory", "asars_time_user")
 
+    @pytest.mark.once
     def test_as_a_module_in_a_process_of_its_own(self, log, tmp_path):
         command = [sys.executable, "-m", "spotlight_asars", "compare", "--data", str(log), *COLUMNS]
         command += ["--models", "gru4rec", "--epochs", "1", "--quiet", "--out", str(tmp_path)]

@@ -235,6 +235,7 @@ class TestState:
         assert code == 1 and "user 1 has no events yet" in answers[2]["error"]
 
 
+@pytest.mark.once
 def test_in_a_process_answers_come_at_once_and_sigterm_keeps_the_state(files, tmp_path):
     command = [sys.executable, "-m", "spotlight_asars", "recommend", "--state", str(tmp_path / "live.h5")]
     command += ["--model-file", str(files.net)]

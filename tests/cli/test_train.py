@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -24,6 +23,9 @@ from spotlight_asars.interactions.sessions import SessionInteractions
 from spotlight_asars.sequence.training.trainer import TrainingStep
 from spotlight_asars.serialization.models import load_model
 
+ROOT = Path(__file__).parents[2]
+# For a process of its own: this package, wherever it starts.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
 COLUMNS = ["--format", "csv", "--columns", "user,item,time"]
 SMALL = NetSettings(
     "gru4rec",
@@ -154,21 +156,47 @@ def test_a_system_that_counts_is_validated_once(log, tmp_path, capsys):
     assert code == 0 and "sessions, 72 targets" in printed and "fitting on all sessions" in err
 
 
-def test_killed_and_begun_again_it_comes_to_the_same_weights(log, small, tmp_path, capsys):
-    """A real SIGKILL once the checkpoint has been there for a while."""
+# The command line in a process that is killed in the midst of fitting: once it has written its fifth checkpoint, it
+# kills itself, or the second process of its job, whose id stands in a file.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from spotlight_asars import cli
+from spotlight_asars.serialization import checkpoints
+
+second, write, written = Path(__file__).with_suffix(".second"), checkpoints.write_sealed, []
+if os.environ.get("RANK") == "1":
+    second.write_text(str(os.getpid()))
+
+def write_and_kill(*arguments):
+    write(*arguments)
+    written.append(1)
+    if len(written) == 5:
+        os.kill(int(second.read_text()) if "RANK" in os.environ else os.getpid(), signal.SIGKILL)
+
+checkpoints.write_sealed = write_and_kill
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def killed(tmp_path_factory):
+    """A script like ``-m spotlight_asars`` that is killed after its fifth checkpoint."""
+    script = tmp_path_factory.mktemp("killed") / "killed.py"
+    script.write_text(KILLED)
+    return script
+
+
+@pytest.mark.once
+def test_killed_and_begun_again_it_comes_to_the_same_weights(log, small, tmp_path, capsys, killed):
     checkpoint, out, whole = (tmp_path / name for name in ("fit.h5", "model.h5", "whole.h5"))
     arguments = ["train", "--train", log, *COLUMNS, *small, "--epochs", "12", "--validation", "0.2", "--quiet"]
     with_checkpoint = ["--out", out, "--checkpoint", checkpoint, "--checkpoint-minutes", "0"]
-    command = [sys.executable, "-m", "spotlight_asars", *map(str, arguments), *map(str, with_checkpoint)]
+    command = [sys.executable, str(killed), *map(str, arguments), *map(str, with_checkpoint)]
+    done = subprocess.run(command, capture_output=True, env=ENVIRONMENT, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
     search = tmp_path / "fit.h5.validation"
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as running:
-        versions = set()
-        while len(versions) < 5 and running.poll() is None:
-            if search.exists():
-                versions.add(search.stat().st_mtime_ns)
-            time.sleep(0.002)
-        running.kill()
-    assert running.returncode == -signal.SIGKILL and search.exists() and not out.exists()
+    assert search.exists() and not out.exists()
     code, _, _ = run(capsys, *arguments, *with_checkpoint)
     assert code == 0 and not search.exists() and not checkpoint.exists()
     assert run(capsys, *arguments, "--out", whole)[0] == 0
@@ -176,22 +204,24 @@ def test_killed_and_begun_again_it_comes_to_the_same_weights(log, small, tmp_pat
     assert sorted(os.listdir(tmp_path)) == ["gru4rec.json", "log.csv", "model.h5", "whole.h5"]
 
 
+@pytest.mark.once
 class TestTorchrun:
     """Real jobs of two processes."""
 
-    def job(self, log, small, *arguments, epochs=4):
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    def job(self, log, small, *arguments, epochs=4, program=("-m", "spotlight_asars")):
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *program]
         train = ["train", "--train", log, *COLUMNS, *small, "--epochs", epochs, *arguments]
-        return [*command, "spotlight_asars", *map(str, train)]
+        done = subprocess.run(
+            [*command, *map(str, train)], capture_output=True, env=ENVIRONMENT, text=True, check=False
+        )
+        return done.returncode, done.stdout, done.stderr
 
     def test_comes_to_the_weights_of_one_process_and_writes_once(self, log, small, tmp_path, capsys):
         out, whole = tmp_path / "model.h5", tmp_path / "whole.h5"
         validation = ["--validation", "0.2", "--checkpoint"]
-        done = subprocess.run(
-            self.job(log, small, *validation, tmp_path / "fit.h5", "--out", out), capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("written to") == 1 and done.stderr.count("fitting on all sessions") == 1
+        code, printed, err = self.job(log, small, *validation, tmp_path / "fit.h5", "--out", out)
+        assert code == 0, err
+        assert printed.count("written to") == 1 and err.count("fitting on all sessions") == 1
         alone = ["train", "--train", log, *COLUMNS, *small, "--epochs", 4, *validation, tmp_path / "fit.h5"]
         assert run(capsys, *alone, "--out", whole, "--quiet")[0] == 0
         assert sorted(os.listdir(tmp_path)) == ["gru4rec.json", "log.csv", "model.h5", "whole.h5"]
@@ -199,40 +229,23 @@ class TestTorchrun:
         for name, weight in theirs.items():
             torch.testing.assert_close(ours[name], weight, rtol=1e-2, atol=1e-3, msg=name)
 
-    def test_a_killed_process_ends_the_job_and_the_same_command_goes_on(self, log, small, tmp_path):
+    def test_a_killed_process_ends_the_job_and_the_same_command_goes_on(self, log, small, tmp_path, killed):
         out, whole, checkpoint = (tmp_path / name for name in ("model.h5", "whole.h5", "fit.h5"))
         arguments = ["--quiet", "--out", out, "--checkpoint", checkpoint, "--checkpoint-minutes", "0"]
-        command = self.job(log, small, *arguments, epochs=30)
-        with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as running:
-            versions = set()
-            while len(versions) < 5 and running.poll() is None:
-                if checkpoint.exists():
-                    versions.add(checkpoint.stat().st_mtime_ns)
-                time.sleep(0.002)
-            second = max(children_of(running.pid))
-            os.kill(second, signal.SIGKILL)
-            error = running.communicate(timeout=60)[1]
-        assert running.returncode == 1 and checkpoint.exists() and not out.exists()
-        assert "Signal 9 (SIGKILL)" in error  # torchrun's own report; ours may come too late for it
-        assert subprocess.run(command, capture_output=True).returncode == 0
-        assert not checkpoint.exists()
-        assert (
-            subprocess.run(self.job(log, small, "--quiet", "--out", whole, epochs=30), capture_output=True).returncode
-            == 0
-        )
+        code, _, err = self.job(log, small, *arguments, epochs=30, program=[str(killed)])
+        assert code == 1 and checkpoint.exists() and not out.exists(), err
+        assert "Signal 9 (SIGKILL)" in err  # torchrun's own report; ours may come too late for it
+        code, _, err = self.job(log, small, *arguments, epochs=30)
+        assert code == 0 and not checkpoint.exists(), err
+        code, _, err = self.job(log, small, "--quiet", "--out", whole, epochs=30)
+        assert code == 0, err
         assert same_weights(out, whole)
 
     def test_wrong_input_is_told_in_one_line_of_each(self, log, small, tmp_path):
-        done = subprocess.run(self.job(tmp_path / "none.csv", small, "--quiet"), capture_output=True, text=True)
-        assert done.returncode == 1
-        assert f"spotlight-asars: {tmp_path / 'none.csv'}: there is no such file" in done.stderr
-        assert 'File "' + str(Path(__file__).parents[2] / "spotlight_asars") not in done.stderr  # no traceback of ours
-
-
-def children_of(process):
-    """The processes that a process has started."""
-    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True, text=True)
-    return [int(line) for line in listed.stdout.split()]
+        code, _, err = self.job(tmp_path / "none.csv", small, "--quiet")
+        assert code == 1
+        assert f"spotlight-asars: {tmp_path / 'none.csv'}: there is no such file" in err
+        assert 'File "' + str(ROOT / "spotlight_asars") not in err  # no traceback of ours
 
 
 def test_ctrl_c_keeps_what_was_fitted_and_says_how_to_go_on(log, small, tmp_path, capsys, monkeypatch):

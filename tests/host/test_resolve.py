@@ -148,6 +148,7 @@ def import_host(choice):
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.once
 def test_the_environment_variable_decides_at_import():
     assert import_host("embedded").stdout.strip() == "embedded"
     failed = import_host("nonsense")

@@ -32,6 +32,12 @@ class TestNumbers:
             for times in (np.array([1.0, bad]), [1.0, bad], [1, bad] * 20):
                 refuses(lambda times=times: timestamps_in_seconds(times), "event 1", str(bad), "finite time")
 
+    @pytest.mark.parametrize("unit", ["us", "ns"])
+    def test_datetimes_in_any_unit_are_the_same_seconds(self, unit):
+        milliseconds = 1_396_310_400_000 + np.random.RandomState(0).randint(10**9, size=500)
+        found = timestamps_in_seconds(milliseconds.astype("datetime64[ms]").astype(f"datetime64[{unit}]"))
+        np.testing.assert_array_equal(found, milliseconds / 1000)
+
     @pytest.mark.parametrize("count", [0, 1, 3, 40])
     @pytest.mark.parametrize("kinds", [(float,), (int,), (float, int), (np.float64,), (np.int64, float)])
     def test_a_list_is_read_as_an_array_is(self, kinds, count):
@@ -44,6 +50,7 @@ class TestNumbers:
     @pytest.mark.parametrize(
         "time, part",
         [(True, "type bool"), ("1.5", "type <U3"), (None, "type object"), (1.4e12, "look like ms"), (10**400, "")],
+        ids=["bool", "text", "none", "milliseconds", "huge"],
     )
     def test_what_a_list_may_not_hold(self, time, part, count, refuses):
         refuses(lambda: timestamps_in_seconds([time] * count), part)

@@ -3,6 +3,7 @@
 import copy
 import datetime
 import uuid
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -110,6 +111,18 @@ class TestKinds:
         assert list(vocabulary.inverse(numbers)) == log
 
     @pytest.mark.parametrize(
+        "as_given",
+        [list, np.array, partial(pd.Series, dtype=object), partial(pd.Series, dtype="string")],
+        ids=["list", "array", "objects", "string"],
+    )
+    def test_text_that_differs_after_a_zero_byte_is_two_ids(self, as_given):
+        log = as_given(["a\0b", "a\0c", "a", "a\0b", "a\0c"])
+        vocabulary, numbers = Vocabulary.fit(log)
+        np.testing.assert_array_equal(numbers, [1, 2, 3, 1, 2])
+        np.testing.assert_array_equal(vocabulary.transform(["a\0c", "a\0", "a"]), [2, 0, 3])
+        assert list(vocabulary.inverse(numbers)) == list(log)
+
+    @pytest.mark.parametrize(
         "log",
         [
             np.array([7, 3, 7], dtype=np.int32),
@@ -167,6 +180,8 @@ class TestShapes:
             column[0] = 9
             assert vocabulary.raw_ids[0] == first
             assert 9 not in vocabulary
+            with pytest.raises(ValueError, match="read-only"):
+                vocabulary.raw_ids[0] = 9
 
 
 class TestEquality:

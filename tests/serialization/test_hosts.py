@@ -50,6 +50,7 @@ def other_host():
         return host.NAME
 
 
+@pytest.mark.once
 def test_files_go_from_host_to_host(tmp_path, make_model):
     random_state = np.random.RandomState(1)
     items = random_state.randint(1, 9, size=(12, 6))
@@ -66,9 +67,8 @@ def test_files_go_from_host_to_host(tmp_path, make_model):
     path = os.pathsep.join([str(package), *filter(None, sys.path)])
     name = other_host()
     environment = {**os.environ, "SPOTLIGHT_ASARS_HOST": name, "PYTHONPATH": path}
-    done = subprocess.run(
-        [sys.executable, "-c", OTHER, tmp_path, name], env=environment, capture_output=True, text=True, timeout=300
-    )
+    command = [sys.executable, "-c", OTHER, tmp_path, name]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for name, model in models.items():
         scores = model.predict(SEQUENCE)

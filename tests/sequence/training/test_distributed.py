@@ -28,6 +28,7 @@ from spotlight_asars.sequence.training.trainer import TrainingStep
 ONE_ROW = "ignore:a user has every item of his mini-batch"
 WARNINGS = ["-W", "error", "-W", ONE_ROW]
 pytestmark = pytest.mark.filterwarnings(ONE_ROW)
+FOREVER = 3600.0  # seconds, which no job needs on the slowest machine: one that hangs is ended
 
 DROPOUT = {"dropout": 0.3, "hidden_dropout": 0.3}
 SHARED = {"sampling": "shared", "num_negative_samples": 6}
@@ -172,7 +173,7 @@ def run_job(what, folder, size=2):
         for rank in range(size)
     ]
     try:
-        errors = [process.communicate(timeout=300)[1] for process in processes]
+        errors = [process.communicate(timeout=FOREVER)[1] for process in processes]
     finally:
         for process in processes:
             process.kill()
@@ -188,6 +189,7 @@ def fits(tmp_path_factory):
     return folder
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_come_to_the_weights_of_one(fits, case):
     check_like_one([fits / f"{case}.{rank}.npz" for rank in range(2)], fitted(case))
@@ -203,24 +205,28 @@ def check_like_one(files, model):
         np.testing.assert_allclose(first[name], expected, rtol=1e-3, atol=2e-5, err_msg=name)
 
 
+@pytest.mark.once
 def test_the_comparison_would_see_one_draw_more(fits):
     """The control: with another seed, the weights are far from those of the two processes."""
     other, job = told_of(fitted("dropout", seed=4)), np.load(fits / "dropout.0.npz")
     assert max(np.abs(other[name] - job[name]).max() for name in other) > 0.1
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("what", ["sum_some", "other_rows", "stop_at_the_first"])
 def test_in_both_processes(what, tmp_path):
     codes, errors = run_job(what, tmp_path)
     assert codes == [0, 0], errors
 
 
+@pytest.mark.once
 def test_three_processes_come_to_the_weights_of_one_too(tmp_path):
     codes, errors = run_job("fit_one", tmp_path, size=3)
     assert codes == [0, 0, 0], errors
     check_like_one([tmp_path / f"dropout.{rank}.npz" for rank in range(3)], fitted("dropout"))
 
 
+@pytest.mark.once
 def test_a_lost_process_is_told_of_and_the_job_goes_on_from_its_checkpoint(tmp_path):
     codes, errors = run_job("lose_one", tmp_path)
     assert codes == [3, 9], errors
