@@ -51,7 +51,7 @@ def make_log(sizes: dict[str, int]) -> Interactions:
     draw = np.random.RandomState(0)
     users = draw.randint(1, sizes["users"] + 1, size=sizes["events"]).astype(np.int32)
     items = draw.randint(1, sizes["items"] + 1, size=sizes["events"]).astype(np.int32)
-    # 60 s between a user's events on average, so that sessions are as long as the rows.
+    # 60 s between a user's events on average, so that no pause ends a session within a row.
     seconds = np.sort(draw.uniform(60.0 * sizes["events"] / sizes["users"], size=sizes["events"])) + 1.5e9
     return Interactions(users, items, timestamps=seconds, num_users=sizes["users"] + 1, num_items=sizes["items"] + 1)
 

@@ -355,7 +355,7 @@ def show_profile(found: dict) -> None:
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--train", type=Path, required=True, help="a log of sessions; no test part is needed")
+    parser.add_argument("--train", type=Path, required=True, help="a log of sessions; no test part is read")
     parser.add_argument("--format", choices=sorted(FORMATS), required=True)
     parser.add_argument("--spotlight", type=Path, help="a checkout of Spotlight")
     parser.add_argument("--gru4rec", type=Path, help="a checkout of the official GRU4Rec for PyTorch")
