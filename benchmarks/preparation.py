@@ -1,13 +1,12 @@
 """
-What it costs to make sequences of a log, beside Spotlight, and to prepare logs of growing size.
+Measure the conversion of a log to sequences, next to Spotlight's, and the preparation of logs of growing size.
 
     OMP_NUM_THREADS=1 python benchmarks/preparation.py --spotlight CHECKOUT --out benchmarks/results/preparation.json
 
-Sequences: ``to_session_sequences`` (sessions cut, dwell binned, users and times kept) and Spotlight's
-``Interactions.to_sequence`` (items alone) of the same events, in order of time, as a log is written, or of user.
-Preparation: a text file in the form of Tianchi's (100 events a user, one item for 25 events) is written, then
-prepared by ``python -m spotlight_asars prepare`` in a process of its own, whose time and peak memory count. Prints a
-table, writes JSON.
+Sequences: ``to_session_sequences`` (splits into sessions, bins dwell, keeps users and times) and Spotlight's
+``Interactions.to_sequence`` (items only) convert the same events, sorted by time, as a log is written, or by user.
+Preparation: writes a text file in Tianchi's format (100 events a user, one item for every 25 events), and measures
+time and peak memory of ``python -m spotlight_asars prepare`` in its own process. Prints tables, writes JSON.
 """
 
 import argparse
@@ -57,38 +56,38 @@ print(json.dumps(time.perf_counter() - begin))
 
 
 def seconds_to_rows(events: int, how: str, path: Path, events_a_user: int, order: str) -> float:
-    """Seconds of one conversion in a process of its own."""
+    """Time one conversion in its own process, in seconds."""
     call = [sys.executable, "-c", SEQUENCES, str(events), how, str(path), str(events_a_user), order]
     return json.loads(subprocess.run(call, capture_output=True, text=True, check=True).stdout)
 
 
 def floor_seconds(events: int) -> float:
-    """Seconds to read what our sequences are made of and to write what they hold, once, as fast as copies go."""
+    """Return the seconds to read the input and to write the output of our conversion once, at the speed of a copy."""
     source = np.ones(1 << 25, np.int8)
     target, seconds = np.empty_like(source), []
     for _ in range(9):
         begin = time.perf_counter()
         np.copyto(target, source)
         seconds.append(time.perf_counter() - begin)
-    # in: user, item, time; out: six channels of 4 bytes and a session number; a copy reads and writes each byte
+    # Input: user, item, time. Output: six channels of 4 bytes and a session number. A copy reads and writes each byte.
     return events * (4 + 4 + 8 + 6 * 4 + 8) / (2 * source.nbytes) * min(seconds)
 
 
 def sequences_in_turn(options: argparse.Namespace, root: Path, events_a_user: int, order: str) -> dict:
-    """Seconds of ours and Spotlight's sequences in turn, and the floor of ours."""
+    """Time our and Spotlight's conversion in turn, and compute the floor of ours."""
     found = {"events": options.events, "events_a_user": events_a_user, "order": order, "ours": [], "spotlight": []}
     for _ in range(options.repetitions):
         for how, path in (("ours", root), ("spotlight", options.spotlight)):
             found[how].append(seconds_to_rows(options.events, how, path, events_a_user, order))
     found["floor"] = floor_seconds(options.events)
     ours, theirs = (float(np.median(found[name])) for name in ("ours", "spotlight"))
-    print(f"{options.events:,} events to rows, {events_a_user} a user, in order of {order}: {ours:.2f} s, in Spotlight "
+    print(f"{options.events:,} events to rows, {events_a_user} a user, in order of {order}: {ours:.2f} s, Spotlight "
           f"{theirs:.2f} s: {theirs / ours:.1f} times; the floor is {found['floor']:.2f} s", flush=True)  # fmt: skip
     return found
 
 
 def write_log(path: Path, events: int) -> None:
-    """A text file in the form of Tianchi's, in order of time."""
+    """Write a text file in Tianchi's format, in order of time."""
     draw = np.random.RandomState(0)
     with path.open("w") as file:
         for begin in range(0, events, EVENTS_AT_ONCE):
@@ -96,7 +95,7 @@ def write_log(path: Path, events: int) -> None:
             ends = [FIRST_SECOND + SECONDS * place // events for place in (begin, begin + count)]
             block = {
                 "user": draw.randint(1, events // EVENTS_A_USER + 2, size=count),
-                # Squared draws: few items have many events.
+                # Squared draws: a few items have most of the events.
                 "item": (draw.uniform(size=count) ** 2 * (events // EVENTS_AN_ITEM + 1)).astype(np.int64) + 1,
                 "category": 1,
                 "behaviour": "pv",
@@ -106,7 +105,7 @@ def write_log(path: Path, events: int) -> None:
 
 
 def prepare(events: int, folder: Path) -> dict:
-    """Seconds, peak memory and size of what is written."""
+    """Measure the time, peak memory and output size of `prepare`."""
     log, out = folder / "UserBehavior.csv", folder / "log.h5"
     write_log(log, events)
     call = [
@@ -139,13 +138,23 @@ def prepare(events: int, folder: Path) -> dict:
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--spotlight", type=Path, help="a checkout of Spotlight; without it only preparation is timed")
-    parser.add_argument("--events", type=int, default=10_000_000, help="for the sequences")
-    parser.add_argument("--events-a-user", type=int, nargs="+", default=[5, 20, 100], help="for the sequences")
-    parser.add_argument("--orders", nargs="+", choices=("time", "user"), default=["time", "user"], help="of the log")
-    parser.add_argument("--repetitions", type=int, default=3, help="of the sequences")
-    parser.add_argument("--sizes", type=int, nargs="*", default=[1_000_000, 10_000_000, 100_000_000], help="to prepare")
-    parser.add_argument("--folder", type=Path, help="where the logs are written for a while")
+    parser.add_argument("--spotlight", type=Path, help="a checkout of Spotlight; without it only `prepare` is timed")
+    parser.add_argument("--events", type=int, default=10_000_000, help="of the log for the sequences (%(default)s)")
+    parser.add_argument(
+        "--events-a-user", type=int, nargs="+", default=[5, 20, 100], help="of the log for the sequences (%(default)s)"
+    )
+    parser.add_argument(
+        "--orders", nargs="+", choices=("time", "user"), default=["time", "user"], help="how the log is sorted"
+    )
+    parser.add_argument("--repetitions", type=int, default=3, help="of each conversion (%(default)s)")
+    parser.add_argument(
+        "--sizes",
+        type=int,
+        nargs="*",
+        default=[1_000_000, 10_000_000, 100_000_000],
+        help="events of the logs to prepare, none to skip it",
+    )
+    parser.add_argument("--folder", type=Path, help="folder for the temporary logs")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     root = Path(__file__).resolve().parent.parent

@@ -1,11 +1,11 @@
 """
-How fast nets train: beside Spotlight and GRU4Rec, on catalogues of growing size, and where the time of a step goes.
+Measure training speed next to Spotlight and GRU4Rec, on catalogues of growing size, and by part of a training step.
 
-    OMP_NUM_THREADS=1 python benchmarks/training_speed.py --train train.txt --format recsys15 --spotlight CHECKOUT
+    OMP_NUM_THREADS=1 python benchmarks/training_speed.py --train train.txt --format recsys15 --spotlight CHECKOUT \\
         --gru4rec CHECKOUT --out benchmarks/results/training_speed.json
 
-Without a checkout its comparison is left out. Both run from their own code, turn by turn with ours in one process. An
-event is a real one, never padding. Prints tables, writes JSON with every repetition.
+Spotlight and GRU4Rec run from their own code and take turns with ours in one process; without a checkout, that
+comparison is skipped. Only real events count, never padding. Prints tables, writes JSON with every repetition.
 """
 
 import argparse
@@ -44,16 +44,15 @@ from spotlight_asars.layers.basic import Dropout
 from spotlight_asars.layers.recurrent import EventLSTM
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
 from spotlight_asars.sequence.representations import asars as representations
-from spotlight_asars.sequence.training import negatives
-from spotlight_asars.sequence.training import trainer as host_step
+from spotlight_asars.sequence.training import negatives, trainer
 from spotlight_asars.serialization.files import write_whole
 
-# Beside Spotlight: its defaults.
+# Against Spotlight: its defaults.
 DIM, ROWS, MAX_LENGTH = 32, 256, 200
-LOSSES = {"bpr": 1, "adaptive_hinge": 5}  # and negatives a target
+LOSSES = {"bpr": 1, "adaptive_hinge": 5}  # negatives a target
 FULL_ROWS = 1024  # of simulated users with MAX_LENGTH events each
 
-# Beside GRU4Rec: BPR-max as its authors set it for clicks.
+# Against GRU4Rec: BPR-max with its authors' settings for clicks.
 UNITS, SAMPLES, EVENTS = 100, 2048, 80
 GRU4REC = {"layers": [UNITS], "loss": "bpr-max", "batch_size": EVENTS, "n_sample": SAMPLES, "sample_alpha": 0.4,
            "dropout_p_embed": 0.5, "dropout_p_hidden": 0.05, "learning_rate": 0.05, "momentum": 0.4, "bpreg": 1.95,
@@ -68,7 +67,7 @@ SAMPLINGS = {
 
 
 def time_user(loss: str, num_negative_samples: int, **settings) -> ASARSSequenceModel:
-    """The paper's net: a recurrent layer over items and one over dwell, attention, user."""
+    """Return the paper's net: recurrent layers over items and over dwell, attention, user embeddings."""
     options = {"hidden_dim": DIM, **settings.pop("representation_options", {})}
     settings = {"embedding_dim": DIM, "batch_size": ROWS, "n_iter": 1, "random_state": 0, **settings}
     return ASARSSequenceModel(
@@ -77,7 +76,7 @@ def time_user(loss: str, num_negative_samples: int, **settings) -> ASARSSequence
 
 
 def full_rows(num_items: int) -> SessionInteractions:
-    """Users with as many random events as a row holds, so that nothing is padded."""
+    """Return users with as many random events as a row holds, so that nothing is padded."""
     draw, events = np.random.RandomState(0), FULL_ROWS * MAX_LENGTH
     seconds = draw.randint(1, 600, size=(FULL_ROWS, MAX_LENGTH)).cumsum(axis=1).ravel()
     users = np.repeat(np.arange(1, FULL_ROWS + 1), MAX_LENGTH)
@@ -85,14 +84,14 @@ def full_rows(num_items: int) -> SessionInteractions:
 
 
 def seconds_of(call: Callable[[], object]) -> float:
-    """Wall clock."""
+    """Return the seconds of one call, by the wall clock."""
     begin = time.perf_counter()
     call()
     return time.perf_counter() - begin
 
 
 def beside_spotlight(log: SessionInteractions, losses: list[str], repetitions: int) -> Iterator[dict]:
-    """Seconds an epoch, ours and Spotlight's LSTM, on the log's sessions and on full rows."""
+    """Time epochs of ours and of Spotlight's LSTM, on the log's sessions and on full rows."""
     interactions = importlib.import_module("spotlight.interactions")
     implicit = importlib.import_module("spotlight.sequence.implicit")
     for name, events, rows_of_users in (
@@ -110,13 +109,13 @@ def beside_spotlight(log: SessionInteractions, losses: list[str], repetitions: i
                 random_state=np.random.RandomState(0),
             )  # fmt: skip
             model = time_user(loss, samples)
-            undropped = time_user(loss, samples, representation_options={"dropout": 0.0})  # Spotlight's has none
+            undropped = time_user(loss, samples, representation_options={"dropout": 0.0})  # Spotlight has none
             calls = {
                 "ours": partial(model.fit, ours),
                 "ours without dropout": partial(undropped.fit, ours),
                 "spotlight": partial(spotlight.fit, theirs),
             }
-            few = slice(2 * ROWS)  # what a first step makes and loads is not counted
+            few = slice(2 * ROWS)  # warm-up: leave out what a first step loads
             spotlight.fit(interactions.SequenceInteractions(theirs.sequences[few], num_items=theirs.num_items))
             for net in (model, undropped):
                 net.fit(ours.rows(few))
@@ -132,7 +131,7 @@ def beside_spotlight(log: SessionInteractions, losses: list[str], repetitions: i
 
 
 class Gru4RecSystem:
-    """A model of the official code, to be ranked by ours: it is asked for the scores of all items."""
+    """Wrap a model of the official code so that `rank_targets` can rank with its scores of all items."""
 
     def __init__(self, model: object, num_items: int) -> None:
         self._model, numbers = model, model.data_iterator.itemidmap
@@ -141,7 +140,7 @@ class Gru4RecSystem:
         self._num_items = num_items
 
     def target_states(self, sequences: SessionSequences) -> Tensor:
-        """Its GRU's states before each target, (targets, units)."""
+        """Return the GRU states before each target: (targets, units)."""
         net, events = self._model.model, torch.from_numpy(sequences.padded_events(np.arange(len(sequences))))
         place = torch.zeros(self._num_items, dtype=torch.long)
         place[self._items] = self._columns
@@ -156,7 +155,7 @@ class Gru4RecSystem:
         return torch.stack(before, dim=1)[events[:, :, TARGET] != 0]
 
     def item_scores(self, states: Tensor) -> Tensor:
-        """Those of the items it has not come last: (targets, items)."""
+        """Return the scores of all items: (targets, items); items that it does not know come last."""
         net = self._model.model
         scores = torch.full((len(states), self._num_items), -1e9)
         with torch.no_grad():
@@ -165,7 +164,7 @@ class Gru4RecSystem:
 
 
 def our_rivals() -> dict[str, NetSettings | CountingSettings]:
-    """Ours beside GRU4Rec: its settings, faster ones, and ASARS systems as `compare` has them."""
+    """Return our systems against GRU4Rec: with its settings, with faster ones, and ASARS systems of `compare`."""
     same = replace(settings_of("gru4rec_bpr_max"), batch_events=EVENTS, num_negative_samples=SAMPLES)
     return {
         "gru4rec_bpr_max": same,
@@ -178,9 +177,9 @@ def our_rivals() -> dict[str, NetSettings | CountingSettings]:
 
 def beside_gru4rec(log: SessionInteractions, epochs: int) -> dict:
     """
-    MRR@20 and Recall@20 of held-out sessions against seconds of training, ours and theirs, an epoch in turn.
+    Measure MRR@20 and Recall@20 of held-out sessions by seconds of training; ours and theirs take turns, an epoch each.
 
-    Seconds are all that `fit` takes, what it does before the first epoch too. What only counts is fitted once.
+    Seconds cover all of `fit`, including what comes before the first epoch. Non-neural systems are fitted once.
     """
     official: ModuleType = importlib.import_module("gru4rec_pytorch")
     split = time_based_split(log, HELD_OUT)
@@ -197,7 +196,7 @@ def beside_gru4rec(log: SessionInteractions, epochs: int) -> dict:
         curves[name].append({"seconds": so_far + seconds, **found})
 
     class Turns(official.SessionDataIterator):
-        """Theirs, which after each of its epochs lets ours have one; only its own time counts."""
+        """Their iterator, which runs an epoch of each of ours after each of its own, and times only itself."""
 
         def __call__(self, *arguments: object, **options: object) -> Iterator:
             begin = time.perf_counter()
@@ -219,18 +218,18 @@ def beside_gru4rec(log: SessionInteractions, epochs: int) -> dict:
 
 
 def of_catalogue(num_items: int, sampling: str, batches: int) -> dict:
-    """Milliseconds a mini-batch on rows of random items out of so many."""
+    """Time mini-batches of rows of random items from a catalogue of this size, in milliseconds."""
     draw, rows, length = np.random.RandomState(0), 64, 10
     items = draw.randint(1, num_items, size=(rows * batches, length))
     data = SessionSequences(items, np.arange(1, len(items) + 1), num_items)
     model = time_user(**SAMPLINGS[sampling], batch_size=rows, sparse=True)
-    calls = [seconds_of(partial(model.fit, data)) for _ in range(3)]  # the first is not counted
+    calls = [seconds_of(partial(model.fit, data)) for _ in range(3)]  # the first is a warm-up
     steps = [1e3 * record.seconds / batches for record in model.epoch_records[1:]]
     return {"items": num_items, "sampling": sampling, "rows": rows, "length": length,
             "milliseconds_a_mini_batch": steps, "seconds_a_call": calls[1:]}  # fmt: skip
 
 
-# Functions of the forward pass by what they do.
+# Parts of the forward pass: the functions to time.
 WATCHED = (
     ("rows of a mini-batch", SessionSequences, "padded_events"),
     ("sampling", negatives, "sample_local_items"),
@@ -239,18 +238,18 @@ WATCHED = (
     ("attention, forward", representations, "triangle_attention"),
     ("dropout, forward", Dropout, "forward"),
     ("item projection, forward", representations.AsarsTimeUserNet, "_projected"),
-    ("scores, forward", host_step, "score_items"),
+    ("scores, forward", trainer, "score_items"),
     ("scores, forward", negatives, "score_items"),
-    ("loss, forward", host_step.HostStep, "measure"),
+    ("loss, forward", trainer.TrainingStep, "measure"),
 )
-# And of the backward pass by the beginning of their name.
+# Parts of the backward pass: autograd nodes by prefix of their names.
 NODES = {"MkldnnRnn": "recurrent layers", "NewestWalk": "recurrent layers", "RunningMixture": "attention",
          "Embedding": "embeddings"}  # fmt: skip
 
 
 @contextlib.contextmanager
 def watched() -> Iterator[None]:
-    """While it is open, torch's profiler sees what the functions of WATCHED do by name."""
+    """Mark the functions of WATCHED for torch's profiler, by the name of their part."""
     standing = [(holder, name, getattr(holder, name)) for _, holder, name in WATCHED]
 
     def marked(part: str, function: Callable) -> Callable:
@@ -270,7 +269,7 @@ def watched() -> Iterator[None]:
 
 
 def profile(rows: SessionSequences) -> dict:
-    """Milliseconds a step by part, and those that torch's LSTM alone needs on the same shapes."""
+    """Time a step by part, and torch's LSTMs alone on the same shapes, in milliseconds."""
     model = time_user("bpr", 1).fit(rows)
     model.fit(rows)
     batches = length_bucketed_batches(rows.lengths, ROWS)
@@ -299,7 +298,7 @@ def profile(rows: SessionSequences) -> dict:
 
 
 def lstm_alone(shapes: list[tuple[int, int]]) -> None:
-    """Forward and backward of torch's own LSTM over items and of one over dwell bins."""
+    """Run torch's LSTM forward and backward, one over items and one over dwell bins."""
     layers = [nn.LSTM(size, DIM, batch_first=True) for size in (DIM, 16)]
     for rows, length in shapes:
         for layer in layers:
@@ -307,7 +306,7 @@ def lstm_alone(shapes: list[tuple[int, int]]) -> None:
 
 
 def about() -> dict:
-    """Machine, versions and threads."""
+    """Describe machine, versions and threads."""
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__,
                 "spotlight_asars": spotlight_asars.__version__}  # fmt: skip
     return {
@@ -319,7 +318,7 @@ def about() -> dict:
 
 
 def show_spotlight(found: dict) -> None:
-    """Two lines of the table."""
+    """Print two lines of the table."""
     best = {kind: min(seconds) for kind, seconds in found["seconds"].items()}
     for kind in ("ours", "ours without dropout"):
         ratios = np.divide(found["seconds"]["spotlight"], found["seconds"][kind])
@@ -332,7 +331,7 @@ def show_spotlight(found: dict) -> None:
 
 
 def show_gru4rec(found: dict) -> None:
-    """Speed, the best epoch, and when the best MRR@20 and Recall@20 of theirs were reached."""
+    """Print the speed, the best epoch, and when the best MRR@20 and Recall@20 of GRU4Rec were reached."""
     wanted = {metric: max(point[metric] for point in found["curves"]["gru4rec"]) for metric in ("mrr@20", "recall@20")}
     for name, curve in found["curves"].items():
         rate = found["events"] * len(curve) / curve[-1]["seconds"]
@@ -346,7 +345,7 @@ def show_gru4rec(found: dict) -> None:
 
 
 def show_profile(found: dict) -> None:
-    """A step by part."""
+    """Print the parts of a step."""
     for part, milliseconds in sorted(found["parts"].items(), key=lambda item: -item[1]):
         print(f"{part:<28} {milliseconds:8.2f} ms {100 * milliseconds / found['under_the_profiler']:5.1f} %")
     share = found["lstm_alone_milliseconds_a_step"] / found["milliseconds_a_step"]
@@ -360,11 +359,11 @@ def main() -> int:
     parser.add_argument("--format", choices=sorted(FORMATS), required=True)
     parser.add_argument("--spotlight", type=Path, help="a checkout of Spotlight")
     parser.add_argument("--gru4rec", type=Path, help="a checkout of the official GRU4Rec for PyTorch")
-    parser.add_argument("--losses", nargs="+", choices=tuple(LOSSES), default=list(LOSSES), help="beside Spotlight")
-    parser.add_argument("--repetitions", type=int, default=2, help="epochs beside Spotlight (%(default)s)")
-    parser.add_argument("--epochs", type=int, default=6, help="beside GRU4Rec (%(default)s)")
-    parser.add_argument("--catalogues", type=int, nargs="*", default=CATALOGUES, help="numbers of items")
-    parser.add_argument("--batches", type=int, default=12, help="mini-batches of a catalogue (%(default)s)")
+    parser.add_argument("--losses", nargs="+", choices=tuple(LOSSES), default=list(LOSSES), help="against Spotlight")
+    parser.add_argument("--repetitions", type=int, default=2, help="epochs against Spotlight (%(default)s)")
+    parser.add_argument("--epochs", type=int, default=6, help="against GRU4Rec (%(default)s)")
+    parser.add_argument("--catalogues", type=int, nargs="*", default=CATALOGUES, help="numbers of items, none to skip")
+    parser.add_argument("--batches", type=int, default=12, help="mini-batches for each catalogue (%(default)s)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -379,7 +378,7 @@ def main() -> int:
             found["spotlight"].append(one)
     found["profile"] = {}
     for name, events in (("sessions", log), ("full rows", full_rows(log.num_items))):
-        print(f"A step on {name}:")
+        print(f"Parts of a step on {name}:")
         found["profile"][name] = profile(to_session_sequences(events, MAX_LENGTH))
         show_profile(found["profile"][name])
     found["catalogues"] = []
