@@ -25,8 +25,8 @@ PAGES = {
     HERE.parent / "docs" / "results.rst": ("recsys15_slice_tuned", "synthetic", "movielens_100k"),
 }
 
-# Arguments of compare, run in the root of the checkout. {recsys15} is a folder with train.txt and valid.txt, {movielens}
-# is u.data. The settings in benchmarks/parameters were found by tune inside the training parts.
+# Arguments of compare, run in the root of the checkout: {recsys15} holds train.txt and valid.txt, and {movielens}
+# is u.data. Settings in benchmarks/parameters were found by tune inside the training parts.
 PARAMETERS = "--parameters benchmarks/parameters"
 COMPARISONS = {
     "recsys15_slice": (
@@ -110,8 +110,8 @@ def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", action="store_true", help="run the comparisons again and update the pages")
-    parser.add_argument("--recsys15", type=Path, help="folder with train.txt and valid.txt; without it these are skipped")
-    parser.add_argument("--movielens", type=Path, help="u.data of MovieLens 100K; without it this is skipped")
+    parser.add_argument("--recsys15", type=Path, help="folder with train.txt and valid.txt; skipped without it")
+    parser.add_argument("--movielens", type=Path, help="u.data of MovieLens 100K; skipped without it")
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder of finished runs (%(default)s)")
     options = parser.parse_args()
     logs = {log: given.resolve() for log in ("recsys15", "movielens") if (given := getattr(options, log))}
