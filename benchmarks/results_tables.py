@@ -1,12 +1,12 @@
 """
-Make the tables of results in the README and docs/results.rst from the files in ``benchmarks/results``.
+Print the tables of results in the README and docs/results.rst, made of the files in ``benchmarks/results``.
 
     python benchmarks/results_tables.py
     python benchmarks/results_tables.py --run --recsys15 FOLDER --movielens u.data
 
-The first command prints the tables. The second runs every comparison whose log is given (the simulator needs none),
-copies its ``results.json`` to ``benchmarks/results``, and writes the tables. It takes hours; if it is stopped, the same
-command resumes from the finished runs below ``--out``.
+With ``--run``, first run every comparison whose log is given (the simulator needs none), copy its ``results.json`` to
+``benchmarks/results``, and write the tables into both pages. This takes hours. If it is stopped, the same command
+continues from the finished runs, which are below ``--out``.
 """
 
 import argparse
@@ -18,11 +18,15 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-PAGES = (HERE.parent / "README.rst", HERE.parent / "docs" / "results.rst")
 RESULTS = HERE / "results"
+# Each page and the tables it holds.
+PAGES = {
+    HERE.parent / "README.rst": ("recsys15_slice",),
+    HERE.parent / "docs" / "results.rst": ("recsys15_slice_tuned", "synthetic", "movielens_100k"),
+}
 
-# Arguments of compare, from the root of the checkout; {recsys15} is a folder with train.txt and valid.txt, {movielens}
-# is u.data. tune found the settings in benchmarks/parameters inside the training parts.
+# Arguments of compare, run in the root of the checkout: {recsys15} holds train.txt and valid.txt, and {movielens}
+# is u.data. Settings in benchmarks/parameters were found by tune inside the training parts.
 PARAMETERS = "--parameters benchmarks/parameters"
 COMPARISONS = {
     "recsys15_slice": (
@@ -45,7 +49,7 @@ COMPARISONS = {
 
 
 def table(results: dict) -> str:
-    """Return a comparison as a simple table of reStructuredText, without columns that would be empty."""
+    """Return a comparison as a simple table of reStructuredText, without the columns that no system fills."""
     first = next(iter(results["models"]))
     rows = []
     for name, model in results["models"].items():
@@ -71,7 +75,7 @@ def _difference(test: dict | None) -> str:
 
 
 def with_tables(text: str, tables: dict[str, str]) -> str:
-    """Replace the tables of a text, each below a comment ``.. table of NAME`` and before the next empty line."""
+    """Return the text with each table replaced: below a comment ``.. table of NAME``, up to the next empty line."""
     for name, made in tables.items():
         pattern = re.compile(rf"(?<=^\.\. table of {name}\n\n)\S.*?(?=\n\n)", re.MULTILINE | re.DOTALL)
         text, places = pattern.subn(lambda _, made=made: made, text)
@@ -80,18 +84,21 @@ def with_tables(text: str, tables: dict[str, str]) -> str:
     return text
 
 
-def with_its_tables(text: str, tables: dict[str, str]) -> str:
-    """Replace those of the tables that a text has a place for."""
-    return with_tables(text, {name: made for name, made in tables.items() if f".. table of {name}\n" in text})
+def pages_with_tables(found: dict[str, dict]) -> dict[Path, str]:
+    """Return the text of each page, with the tables of these results."""
+    return {
+        page: with_tables(page.read_text(encoding="utf-8"), {name: table(found[name]) for name in names})
+        for page, names in PAGES.items()
+    }
 
 
 def kept_results() -> dict[str, dict]:
-    """Return the results of each comparison, from its file."""
+    """Return the committed results of each comparison."""
     return {name: json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")) for name in COMPARISONS}
 
 
 def run(name: str, logs: dict[str, Path], folder: Path) -> None:
-    """Run a comparison and keep its results; in a process of its own, since its peak memory is measured."""
+    """Run a comparison in its own process, since peak memory is measured, and keep its results."""
     words = [word.format(**logs) for word in COMPARISONS[name].split()]
     out = folder / name
     call = [sys.executable, "-m", "spotlight_asars", "compare", *words, "--out", str(out)]
@@ -102,21 +109,21 @@ def run(name: str, logs: dict[str, Path], folder: Path) -> None:
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", action="store_true", help="run the comparisons again, and write the tables")
-    parser.add_argument("--recsys15", type=Path, help="folder with train.txt and valid.txt; left out without it")
-    parser.add_argument("--movielens", type=Path, help="MovieLens 100K's u.data; left out without it")
-    parser.add_argument("--out", type=Path, default=Path("results"), help="where finished runs lie (%(default)s)")
+    parser.add_argument("--run", action="store_true", help="run the comparisons again and update the pages")
+    parser.add_argument("--recsys15", type=Path, help="folder with train.txt and valid.txt; skipped without it")
+    parser.add_argument("--movielens", type=Path, help="u.data of MovieLens 100K; skipped without it")
+    parser.add_argument("--out", type=Path, default=Path("results"), help="folder of finished runs (%(default)s)")
     options = parser.parse_args()
     logs = {log: given.resolve() for log in ("recsys15", "movielens") if (given := getattr(options, log))}
     for name, call in COMPARISONS.items() if options.run else ():
         if set(re.findall(r"{(\w+)}", call)) <= set(logs):
             run(name, logs, options.out.resolve())
-    tables = {name: table(results) for name, results in kept_results().items()}
+    found = kept_results()
     if options.run:
-        for page in PAGES:
-            page.write_text(with_its_tables(page.read_text(encoding="utf-8"), tables), encoding="utf-8")
-    for name, made in tables.items():
-        print(f"compare {COMPARISONS[name]}\n\n{made}\n")
+        for page, text in pages_with_tables(found).items():
+            page.write_text(text, encoding="utf-8")
+    for name, results in found.items():
+        print(f"compare {COMPARISONS[name]}\n\n{table(results)}\n")
     return 0
 
 

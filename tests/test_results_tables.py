@@ -1,4 +1,4 @@
-"""The tables of results are those that ``benchmarks/results_tables.py`` makes from the kept files."""
+"""The tables of results in the README and docs/results.rst are those that ``results_tables.py`` makes of the files."""
 
 import importlib.util
 import json
@@ -59,12 +59,23 @@ def test_only_the_named_table_is_replaced(script):
         script.with_tables(text, {"third": "new"})
 
 
-@pytest.mark.parametrize(("page", "names"), [("README.rst", NAMES[:1]), ("docs/results.rst", NAMES)])
-def test_the_pages_have_the_tables_of_the_kept_results(script, page, names):
-    text = (ROOT / page).read_text(encoding="utf-8")
-    tables = {name: script.table(found) for name, found in script.kept_results().items()}
-    assert script.with_tables(text, {name: tables[name] for name in names}) == text
-    assert script.with_its_tables(text, tables) == text
+def test_the_pages_have_the_tables_of_the_kept_results(script):
+    assert sorted(name for names in script.PAGES.values() for name in names) == sorted(script.COMPARISONS)
+    for page, text in script.pages_with_tables(script.kept_results()).items():
+        assert page.read_text(encoding="utf-8") == text, page
+
+
+def test_figures_told_beside_the_tables_are_those_of_the_kept_results(script):
+    """Those of single nets, which stand in the text, and the lead over VSTAN."""
+    readme, page = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.rst", "docs/results.rst"))
+    for file, name in (("nets", "asars_time_att"), ("gru4rec_bpr_max", "gru4rec_bpr_max")):
+        path = ROOT / "benchmarks" / "results" / f"recsys15_slice_{file}.json"
+        found = json.loads(path.read_text(encoding="utf-8"))["models"][name]
+        told = f"{found['mrr@20']:.4f} / {found['recall@20']:.4f}".replace("0.", ".")
+        assert told in page
+        assert told in readme or name != "asars_time_att"
+    models = script.kept_results()["recsys15_slice"]["models"]
+    assert f"{models['asars_two_stage']['mrr@20'] / models['vstan']['mrr@20'] - 1:.1%}".replace("%", " %") in page
 
 
 @pytest.mark.parametrize("name", NAMES)
