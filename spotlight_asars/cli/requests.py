@@ -10,11 +10,10 @@ from functools import cached_property
 
 from spotlight_asars.cli.options import say
 from spotlight_asars.errors import InputError
-from spotlight_asars.evaluation import System
 from spotlight_asars.interactions.times import LARGEST_SECONDS, likely_unit
 from spotlight_asars.interactions.vocabulary import Vocabulary
-from spotlight_asars.sequence.implicit import ASARSSequenceModel
 from spotlight_asars.sequence.online.users import LiveUsers
+from spotlight_asars.sequence.recommender.base import Recommender
 
 SHORTEST_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 LIVE_KEYS = ("user", "session", "item", "timestamp", "now", "k")
@@ -27,8 +26,8 @@ class Answers:
 
     Parameters
     ----------
-    model : System
-        Fitted, with `recommend`.
+    model : Recommender
+        Fitted.
     k : int
         How many items, where a request does not say it.
     exclude_seen, with_scores : bool
@@ -41,7 +40,7 @@ class Answers:
 
     def __init__(
         self,
-        model: System,
+        model: Recommender,
         k: int,
         exclude_seen: bool = False,
         with_scores: bool = False,
@@ -57,7 +56,7 @@ class Answers:
     @cached_property
     def users(self) -> LiveUsers:
         """The live sessions so far."""
-        if not isinstance(self.model, ASARSSequenceModel):
+        if not self.model.has_live_sessions:
             raise InputError(
                 f"{type(self.model).__name__} has no live sessions: give whole histories, "
                 '{"items": [...], "timestamps": [...]}'
@@ -212,7 +211,7 @@ def history_of(options: argparse.Namespace) -> dict | None:
     return request | {name: value for name in ("user", "now") if (value := getattr(options, name)) is not None}
 
 
-def tell_unknown_user(request: dict, model: System) -> None:
+def tell_unknown_user(request: dict, model: Recommender) -> None:
     """Say on standard error that a request is of a user whom the model does not know: a slip, or somebody new."""
     if "user" in request and known_id(request["user"], model.raw_users) not in model.raw_users:
         say(f"spotlight-asars: the model does not know the user {request['user']!r}: taken as somebody new")

@@ -30,7 +30,7 @@ from spotlight_asars.interactions.channels import (
 from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.losses import LOSSES
 from spotlight_asars.sequence.online.sessions import LiveSession
-from spotlight_asars.sequence.recommender.base import Recommends
+from spotlight_asars.sequence.recommender.base import Recommender
 from spotlight_asars.sequence.recommender.explaining import no_attention
 from spotlight_asars.sequence.recommender.fitted import Numbering
 from spotlight_asars.sequence.representations.registry import HOST_REPRESENTATIONS, representation_factory
@@ -81,7 +81,7 @@ class ModelState:
         return plain_and_code(arguments)
 
     def _parameters(self) -> dict[str, object]:
-        """Constructor arguments, see ``HasParameters``; the random state as it was given."""
+        """Constructor arguments, see ``Recommender``; the random state as it was given."""
         arguments = constructor_arguments(self)
         arguments["random_state"] = self._given_random_state
         if self._sampling == "local":  # it takes none, and has the defaults all the same
@@ -153,7 +153,7 @@ PADDING_SCORE = float(np.finfo(np.float32).min)
 
 
 @register_kind("model")
-class ASARSSequenceModel(ModelState, Recommends, SessionFitting):
+class ASARSSequenceModel(ModelState, SessionFitting, Recommender):
     """
     A next-item model over sessions, with users and dwell times.
 
@@ -455,11 +455,36 @@ class ASARSSequenceModel(ModelState, Recommends, SessionFitting):
         events[sequences == PADDING_ITEM] = 0
         return events
 
-    def _scores_after(self, rows: SessionSequences) -> Tensor:
+    def scores_after(self, rows: SessionSequences) -> Tensor:
         self._net.train(False)
         events = self._tensor(rows.padded_events(np.arange(len(rows))))  # (rows, time, channel)
         with torch.no_grad():
             return score_all_items(self._net, final_states(self._net, events), self._num_items)
+
+    is_random = True
+    has_live_sessions = True
+
+    @property
+    def system_name(self) -> str:
+        """The registered name of the net, or the class of a net or factory of your own."""
+        named = self._representation
+        return named if isinstance(named, str) else type(named).__name__
+
+    @property
+    def has_users(self) -> bool:
+        """Whether the net learns of users."""
+        return self._net_has("has_users")
+
+    @property
+    def reads_dwell(self) -> bool:
+        """Whether the net reads dwell bins."""
+        return self._net_has("reads_dwell")
+
+    def _net_has(self, capability: str) -> bool:
+        named = self._representation
+        if isinstance(named, str):
+            named = None if named in HOST_REPRESENTATIONS else representation_factory(named)
+        return bool(getattr(named, capability, False))  # a net of your own need not say
 
     @property
     def has_attention(self) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 
 from optuna.trial import BaseTrial
 
+from spotlight_asars.errors import InputError
 from spotlight_asars.experiments.settings import (
     COUNTING_SYSTEMS,
     CountingSettings,
@@ -235,6 +236,8 @@ _TWO_STAGE: Space = (
 def space_of(base: Settings) -> Space:
     """The search space of a system, wide enough to hold its settings `base`."""
     if isinstance(base, CountingSettings):
+        if base.system not in _COUNTING:
+            raise InputError(f"{base.system} has no search space: tune knows {', '.join(_COUNTING)} and nets")
         space = _COUNTING[base.system]
     elif isinstance(base, TwoStageSettings):
         space = _TWO_STAGE
