@@ -192,6 +192,11 @@ class TwoStageRanker(Recommender):
         self._weight_decay, self._batch_size, self._num_rankers = weight_decay, batch_size, rankers
         self._patience, self._averaged_epochs, self._random_state = patience, averaged_epochs, random_state
 
+    @property
+    def has_users(self) -> bool:
+        """Whether a fitted member learns about users; False before the first fit."""
+        return self.is_fitted and any(system.has_users for system in self.systems)
+
     def fit(self, sequences: SessionSequences) -> "TwoStageRanker":
         """Fit members and ranking on a training part, and forget any earlier one once all is fitted."""
         with random_numbers_kept():  # the host seeds torch globally when it makes a net
