@@ -254,7 +254,7 @@ class NumberedLog:
     dropped_sessions: float
 
 
-def number_like(system: "Recommends", log: SessionInteractions, session_length: int = 2) -> NumberedLog:  # noqa: F821
+def number_like(system: "Recommender", log: SessionInteractions, session_length: int = 2) -> NumberedLog:  # noqa: F821
     """
     Number a log as a fitted system numbers its items and users.
 
@@ -307,7 +307,7 @@ def _in_numbers_of(ours: Vocabulary, theirs: Vocabulary | None, numbers: np.ndar
 
 
 def _numbered_like(
-    like: "SessionInteractions | Recommends",  # noqa: F821
+    like: "SessionInteractions | Recommender",  # noqa: F821
     log: SessionInteractions,
     items: np.ndarray,
     users: np.ndarray,

@@ -1,4 +1,4 @@
-"""Rows as the leak audit takes them, and what it changes in them."""
+"""The rows of a leak audit, and copies of them with changes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,24 +20,24 @@ from spotlight_asars.interactions.rows import flat_positions
 from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.interactions.sessionization import changes
 
-MOST_ITEMS = 4096  # whose scores are compared, besides those of the rows
-_LATEST_TIME = 2**31 - 1  # that the TIME channel holds
+MOST_ITEMS = 4096  # items whose scores are compared, besides those of the rows
+_LATEST_TIME = 2**31 - 1  # the largest value of the TIME channel
 
 
 @dataclass(frozen=True)
 class Change:
     """
-    Rows in which something was changed.
+    Rows with one change.
 
     Attributes
     ----------
     what : str
-        What was done, in words.
+        The change, in words.
     rows : SessionSequences
     origin : int64 array of shape (events,)
-        Which of the audited events each of `rows` was, -1 for none of them.
+        The audited event that each event of `rows` was; -1 for a new one.
     still : bool array of shape (audited events,)
-        Before which events no score may move.
+        The events before which no score may move.
     """
 
     what: str
@@ -50,27 +50,27 @@ class AuditedRows:
     """
     A few rows, short and long ones, and copies of them with changes.
 
-    Where an event is "at the cut", each row has its own: one of its targets.
+    An event "at the cut" is one target of each row.
 
     Parameters
     ----------
     rows : SessionSequences
         With at least one target.
     max_rows : int
-        How many rows to take.
+        The most rows to take.
     seed : int
-        Of all that is drawn.
+        Seed of all draws.
 
     Attributes
     ----------
     rows : SessionSequences
-        The rows taken.
+        The chosen rows.
     numbers : int64 array of shape (rows,)
-        Their places among those given.
+        Their indices among the given rows.
     row, position : int64 arrays of shape (events,)
-        Each event's row among those taken, and its place there.
+        Each event's row among the chosen ones, and its position there.
     items : int64 array of shape (items,)
-        Whose scores are compared; all of them in a catalogue of usual size.
+        Items whose scores are compared; all of them unless the catalogue is large.
     """
 
     def __init__(self, rows: SessionSequences, max_rows: int, seed: int) -> None:
@@ -96,32 +96,32 @@ class AuditedRows:
         return np.ones(len(self.rows.events), dtype=bool)
 
     def cuts(self, most: int) -> Iterator[np.ndarray]:
-        """How far each event lies behind its row's cut, (events,); for as many cuts, over all of each row."""
+        """Yield each event's distance behind its row's cut, (events,), for cuts spread over the row."""
         count = min(most, int(self.rows.targets_a_row.max()))
         for number in range(count):
             yield self.cut((2 * number + 1) / (2 * count))
 
     def cut(self, share: float) -> np.ndarray:
-        """How far each event lies behind the target this far through its row's targets, (events,)."""
+        """Return each event's distance behind the target at this share of its row's targets: (events,)."""
         targets = self.rows.targets_a_row
         begin = np.cumsum(targets) - targets
         at_cut = self.position[self.is_target][begin + (targets * share).astype(np.int64)]  # (rows,)
         return self.position - at_cut[self.row]
 
     def selected(self, chosen: np.ndarray) -> tuple[SessionSequences, np.ndarray]:
-        """Some rows in another order, and which of the audited events theirs are."""
+        """Return some rows in the given order, and the audited event of each of their events."""
         chosen = np.asarray(chosen)
         origin, _, _ = flat_positions(self.rows.offsets[chosen], self.rows.lengths[chosen])
         return self.rows.rows(chosen), origin
 
     def kept(self, wanted: np.ndarray) -> tuple[SessionSequences, np.ndarray]:
-        """Rows with the wanted events (bool, (events,)) only, and which of the audited events these are."""
+        """Return rows with only the wanted events (bool, (events,)), and the audited event of each."""
         origin = np.flatnonzero(wanted)
         lengths = np.bincount(self.row[origin], minlength=len(self))
         return self.rows.with_events(self.rows.events[origin], self.rows.session_ids[origin], lengths), origin
 
     def beside(self, rows: SessionSequences, origin: np.ndarray) -> tuple[SessionSequences, np.ndarray]:
-        """Those rows, and after them the audited rows as company, whose events have no origin."""
+        """Return the rows followed by the audited rows, whose events have no origin."""
         joined = self.rows.with_events(
             np.concatenate([rows.events, self.rows.events]),
             np.concatenate([rows.session_ids, self.rows.session_ids + rows.session_ids.max(initial=-1) + 1]),
@@ -131,19 +131,19 @@ class AuditedRows:
         return joined, np.concatenate([origin, np.full(len(self.rows.events), -1)])
 
     def bounded(self, most: int) -> SessionSequences:
-        """The same rows, as if up to so many events stood in a row."""
+        """Return the same rows with another maximum length."""
         rows = self.rows.rows(np.arange(len(self)))
         rows.max_sequence_length = most
         return rows
 
     def flagged(self, wanted: np.ndarray) -> SessionSequences:
-        """The same rows with other targets (bool, (events,))."""
+        """Return the same rows with other targets (bool, (events,))."""
         events = self.rows.events.copy()
         events[:, TARGET] = wanted
         return self.rows.with_events(events)
 
     def other_future(self, at: np.ndarray) -> Change:
-        """All after the event at the cut is other: items, dwell, its own included, times and sessions."""
+        """Change all events after the cut: items, times, sessions, and dwell from the cut on."""
         events, later = self.rows.events.copy(), at > 0
         events[later, ITEM] = self._other_items(later)
         events[at >= 0, DWELL] = self._other_bins(at >= 0)
@@ -152,16 +152,16 @@ class AuditedRows:
         gaps = self._draw.randint(UNKNOWN_BIN, max(self.rows.gap_binning.num_bins, UNKNOWN_BIN + 1), size=len(at))
         events[later, SESSION_GAP_BIN] = np.where(starts, gaps, PADDING_BIN)[later]
         events[:, SESSION_START] = starts
-        return self._change("the events after it are other ones", events, at <= 0, self._sessions_from(later, starts))
+        return self._change("the events after it are changed", events, at <= 0, self._sessions_from(later, starts))
 
     def other_dwell(self, at: np.ndarray, moves_target: bool) -> Change:
-        """The dwell of the event before the one at the cut is another, as if the next came at another time."""
+        """Change the dwell of the event before the cut, as if the next event came at another time."""
         events = self.rows.events.copy()
         events[at == -1, DWELL] = self._other_bins(at == -1)
         return self._change("the newest event's dwell is another", events, at < 0 if moves_target else at <= 0)
 
     def later_target(self, at: np.ndarray, moves_target: bool) -> Change:
-        """The event at the cut comes later, and with it all that follow."""
+        """Delay the event at the cut and all that follow."""
         events = self.rows.events.copy()
         events[:, TIME] = self._later_times(at >= 0)
         starts = (at == 0) & (events[:, SESSION_START] != 0)
@@ -171,13 +171,13 @@ class AuditedRows:
         return self._change("the next event comes later", events, at < 0 if moves_target else at <= 0)
 
     def other_target(self, at: np.ndarray) -> Change:
-        """The event at the cut is of another item."""
+        """Give the event at the cut another item."""
         events = self.rows.events.copy()
         events[at == 0, ITEM] = self._other_items(at == 0)
-        return self._change("the event to be predicted is of another item", events, at <= 0)
+        return self._change("the target has another item", events, at <= 0)
 
     def other_rows(self, of: np.ndarray) -> Change:
-        """All events of some rows (bool, (rows,)) are of other items."""
+        """Give all events of some rows (bool, (rows,)) other items."""
         events, changed = self.rows.events.copy(), of[self.row]
         events[changed, ITEM] = self._other_items(changed)
         return self._change("the other rows hold other items", events, ~changed)
@@ -186,7 +186,7 @@ class AuditedRows:
         return Change(what, self.rows.with_events(events, sessions), np.arange(len(events)), still)
 
     def _sessions_from(self, later: np.ndarray, starts: np.ndarray) -> np.ndarray:
-        """Session ids where events after the cut have other starts; up to the cut they stay."""
+        """Return session ids for new session starts after the cut; ids up to the cut are kept."""
         fresh = later & (starts != 0)
         begins = changes(self.row) | fresh
         begin = np.maximum.accumulate(np.where(begins, np.arange(len(begins)), 0))  # (events,), of their stretch

@@ -1,4 +1,4 @@
-"""The checks of the leak audit: what is scored twice, and how far apart the two may lie."""
+"""The checks of the leak audit: what is scored twice, and how far the scores may differ."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from spotlight_asars.interactions.channels import ITEM, SESSION_START, TARGET
 from spotlight_asars.interactions.sequences import SessionSequences
 
 Rank = Callable[[System, SessionSequences], Ranks]
-FEW = 6  # rows that are scored one by one
-BYTES_A_BLOCK = 2**26  # of scores of all items, before those compared are taken
-# Checks that change what is in the rows but not how many there are, so that no sum is taken in another order.
+FEW = 6  # rows scored one by one
+BYTES_A_BLOCK = 2**26  # of scores of all items at a time
+# Checks that change values but no shapes, so that no sum is taken in another order.
 SAME_SHAPES = ("same call again", "next event's time", "target's own item")
 SHARE_OF_SAME_SHAPES = 0.01  # of the tolerance
 
@@ -35,7 +35,7 @@ class Comparison:
     events : int64 array of shape (targets,), or None
         Which of the audited events each target is.
     still : bool array of shape (targets,), or None
-        Which of them may not move, all by default.
+        Which of them must not move; all by default.
     """
 
     what: str
@@ -46,8 +46,8 @@ class Comparison:
 
     @property
     def changes(self) -> np.ndarray:
-        """The largest change of a score as a share of the largest one, infinite where one is no number: (targets,)."""
-        with np.errstate(invalid="ignore"):  # of an infinity less itself
+        """The largest change of a score relative to the largest score, infinite if one is not finite: (targets,)."""
+        with np.errstate(invalid="ignore"):  # infinity minus infinity
             difference = np.abs(np.subtract(self.after, self.before, dtype=np.float64)).max(axis=1)
             largest = np.maximum(np.abs(self.before), np.abs(self.after)).max(axis=1)
             share = difference / np.where(largest == 0, 1, largest)
@@ -65,10 +65,21 @@ class SystemChecks:
     dwell : {'known', 'observed'}
     tolerance : float
     max_cuts : int
-        At how many of a row's targets it is changed.
+        The most targets of a row at which to make a change.
+    has_predict : bool
+        Whether the system has ``predict(sequences, item_ids)``.
     """
 
-    def __init__(self, system: System, audited: AuditedRows, dwell: str, tolerance: float, max_cuts: int) -> None:
+    def __init__(
+        self,
+        system: System,
+        audited: AuditedRows,
+        dwell: str,
+        tolerance: float,
+        max_cuts: int,
+        has_predict: bool,
+    ) -> None:
+        self._has_predict = has_predict
         self._system, self._audited, self._tolerance = system, audited, tolerance
         self._moves_target, self._max_cuts = dwell == "observed", max_cuts
         self._targets = np.flatnonzero(audited.is_target)  # (targets,)
@@ -76,7 +87,7 @@ class SystemChecks:
         self._before = self._scores(audited.rows)  # (targets, items)
 
     def finite(self) -> Finding:
-        """Whether all scores are finite."""
+        """Check that all scores are finite."""
         wrong = ~np.isfinite(self._before)
         target = int(wrong.any(axis=1).argmax())
         found = wrong.any()
@@ -86,7 +97,7 @@ class SystemChecks:
         return Finding("finite scores", FAILED if found else PASSED, change, self._tolerance, what, row, position)
 
     def comparing(self) -> Iterator[Finding]:
-        """The checks that compare finite scores."""
+        """Yield the findings of the checks that compare finite scores."""
         for name, comparisons in (
             ("same call again", self._again()),
             ("future events", self._future()),
@@ -97,15 +108,15 @@ class SystemChecks:
             ("company", self._company()),
         ):
             yield self.judge(name, comparisons)
-        if hasattr(self._system, "predict"):
+        if self._has_predict:
             yield self.judge("item order", self._item_order())
         else:
             what = "the system has no predict(sequences, item_ids)"
             yield Finding("item order", SKIPPED, 0.0, self._tolerance, what)
 
     def judge(self, name: str, comparisons: Iterable[Comparison]) -> Finding:
-        """The finding of a check from its comparisons."""
-        worst, allowed, what, event = -1.0, None, "these rows hold nothing that may not move", None
+        """Return the finding of a check from its comparisons."""
+        worst, allowed, what, event = -1.0, None, "these rows hold nothing that must not move", None
         tolerance = self._tolerance * (SHARE_OF_SAME_SHAPES if name in SAME_SHAPES else 1.0)
         for comparison in comparisons:
             changes, still = comparison.changes, comparison.still
@@ -125,7 +136,7 @@ class SystemChecks:
         return int(self._audited.numbers[self._audited.row[event]]), int(self._audited.position[event])
 
     def _scores(self, rows: SessionSequences, block: int | None = None) -> np.ndarray:
-        """Scores of the compared items for all targets of some rows, so many at a time: (targets, items)."""
+        """Return scores of the compared items for all targets, `block` targets at a time: (targets, items)."""
         block = block or max(1, BYTES_A_BLOCK // (4 * rows.num_items))
         wanted = torch.from_numpy(self._audited.items) - (PADDING_ITEM + 1)
         with torch.no_grad():
@@ -142,7 +153,7 @@ class SystemChecks:
     def _against(
         self, what: str, rows: SessionSequences, origin: np.ndarray, still: np.ndarray | None = None
     ) -> Comparison:
-        """The scores of some rows against those of the audited rows, for the targets that both have."""
+        """Compare the scores of some rows with those of the audited rows, for the targets in both."""
         scores = self._scores(rows)
         events = origin[rows.events[:, TARGET] != 0]  # (targets,)
         both = (events >= 0) & self._audited.is_target[events]
@@ -159,7 +170,7 @@ class SystemChecks:
     def _future(self) -> Iterator[Comparison]:
         for at in self._audited.cuts(self._max_cuts):
             yield self._changed(self._audited.other_future(at))
-        # A row alone, so that it is not its padding which moves the scores.
+        # A row alone, so that its padding cannot move the scores.
         short, origin = self._audited.kept(self._audited.cut(0.5) <= 0)
         for number in self._few():
             ended, whole = short.rows([number]), self._audited.rows.rows([number])
@@ -193,7 +204,7 @@ class SystemChecks:
         for most in (longest, audited.rows.max_sequence_length + 7):
             yield self._against(f"the rows hold up to {most} events", audited.bounded(most), origin)
         yield from self._beside_longer()
-        if hasattr(self._system, "predict"):
+        if self._has_predict:
             for number, items in self._sequences():
                 before = self._predicted(items)
                 for zeros in (1, 7):
@@ -202,7 +213,7 @@ class SystemChecks:
                     yield Comparison(what, before, after, self._last_events([number]))
 
     def _beside_longer(self) -> Iterator[Comparison]:
-        """Rows that end at a target, each alone and then all beside the whole rows."""
+        """Compare rows that end at a target, scored alone and beside the whole rows."""
         short, origin = self._audited.kept(self._audited.cut(0.0) <= 0)
         few = self._few()
         before = np.concatenate([self._scores(short.rows([number])) for number in few])
@@ -235,18 +246,18 @@ class SystemChecks:
             before = self._predicted(sequence)
             event = self._last_events([number])
             for order, wanted in orders.items():
-                after = before.copy()  # so that one item's change is measured against the largest score of all
+                after = before.copy()  # so that a change is relative to the largest of all scores
                 after[:, np.searchsorted(items, wanted)] = self._system.predict(sequence, wanted[:, None])
                 yield Comparison(f"item_ids are given {order}", before, after, event)
 
     def _few(self) -> np.ndarray:
-        """Numbers of a few rows, short and long ones."""
+        """Return the numbers of a few rows, short and long ones."""
         order = np.argsort(self._audited.rows.lengths, kind="stable")
         places = np.linspace(0, len(order) - 1, min(FEW, len(order))).round().astype(np.int64)
         return np.sort(order[places])
 
     def _sequences(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Items of a few rows, as `predict` takes them."""
+        """Yield the items of a few rows, as `predict` takes them."""
         rows = self._audited.rows
         for number in self._few():
             yield number, rows.events[rows.offsets[number] : rows.offsets[number + 1], ITEM].astype(np.int64)
@@ -255,12 +266,12 @@ class SystemChecks:
         return self._audited.rows.offsets[1:][numbers] - 1
 
     def _predicted(self, sequence: np.ndarray) -> np.ndarray:
-        """What `predict` gives for one sequence, for the compared items: (1, items)."""
+        """Return the predicted scores of the compared items for one sequence: (1, items)."""
         return np.asarray(self._system.predict(sequence)).reshape(1, -1)[:, self._audited.items]
 
 
 class _Constant:
-    """A scorer that gives every item the same score."""
+    """A system that gives every item the same score."""
 
     def __init__(self, score: float, num_items: int) -> None:
         self._score, self._num_items = score, num_items
@@ -274,9 +285,9 @@ class _Constant:
 
 def ties(rank: Rank, rows: SessionSequences) -> Iterator[Comparison]:
     """
-    The ranks and metrics of a constant scorer against those that ties are expected to have.
+    Compare the ranks and metrics of a constant scorer with those expected for ties.
 
-    Of n items with one score each rank from 1 to n is as likely as another; their mean is (n + 1) / 2.
+    Among n items of equal score every rank from 1 to n is equally likely; their mean is (n + 1) / 2.
     """
     expected = rows.num_items / 2.0  # of num_items - 1 items
     ranks = rank(_Constant(0.5, rows.num_items), rows)
@@ -293,12 +304,12 @@ def ties(rank: Rank, rows: SessionSequences) -> Iterator[Comparison]:
 
 
 def refuses_no_number(rank: Rank, rows: SessionSequences, tolerance: float) -> Finding:
-    """Whether scores that are no number are an error to the evaluation."""
+    """Check that the evaluation refuses scores that are not finite."""
     for score in (np.nan, np.inf, -np.inf):
         try:
             rank(_Constant(score, rows.num_items), rows)
         except ValueError:
             continue
-        what = f"a scorer whose scores are all {score} is ranked"
+        what = f"a system whose scores are all {score} is ranked"
         return Finding("not a number", FAILED, np.inf, tolerance, what)
-    return Finding("not a number", PASSED, 0.0, tolerance, "scores that are no number are refused")
+    return Finding("not a number", PASSED, 0.0, tolerance, "scores that are not finite are refused")

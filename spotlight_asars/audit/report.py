@@ -1,4 +1,4 @@
-"""What the leak audit found: a line for each check."""
+"""The report of the leak audit: one line a check."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ PASSED, FAILED, SKIPPED = "passed", "FAILED", "skipped"
 
 
 class LeakError(ValueError):
-    """A system failed the leak audit; the message is one line that names the checks and what was measured."""
+    """A system failed the leak audit; the message is one line that names the failed checks and their measurements."""
 
 
 @dataclass(frozen=True)
@@ -20,17 +20,17 @@ class Finding:
         One of ``spotlight_asars.audit.CHECKS``.
     status : {'passed', 'FAILED', 'skipped'}
     change : float
-        The largest change of a score that may not move, as a share of the largest score of its target; infinite where
-        a score is not finite or an error is missing.
+        The largest change of a score that must not move, relative to the largest score of its target; infinite if a
+        score is not finite or an expected error is missing.
     tolerance : float
-        The most that `change` may be.
+        The largest allowed `change`.
     what : str
-        What was done when that change was seen, or why the check was skipped.
+        The change of the rows behind `change`, or why the check was skipped.
     row, position : int or None
-        Where: the row among those given, and the event in it, counted from 0 without padding.
+        The row among those given, and the event in it, counted from 0 without padding.
     allowed : float or None
-        The largest change of scores that the same may move, as those after the event that was changed. Where it is 0
-        the system does not look at what was changed at all; None where nothing may move.
+        The largest change of scores that may move, such as those after the changed event. If it is 0 the system ignores
+        what was changed; None if no score may move.
     """
 
     name: str
@@ -57,16 +57,16 @@ class Finding:
 @dataclass(frozen=True)
 class AuditReport:
     """
-    All that :func:`spotlight_asars.audit.audit` found; as text, a line for each check.
+    All findings of :func:`spotlight_asars.audit.audit`; as text, one line a check.
 
     Attributes
     ----------
     system : str
         Name of the system's class.
     dwell : {'known', 'observed'}
-        The rule it was held to.
+        The dwell rule that was checked.
     rows, targets : int
-        How many were looked at.
+        Numbers of audited rows and targets.
     findings : tuple of Finding
         In the order of ``CHECKS``.
     """
@@ -84,11 +84,11 @@ class AuditReport:
 
     @property
     def failed(self) -> tuple[Finding, ...]:
-        """The findings of the checks that failed."""
+        """The findings of the failed checks."""
         return tuple(finding for finding in self.findings if finding.status == FAILED)
 
     def __getitem__(self, name: str) -> Finding:
-        """The finding of a check by name; a KeyError where there is no such check."""
+        """Return the finding of a check by name; raise a KeyError if there is no such check."""
         return {finding.name: finding for finding in self.findings}[name]
 
     def __str__(self) -> str:
@@ -98,7 +98,7 @@ class AuditReport:
 
     def raise_for_failure(self) -> None:
         """
-        Do nothing where all is well.
+        Raise a LeakError unless every check passed.
 
         Raises
         ------

@@ -20,11 +20,12 @@ from spotlight_asars.cli.options import (
 )
 from spotlight_asars.cross_validation import NumberedLog, number_like
 from spotlight_asars.errors import InputError
-from spotlight_asars.evaluation import CUTOFFS, Ranks, System, confidence_interval, metrics, rank_targets
+from spotlight_asars.evaluation import CUTOFFS, Ranks, confidence_interval, metrics, rank_targets
 from spotlight_asars.experiments.logs import test_log
 from spotlight_asars.experiments.systems import name_of_model
 from spotlight_asars.interactions.sequences import SessionSequences, to_session_sequences
 from spotlight_asars.interactions.sessions import LogCounts, SessionInteractions
+from spotlight_asars.sequence.recommender.base import Recommender
 from spotlight_asars.serialization.files import output_folder, write_whole
 
 EXAMPLES = """examples:
@@ -95,7 +96,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
 
 
 def _rows(
-    model: System, test: NumberedLog, history: SessionInteractions | None, max_sequence_length: int
+    model: Recommender, test: NumberedLog, history: SessionInteractions | None, max_sequence_length: int
 ) -> SessionSequences:
     """Return the rows of the test part, in the model's ids and bins."""
     past = None if history is None else number_like(model, history, session_length=1).events
@@ -105,11 +106,11 @@ def _rows(
 
 
 def _protocol(
-    options: argparse.Namespace, model: System, test: NumberedLog, history: SessionInteractions | None
+    options: argparse.Namespace, model: Recommender, test: NumberedLog, history: SessionInteractions | None
 ) -> dict:
     return {
         "model_file": str(options.model_file),
-        "dwell": getattr(model, "dwell", None),
+        "dwell": model.dwell,
         "history": history is not None,
         "max_sequence_length": options.max_sequence_length,
         "seed": options.seed,

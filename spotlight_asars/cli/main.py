@@ -7,6 +7,7 @@ import re
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib import import_module
 
 from spotlight_asars import __version__
 from spotlight_asars.cli import analyse, compare, evaluate, explain, prepare, recommend, train, tune
@@ -65,6 +66,9 @@ def argument_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument(
+        "--import", action=_Import, metavar="MODULE", help="import a Python module that registers your own systems"
+    )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for command in COMMANDS:
@@ -102,6 +106,20 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> None:
         self.exit(BAD_INPUT, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+class _Import(argparse.Action):
+    """Imports a module at once, so that what it registers is known to the options that follow."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: object, module: str, option: str | None = None):
+        sys.path.insert(0, os.getcwd())  # as `python -m` does; an installed command does not
+        try:
+            import_module(module)
+        except Exception as error:  # a module may raise anything
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            parser.error(f"--import {module}: cannot be imported ({reason})")
+        finally:
+            sys.path.remove(os.getcwd())
 
 
 def _with_columns_joined(arguments: Sequence[str]) -> list[str]:

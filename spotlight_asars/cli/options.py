@@ -9,13 +9,13 @@ import torch
 from spotlight_asars.cross_validation import SupportFilters
 from spotlight_asars.datasets import FORMATS, presets
 from spotlight_asars.errors import InputError
-from spotlight_asars.evaluation import System
 from spotlight_asars.experiments.logs import LogChoice
 from spotlight_asars.experiments.settings import Settings
 from spotlight_asars.experiments.systems import DEFAULT_SYSTEMS, settings_of, system_names
 from spotlight_asars.interactions.channels import DWELL_RULES
 from spotlight_asars.interactions.sessionization import SESSION_GAP
 from spotlight_asars.interactions.times import ISO, UNITS_PER_SECOND
+from spotlight_asars.sequence.recommender.base import Recommender
 from spotlight_asars.serialization.models import load_model
 
 INTERRUPTED = 130
@@ -165,10 +165,10 @@ def add_model_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--use-cuda", action="store_true", help="run the model on the GPU")
 
 
-def model_of(options: argparse.Namespace) -> System:
+def model_of(options: argparse.Namespace) -> Recommender:
     """Load the fitted model, on the device that the options name."""
     model = load_model(options.model_file, use_cuda=options.use_cuda)
-    if model.num_items is None:
+    if not model.is_fitted:
         raise InputError(f"{options.model_file}: the model is not fitted: fit it, or write one with train")
     return model
 

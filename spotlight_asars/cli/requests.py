@@ -10,11 +10,10 @@ from functools import cached_property
 
 from spotlight_asars.cli.options import number, say
 from spotlight_asars.errors import InputError
-from spotlight_asars.evaluation import System
 from spotlight_asars.interactions.times import LARGEST_SECONDS, likely_unit
 from spotlight_asars.interactions.vocabulary import Vocabulary
-from spotlight_asars.sequence.implicit import ASARSSequenceModel
 from spotlight_asars.sequence.online.users import LiveUsers
+from spotlight_asars.sequence.recommender.base import Recommender
 
 SHORTEST_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 LIVE_KEYS = ("user", "session", "item", "timestamp", "now", "k")
@@ -27,8 +26,8 @@ class Answers:
 
     Parameters
     ----------
-    model : System
-        A fitted model with `recommend`.
+    model : Recommender
+        A fitted system.
     k : int
         Number of items, unless a request names its own.
     exclude_seen : bool
@@ -43,7 +42,7 @@ class Answers:
 
     def __init__(
         self,
-        model: System,
+        model: Recommender,
         k: int,
         exclude_seen: bool = False,
         with_scores: bool = False,
@@ -59,7 +58,7 @@ class Answers:
     @cached_property
     def users(self) -> LiveUsers:
         """Live sessions so far; an InputError if the model has none."""
-        if not isinstance(self.model, ASARSSequenceModel):
+        if not self.model.has_live_sessions:
             raise InputError(
                 f"{type(self.model).__name__} has no live sessions: give whole histories instead, "
                 '{"items": [...], "timestamps": [...]}'
@@ -214,7 +213,7 @@ def history_of(options: argparse.Namespace) -> dict | None:
     return request | {name: value for name in ("user", "now") if (value := getattr(options, name)) is not None}
 
 
-def report_unknown_user(request: dict, model: System) -> None:
+def report_unknown_user(request: dict, model: Recommender) -> None:
     """Report on standard error a user whom the model does not know: a typing error, or a new user."""
     if "user" in request and known_id(request["user"], model.raw_users) not in model.raw_users:
         say(f"spotlight-asars: the model does not know the user {request['user']!r} and treats them as new")

@@ -10,12 +10,12 @@ from typing import ClassVar
 import torch
 
 from spotlight_asars.errors import InputError
-from spotlight_asars.evaluation import System
 from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
 from spotlight_asars.sequence.non_neural.memory import SessionMemory
 from spotlight_asars.sequence.non_neural.neighbours import STAN, VSKNN, VSTAN
 from spotlight_asars.sequence.non_neural.rules import Popularity, SequentialRules
+from spotlight_asars.sequence.recommender.base import Recommender
 from spotlight_asars.sequence.representations.registry import HOST_REPRESENTATIONS, representation_factory
 from spotlight_asars.sequence.training.objective import ALL_ITEMS_LOSS, SAMPLED_LOSS
 from spotlight_asars.sequence.two_stage.model import Member, TwoStageRanker
@@ -30,7 +30,7 @@ _SAMPLED_SOFTMAX = {
     "num_negative_samples": 2048,
 }
 OPTIMIZERS = {"adagrad": torch.optim.Adagrad, "adam": torch.optim.Adam}
-COUNTING_SYSTEMS = {
+COUNTING_SYSTEMS: dict[str, type[Recommender]] = {
     "popularity": Popularity,
     "sequential_rules": SequentialRules,
     "vsknn": VSKNN,
@@ -158,7 +158,7 @@ class NetSettings:
 @dataclass(frozen=True)
 class CountingSettings:
     """
-    Settings of a non-neural system, which has no epochs and draws no random numbers.
+    Settings of a system without epochs: a non-neural one, or one added with ``register_system``.
 
     Attributes
     ----------
@@ -170,11 +170,19 @@ class CountingSettings:
 
     kind: ClassVar[str] = "counting"
     trained_by_epochs: ClassVar[bool] = False
-    random: ClassVar[bool] = False
-    has_users: ClassVar[bool] = False
 
     system: str
     options: dict = field(default_factory=dict)
+
+    @property
+    def random(self) -> bool:
+        """Whether a fit depends on the seed."""
+        return COUNTING_SYSTEMS[self.system].is_random
+
+    @property
+    def has_users(self) -> bool:
+        """Whether the system learns of users."""
+        return COUNTING_SYSTEMS[self.system].has_users
 
     @property
     def reads_dwell(self) -> bool:
@@ -185,10 +193,11 @@ class CountingSettings:
         """Return these settings: a non-neural system takes any catalogue."""
         return self
 
-    def new_system(self, rows: SessionSequences, training: Training) -> System:
-        """Make an unfitted system for these rows."""
-        dwell = {"dwell": training.dwell} if self.reads_dwell else {}
-        return COUNTING_SYSTEMS[self.system](**dwell, **self.options)
+    def new_system(self, rows: SessionSequences, training: Training) -> Recommender:
+        """Return an unfitted system for these rows."""
+        own = {"dwell": training.dwell} if self.reads_dwell else {}
+        own |= {"random_state": training.seed} if self.random else {}
+        return COUNTING_SYSTEMS[self.system](**own, **self.options)
 
 
 @dataclass(frozen=True)
@@ -237,7 +246,7 @@ class TwoStageSettings:
 
 def _new_member(
     settings: NetSettings | CountingSettings, rows: SessionSequences, training: Training, epochs: int
-) -> System:
+) -> Recommender:
     return settings.new_system(rows, replace(training, epochs=epochs))
 
 

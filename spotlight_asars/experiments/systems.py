@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from spotlight_asars.errors import InputError
-from spotlight_asars.evaluation import System
 from spotlight_asars.experiments.settings import (
     COUNTING_SYSTEMS,
     CountingSettings,
@@ -19,8 +18,12 @@ from spotlight_asars.experiments.settings import (
     read_settings,
 )
 from spotlight_asars.interactions.sequences import SessionSequences
-from spotlight_asars.sequence.implicit import ASARSSequenceModel
-from spotlight_asars.sequence.representations.registry import representation_factory, representation_names
+from spotlight_asars.sequence.recommender.base import Recommender
+from spotlight_asars.sequence.representations.registry import (
+    HOST_REPRESENTATIONS,
+    representation_factory,
+    representation_names,
+)
 from spotlight_asars.sequence.two_stage.model import TwoStageRanker
 
 DEFAULT_SYSTEMS = ("gru4rec", "vsknn", "asars_memory", "asars_time_user")
@@ -80,17 +83,41 @@ _SETTINGS["asars_two_stage"] = TwoStageSettings(
 
 
 def system_names() -> tuple[str, ...]:
-    """Return the names of all systems: registered nets, non-neural systems and the two-stage ranker."""
-    return tuple(dict.fromkeys([*representation_names(), *_SETTINGS]))
+    """Return the names of all systems: every registered net, the non-neural ones, and those of your own."""
+    return tuple(dict.fromkeys([*representation_names(), *_SETTINGS, *COUNTING_SYSTEMS]))
 
 
-def name_of_model(model: System) -> str:
-    """Return the name of a system: that of its net, or its own; the class name for a user's module."""
-    if isinstance(model, ASARSSequenceModel):
-        named = model.representation
-        return named if isinstance(named, str) else type(named).__name__
+def register_system(name: str, system_class: type[Recommender]) -> None:
+    """
+    Make a recommender of your own known by name, to ``compare``, ``train`` and parameter files.
+
+    A net is better added with ``register_representation``, which gives it training by epochs and live sessions. For
+    model files, also put ``serialization.models.register_kind("model")`` on the class. A comparison that goes on in the
+    same folder knows the class by this name alone: give it another ``--out`` when its code has changed.
+
+    Parameters
+    ----------
+    name : str
+    system_class : subclass of Recommender
+        Gets its `options` as keywords, and `dwell` if it `reads_dwell` and `random_state` if it `is_random`.
+
+    Raises
+    ------
+    InputError
+        If this is no subclass of Recommender, or another system has the name.
+    """
+    if not (isinstance(system_class, type) and issubclass(system_class, Recommender)):
+        raise InputError(f"{name!r} is no subclass of Recommender: derive it from spotlight_asars.sequence.Recommender")
+    taken = name in system_names() or name in HOST_REPRESENTATIONS
+    if taken and COUNTING_SYSTEMS.get(name) is not system_class:
+        raise InputError(f"{name!r} is the name of another system: choose another")
+    COUNTING_SYSTEMS[name] = system_class
+
+
+def name_of_model(model: Recommender) -> str:
+    """Return the name under which a system is registered, or its ``system_name``."""
     names = {made_by: name for name, made_by in COUNTING_SYSTEMS.items()} | {TwoStageRanker: "asars_two_stage"}
-    return names.get(type(model), type(model).__name__)
+    return names.get(type(model), model.system_name)
 
 
 def settings_of(name: str) -> Settings:
@@ -104,6 +131,8 @@ def settings_of(name: str) -> Settings:
     """
     if name in _SETTINGS:
         return _SETTINGS[name]
+    if name in COUNTING_SYSTEMS:
+        return CountingSettings(name)
     representation_factory(name)
     ours = name.startswith("asars_")  # the others start at random, as in their papers
     return NetSettings(

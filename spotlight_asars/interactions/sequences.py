@@ -318,13 +318,15 @@ def with_unknown_target(rows: SessionSequences) -> SessionSequences:
         np.zeros((len(rows), width), dtype=rows.events.dtype),  # (rows, channel)
         PADDING_ITEM + 1,
         is_empty,
-        targets=True,
     )
+    events = np.insert(rows.events, rows.offsets[1:], following, axis=0)  # (events + rows, channel)
+    events[:, TARGET] = 0
+    events[rows.offsets[1:] + np.arange(len(rows)), TARGET] = 1
     sessions = rows.session_ids.max(initial=-1) + 1 + np.arange(len(rows))  # (rows,); new sessions for empty rows
     sessions[~is_empty] = rows.session_ids[rows.offsets[1:][~is_empty] - 1]
     return SessionSequences.from_flat(
         rows.offsets + np.arange(len(rows) + 1),
-        np.insert(rows.events, rows.offsets[1:], following, axis=0),
+        events,
         np.insert(rows.session_ids, rows.offsets[1:], sessions),
         rows.user_ids,
         rows.max_sequence_length + 1,

@@ -27,9 +27,9 @@ from spotlight_asars.interactions.sequences import SessionSequences, as_session_
 from spotlight_asars.interactions.sessionization import ANONYMOUS_USER
 from spotlight_asars.interactions.vocabulary import Vocabulary
 from spotlight_asars.sequence.online.sessions import LiveSession
-from spotlight_asars.sequence.recommender.base import Recommends
+from spotlight_asars.sequence.recommender.base import PADDING_SCORE, Recommender
 from spotlight_asars.sequence.recommender.explaining import no_attention
-from spotlight_asars.sequence.recommender.fitted import Numbering
+from spotlight_asars.sequence.recommender.fitted import Numbering, check_same_numbering
 from spotlight_asars.sequence.representations.options import NetOptions
 from spotlight_asars.sequence.representations.registry import HOST_REPRESENTATIONS, representation_factory
 from spotlight_asars.sequence.representations.scoring import (
@@ -58,7 +58,6 @@ from spotlight_asars.serialization.state import SystemState, as_plain, construct
 from spotlight_asars.serialization.weights import load_weights, weights_of
 
 OptimizerFunc = Callable[[Iterable], torch.optim.Optimizer]
-PADDING_SCORE = float(np.finfo(np.float32).min)
 _TRAINING_KEYWORDS = ("early_stopping", "mix_lengths", "initial_embeddings")  # of release 0.1.0, now in `training`
 
 
@@ -94,7 +93,7 @@ def _with_former_keywords(init: Callable) -> Callable:
 
 
 @register_kind("model")
-class ASARSSequenceModel(Recommends, ImplicitSequenceModel):
+class ASARSSequenceModel(Recommender, ImplicitSequenceModel):
     """
     A next-item model over sessions, with users and dwell times.
 
@@ -297,7 +296,7 @@ class ASARSSequenceModel(Recommends, ImplicitSequenceModel):
                     self._begin(sequences)
                 for rows in (sequences, validation):
                     if rows is not None:
-                        self._check_ids(rows)
+                        check_same_numbering(rows, self)
                 progress = self._trainer.begin(file, saved)
             except InputError:
                 if is_new:
@@ -395,27 +394,6 @@ class ASARSSequenceModel(Recommends, ImplicitSequenceModel):
         # The host's, with each weight's step as one operation.
         return torch.optim.Adam(weights, lr=rate, weight_decay=self._l2, fused=True)
 
-    def _check_ids(self, sequences: SessionSequences) -> None:
-        for kind in ("items", "users"):
-            there, known = getattr(sequences, f"num_{kind}"), getattr(self, f"_num_{kind}")
-            if there > known:
-                raise InputError(
-                    f"the rows have {there} ids of {kind} and the model was made for {known}: "
-                    f"number them alike, with the vocabularies of the rows it was first fitted on"
-                )
-        for name in ("item_vocabulary", "user_vocabulary"):
-            theirs, ours = getattr(sequences, name), getattr(self, name)
-            if theirs is not ours and theirs is not None and ours is not None and theirs != ours:
-                raise InputError(
-                    f"the rows have another {name} than the model, so their numbers mean other ids: split one log "
-                    "with time_based_split, or align the other part with align_test"
-                )
-        if sequences.binning.fitted and sequences.binning != self.binning:
-            raise InputError(
-                "the rows have other dwell bins than the model, so the same bin means another time: make them with "
-                "binning=model.binning, or with history= the training part"
-            )
-
     def _check_input(self, item_ids: np.ndarray | int) -> None:
         item_ids = np.asarray(item_ids)
         items = item_ids[..., ITEM] if item_ids.ndim == 3 else item_ids
@@ -424,9 +402,10 @@ class ASARSSequenceModel(Recommends, ImplicitSequenceModel):
         if items.size and items.min() < 0:
             raise ValueError(f"item id {items.min()} is negative")
 
-    def _check_fitted(self) -> None:
-        if not self._initialized:
-            raise ValueError("the model is not fitted yet: call fit first")
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the model has a net."""
+        return self._initialized
 
     def predict(
         self,
@@ -458,7 +437,7 @@ class ASARSSequenceModel(Recommends, ImplicitSequenceModel):
         -------
         float32 array of shape (items,) for one sequence, (batch, items) for more
         """
-        self._check_fitted()
+        self.check_fitted()
         sequences = np.atleast_2d(np.asarray(sequences))
         if sequences.size and sequences.dtype.kind not in "iu":
             raise ValueError(f"the sequences are of type {sequences.dtype}: give item numbers, or raw ids to recommend")
@@ -510,11 +489,36 @@ class ASARSSequenceModel(Recommends, ImplicitSequenceModel):
             users=users.reshape(-1, 1),
         )
 
-    def _scores_after(self, rows: SessionSequences) -> Tensor:
+    def scores_after(self, rows: SessionSequences) -> Tensor:
         self._net.train(False)
         events = self._tensor(rows.padded_events(np.arange(len(rows))))  # (rows, time, channel)
         with torch.no_grad():
             return score_all_items(self._net, final_states(self._net, events), self._num_items)
+
+    is_random = True
+    has_live_sessions = True
+
+    @property
+    def system_name(self) -> str:
+        """The registered name of the net, or the class of a net or factory of your own."""
+        named = self.representation
+        return named if isinstance(named, str) else type(named).__name__
+
+    @property
+    def has_users(self) -> bool:
+        """Whether the net learns of users."""
+        return self._net_has("has_users")
+
+    @property
+    def reads_dwell(self) -> bool:
+        """Whether the net reads dwell bins."""
+        return self._net_has("reads_dwell")
+
+    def _net_has(self, capability: str) -> bool:
+        named = self.representation
+        if isinstance(named, str):
+            named = None if named in HOST_REPRESENTATIONS else representation_factory(named)
+        return bool(getattr(named, capability, False))  # a net of your own need not say
 
     @property
     def has_attention(self) -> bool:
@@ -553,8 +557,7 @@ class ASARSSequenceModel(Recommends, ImplicitSequenceModel):
         -------
         tensor of shape (targets, *state)
         """
-        self._check_fitted()
-        self._check_ids(sequences)
+        sequences = self.checked_rows(sequences)
         self._net.train(False)
         return target_states(self._net, sequences, self._batch_size)
 

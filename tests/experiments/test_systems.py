@@ -52,7 +52,7 @@ class TestSettingsInAFolder:
         assert settings_in(tmp_path, ["gru4rec", "asars_user_cat", "vsknn"]) == {"gru4rec": small, "vsknn": few}
 
     def test_no_folder_and_no_file(self, tmp_path, refuses):
-        refuses(lambda: settings_in(tmp_path / "nowhere", ["gru4rec"]), "nowhere", "no such folder")
+        refuses(lambda: settings_in(tmp_path / "nowhere", ["gru4rec"]), "nowhere", "not a folder")
         refuses(lambda: settings_in(tmp_path, ["gru4rec"]), "gru4rec.json")
 
     @pytest.mark.parametrize(
@@ -68,4 +68,4 @@ class TestSettingsInAFolder:
     )
     def test_values_that_make_no_system_are_told_before_any_training(self, wrong, tmp_path, refuses):
         write_settings(tmp_path / "gru4rec.json", wrong)
-        refuses(lambda: settings_in(tmp_path, ["gru4rec"]), "gru4rec.json", "no system can be made")
+        refuses(lambda: settings_in(tmp_path, ["gru4rec"]), "gru4rec.json", "no working system")

@@ -10,6 +10,7 @@ import inspect
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 
+from spotlight_asars.errors import InputError
 from spotlight_asars.experiments.settings import (
     COUNTING_SYSTEMS,
     CountingSettings,
@@ -238,6 +239,8 @@ _TWO_STAGE: Space = (
 def space_of(base: Settings) -> Space:
     """Return the search space of a system, wide enough to include its settings `base`."""
     if isinstance(base, CountingSettings):
+        if base.system not in _NON_NEURAL:
+            raise InputError(f"{base.system} has no search space: tune knows {', '.join(_NON_NEURAL)} and nets")
         space = _NON_NEURAL[base.system]
     elif isinstance(base, TwoStageSettings):
         space = _TWO_STAGE

@@ -1,4 +1,4 @@
-"""Systems without a net: popularity, sequential rules, nearest neighbours, and the transition memory."""
+"""Non-neural recommenders: popularity, sequential rules, nearest neighbours, and the transition memory."""
 
 from spotlight_asars.sequence.non_neural.memory import SessionMemory
 from spotlight_asars.sequence.non_neural.neighbours import STAN, VSKNN, VSTAN

@@ -1,4 +1,4 @@
-"""Nearest neighbours among training sessions: VSKNN, STAN and VSTAN, in array form."""
+"""Session nearest neighbours, in array form: VSKNN, STAN and VSTAN."""
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -8,30 +8,31 @@ from spotlight_asars.interactions.channels import UNKNOWN_TIME
 from spotlight_asars.interactions.rows import flat_positions
 from spotlight_asars.interactions.sessionization import changes
 from spotlight_asars.interactions.times import SECONDS_PER_DAY
-from spotlight_asars.sequence.non_neural.base import CountingSystem, Prefixes, blocks_of
+from spotlight_asars.sequence.non_neural.base import CountRecommender
+from spotlight_asars.sequence.non_neural.prefixes import Prefixes, blocks_of
 from spotlight_asars.sequence.non_neural.rules import STEP_WEIGHTS
 from spotlight_asars.serialization.models import register_kind
 
-ENTRIES_A_BLOCK = 2**21  # items of neighbours looked at in one go, 8 bytes each in about ten arrays
-# A weight that has faded to 0 is held here: its session stays a candidate, and counts for nothing beside a weight of 1.
+ENTRIES_A_BLOCK = 2**21  # neighbours' items worked on at a time, 8 bytes each in about ten arrays
+# The floor of a decayed weight: its session stays a candidate, but is negligible beside a weight of 1.
 SMALLEST_WEIGHT = 1e-100
 
 
-class SessionNeighbours(CountingSystem):
+class SessionNeighbours(CountRecommender):
     """
-    The engine of the nearest-neighbour systems; the subclasses say which weights they use.
+    The algorithm of the nearest-neighbour systems; subclasses define the weights.
 
-    For a session s with items i, clicked last l(i) steps before the target (1 is the last event):
+    For a session s with items i, whose last event of i lies l(i) steps before the target (1 is the last event):
 
-    1. candidates: training sessions that share an item with s, the `sample_size` most recent of them by their last
-       event; equal or unknown times go by the order of session ids, which is that of the rows as they were made;
-    2. neighbours: the k candidates n of highest similarity, at equal similarity the more recent ones::
+    1. candidates: the `sample_size` most recent training sessions, by their last event, that share an item with s;
+       equal or unknown times are in the order of session ids;
+    2. neighbours: the k candidates n of highest similarity, the more recent ones first among equals::
 
            similarity(s, n) = sum over shared items of place_weight(l(i)) / norm * exp(-age(n) / session_decay)
 
        where the norm is the number of items of s ('dot'), or sqrt(sum of place_weight**2) * sqrt(items of n)
-       ('cosine'), and age(n) the time from the last event of n to that of s, never below 0, and 0 if one is unknown;
-    3. scores, with p the last position of an item in n, and m the shared item that is last in n::
+       ('cosine'), and age(n) the time from the last event of n to that of s, at least 0, and 0 if either is unknown;
+    3. scores, where p is an item's last position in n, and m the last shared item of n::
 
            score(j) = sum over neighbours with item j of similarity(s, n) * match_weight(least l of a shared item)
                       * exp(-abs(p(j) - p(m)) / neighbour_decay) * (1 + idf_weight * ln(sessions / clicks of j))
@@ -41,7 +42,7 @@ class SessionNeighbours(CountingSystem):
     neighbour_decay: float | None = None
     idf_weight: float = 0.0
     similarity = "cosine"
-    counted = (
+    fitted_arrays = (
         *("_session_times", "_items", "_positions", "_sizes", "_begin"),
         *("_occurrences", "_item_costs", "_item_weights"),
     )
@@ -52,20 +53,20 @@ class SessionNeighbours(CountingSystem):
         self.k, self.sample_size = k, sample_size
 
     def _place_weights(self, steps: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Weight of an item clicked last so many steps before the target, in a session of so many events."""
+        """Return the weight of an item by its last event's steps before the target and the session's length."""
         raise NotImplementedError
 
     def _match_weights(self, steps: np.ndarray) -> np.ndarray:
-        """Weight of a neighbour whose best shared item was clicked so many steps before the target."""
+        """Return the weight of a neighbour by the steps from its latest shared item to the target."""
         raise NotImplementedError
 
     def _count(self, items: np.ndarray, sessions: np.ndarray, times: np.ndarray) -> None:
         begin = np.flatnonzero(changes(sessions))  # (sessions,)
-        latest = np.maximum.reduceat(times, begin)  # an unknown time is the smallest there is
+        latest = np.maximum.reduceat(times, begin)  # UNKNOWN_TIME is the smallest value
         recent_first = np.lexsort((np.arange(len(begin)), latest))[::-1]
         recency = np.empty(len(begin), dtype=np.int64)
         recency[recent_first] = np.arange(len(begin))
-        self._session_times = latest[recent_first]  # (sessions,), by recency as all that follows
+        self._session_times = latest[recent_first]  # (sessions,); the most recent first, as in all arrays below
         position = np.arange(len(items)) - begin[sessions] + 1
 
         session = recency[sessions]
@@ -79,11 +80,11 @@ class SessionNeighbours(CountingSystem):
         self._begin = np.cumsum(self._sizes) - self._sizes
         self._sessions_of_items(session)
         clicks = np.bincount(items, minlength=self.num_items)
-        # Items never clicked are in no neighbour; they get the value of one click.
+        # Items without an event are in no neighbour; they get the weight of one event.
         self._item_weights = 1.0 + self.idf_weight * np.log(len(begin) / np.maximum(clicks, 1))  # (num_items,)
 
     def _sessions_of_items(self, session: np.ndarray) -> None:
-        """The most recent `sample_size` sessions of each item: no other can be among those of several items."""
+        """Index the `sample_size` most recent sessions of each item; no other session can be a candidate."""
         by_item = np.argsort(self._items, kind="stable")
         item, session = self._items[by_item], session[by_item]
         rank = np.arange(len(item)) - np.flatnonzero(changes(item))[np.cumsum(changes(item)) - 1]
@@ -91,16 +92,16 @@ class SessionNeighbours(CountingSystem):
         begin = np.concatenate([[0], np.cumsum(np.bincount(item, minlength=self.num_items))])
         shape = (self.num_items, len(self._sizes))
         self._occurrences = csr_array((np.ones(len(item)), session, begin), shape=shape)  # (num_items, sessions)
-        # What a shared item may cost: the items of all its sessions.
+        # The most that a shared item can cost: the items of all its sessions.
         self._item_costs = np.bincount(item, weights=self._sizes[session], minlength=self.num_items)  # (num_items,)
 
     def _block_scores(self, states: Prefixes) -> np.ndarray:
         scores = np.zeros((len(states), self.num_items))  # (targets, num_items)
         for part in blocks_of(states.lengths, ENTRIES_A_BLOCK):
             event, target, _ = flat_positions(states.begin[part], states.lengths[part])
-            last = states.next_same[event] >= states.end[part][target]  # each item where it was clicked last
+            last = states.events.next_same[event] >= states.end[part][target]  # the last event of each item
             event, target = event[last], target[last]
-            items, steps = states.items[event], states.end[part][target] - event
+            items, steps = states.events.items[event], states.end[part][target] - event
             costs = np.bincount(target, weights=self._item_costs[items], minlength=len(states.begin[part]))
             first = np.searchsorted(target, np.arange(len(costs) + 1))  # (targets + 1,)
             for block in blocks_of(costs, ENTRIES_A_BLOCK):
@@ -117,7 +118,7 @@ class SessionNeighbours(CountingSystem):
     def _add_scores(
         self, states: Prefixes, first: np.ndarray, items: np.ndarray, steps: np.ndarray, scores: np.ndarray
     ) -> None:
-        """Score a few targets; target t has the distinct items ``first[t]:first[t + 1]`` of `items`."""
+        """Write the scores of a few targets; target t has the distinct items ``first[t]:first[t + 1]`` of `items`."""
         target, neighbour, similarity = self._neighbours(states, first, items, steps)  # (pairs,) each
         if not len(target):
             return
@@ -140,7 +141,7 @@ class SessionNeighbours(CountingSystem):
     def _neighbours(
         self, states: Prefixes, first: np.ndarray, items: np.ndarray, steps: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Target, training session and similarity of each pair of neighbours; shape (pairs,) each."""
+        """Return target, training session and similarity of each pair of neighbours: (pairs,) each."""
         row = np.repeat(np.arange(len(states)), np.diff(first))
         weights = np.maximum(self._place_weights(steps, states.lengths[row]), SMALLEST_WEIGHT)
         prefixes = csr_array((weights, items, first), shape=(len(states), self.num_items))
@@ -155,7 +156,7 @@ class SessionNeighbours(CountingSystem):
         else:
             similarity = similarity / np.diff(first)[target]
         if self.session_decay_days is not None:
-            now = states.last(states.times, empty=UNKNOWN_TIME)[target]
+            now = states.last(states.events.times, empty=UNKNOWN_TIME)[target]
             then = self._session_times[session].astype(np.int64)
             known = (now != UNKNOWN_TIME) & (then != UNKNOWN_TIME)
             age = np.where(known, np.maximum(now - then, 0), 0)
@@ -166,7 +167,7 @@ class SessionNeighbours(CountingSystem):
 
 def highest(values: np.ndarray, group: np.ndarray, num_groups: int, k: int) -> np.ndarray:
     """
-    Which values are among the k highest of their group, the first ones where values are equal.
+    Return which values are among the k highest of their group; among equal values the first.
 
     Parameters
     ----------
@@ -195,13 +196,13 @@ def highest(values: np.ndarray, group: np.ndarray, num_groups: int, k: int) -> n
     above, equal = values[entry] > threshold, values[entry] == threshold
     room = k - np.bincount(row, weights=above, minlength=len(crowded))  # (groups,)
     row_begin = np.cumsum(counts[crowded]) - counts[crowded]
-    before = np.cumsum(equal) - equal  # equal ones before, counted from the first group on
+    before = np.cumsum(equal) - equal  # number of equal values before, over all groups
     chosen = np.ones(len(values), dtype=bool)
     chosen[entry] = above | (equal & (before - before[row_begin][row] < room[row]))
     return chosen
 
 
-# Weight of the item at place p = length + 1 - steps of a session, by steps and length.
+# Weight of the item at place p = length + 1 - steps, by steps and length.
 PLACE_WEIGHTS = {
     "same": lambda steps, lengths: np.ones(len(steps)),
     "division": lambda steps, lengths: (lengths + 1 - steps) / lengths,
@@ -217,22 +218,22 @@ class VSKNN(SessionNeighbours):
     Vector multiplication session-based nearest neighbours (Ludewig and Jannach: Evaluation of session-based
     recommendation algorithms, 2018).
 
-    Items late in the session weigh more, in the similarity to a training session and, by the latest item shared with
-    it, in what that session adds; see ``SessionNeighbours``.
+    Late items of the session weigh more, both in the similarity to a training session and, through the latest shared
+    item, in that session's scores; see ``SessionNeighbours``.
 
     Parameters
     ----------
     k : int, optional
-        Neighbours.
+        Number of neighbours.
     sample_size : int, optional
-        Most recent sessions among which they are looked for.
+        Number of most recent sessions searched for them.
     weighting : {'quadratic', 'division', 'same', 'linear', 'logarithmic'}, optional
         ``place_weight`` of the event at place p of n: (p / n)**2, p / n, 1, max(0, 1 - (n - p) / 10),
         1 / log10(n - p + 1.7).
     score_weighting : {'quadratic', 'division', 'same', 'linear', 'logarithmic'}, optional
         ``match_weight`` of l steps: as in ``SequentialRules``.
     idf_weight : float, optional
-        How much rare items are preferred.
+        How much rare items are favoured.
     """
 
     similarity = "dot"
@@ -261,29 +262,29 @@ class VSKNN(SessionNeighbours):
 @register_kind("model")
 class VSTAN(SessionNeighbours):
     """
-    STAN with VSKNN's weights of items and of matches, after the session-rec framework (Ludewig, Mauro, Latifi,
+    STAN with VSKNN's item and match weights, as in the session-rec framework (Ludewig, Mauro, Latifi,
     Jannach: Empirical analysis of session-based recommendation algorithms, 2021).
 
     ``place_weight`` of l steps is exp(-(l - 1) / position_decay), ``match_weight`` exp(-(l - 1) / match_decay); see
-    ``SessionNeighbours``. A decay of None leaves its factor out.
+    ``SessionNeighbours``. A decay of None omits its factor.
 
     Parameters
     ----------
     k : int, optional
-        Neighbours.
+        Number of neighbours.
     sample_size : int, optional
-        Most recent sessions among which they are looked for.
+        Number of most recent sessions searched for them.
     similarity : {'cosine', 'dot'}, optional
     position_decay : float or None, optional
-        Steps in which the weight of an item of the session falls to 1 / e.
+        Steps over which the weight of a session's item falls to 1 / e.
     session_decay_days : float or None, optional
-        Days in which the weight of a training session falls to 1 / e.
+        Days over which the weight of a training session falls to 1 / e.
     neighbour_decay : float or None, optional
-        Steps from the latest match in which the weight of a neighbour's item falls to 1 / e.
+        Steps from the latest match over which the weight of a neighbour's item falls to 1 / e.
     match_decay : float or None, optional
-        Steps in which the weight of a neighbour falls to 1 / e as its latest match is further back.
+        Steps from the latest match to the target over which a neighbour's weight falls to 1 / e.
     idf_weight : float, optional
-        How much rare items are preferred.
+        How much rare items are favoured.
     """
 
     def __init__(
@@ -321,7 +322,7 @@ class STAN(VSTAN):
     Sequence and time aware neighbourhoods (Garg, Gupta, Malhotra, Vig, Shroff: Sequence and time aware neighborhood
     for session-based recommendations, 2019).
 
-    Its three decays are lambda 1, 2 and 3 of the paper; for the formulas see ``VSTAN``, which adds to them.
+    The three decays are the paper's lambda 1, 2 and 3; ``VSTAN`` gives the formulas and extends them.
 
     Parameters
     ----------
@@ -343,5 +344,5 @@ class STAN(VSTAN):
 
 
 def _faded(steps: np.ndarray, decay: float | None) -> np.ndarray:
-    """1 at the last event, 1 / e `decay` steps before it."""
+    """Return exponentially decayed weights: 1 at the last event, 1 / e `decay` steps before it."""
     return np.ones(len(steps)) if decay is None else np.exp((1.0 - steps) / decay)

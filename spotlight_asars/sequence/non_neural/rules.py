@@ -1,19 +1,20 @@
-"""Systems that count instead of learn: what all of them share, popularity, and sequential rules."""
+"""Popularity and sequential rules."""
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from spotlight_asars.errors import check_choice, check_whole
 from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
-from spotlight_asars.sequence.non_neural.base import CountingSystem, Prefixes
+from spotlight_asars.sequence.non_neural.base import CountRecommender
+from spotlight_asars.sequence.non_neural.prefixes import Prefixes
 from spotlight_asars.serialization.models import register_kind
 
 
 @register_kind("model")
-class Popularity(CountingSystem):
-    """The same scores for every target: how often an item was clicked in the training part."""
+class Popularity(CountRecommender):
+    """Score each item by its number of events in the training part, whatever the target."""
 
-    counted = ("_clicks",)
+    fitted_arrays = ("_clicks",)
 
     def _count(self, items: np.ndarray, sessions: np.ndarray, times: np.ndarray) -> None:
         self._clicks = np.bincount(items, minlength=self.num_items).astype(np.float64)  # (num_items,)
@@ -23,10 +24,10 @@ class Popularity(CountingSystem):
 
 
 @register_kind("model")
-class SequentialRules(CountingSystem):
+class SequentialRules(CountRecommender):
     """
-    Rules "who clicked a, clicks b within some steps", weighted by the steps between (Kamehkhosh, Jannach, Ludewig:
-    A comparison of frequent pattern techniques and a deep learning method for session-based recommendation, 2017).
+    Rules "a is followed by b within some steps", weighted by the steps between (Kamehkhosh, Jannach, Ludewig: A
+    comparison of frequent pattern techniques and a deep learning method for session-based recommendation, 2017).
 
     The score of item b after a session whose last item is a is::
 
@@ -35,12 +36,12 @@ class SequentialRules(CountingSystem):
     Parameters
     ----------
     steps : int, optional
-        Most steps between the two events of a rule.
+        The most steps between the two events of a rule.
     weighting : {'division', 'same', 'linear', 'logarithmic', 'quadratic'}, optional
-        Of d steps: 1 / d, 1, max(0, 1 - d / 10), 1 / log10(d + 1.7), 1 / d**2.
+        The weight of d steps: 1 / d, 1, max(0, 1 - d / 10), 1 / log10(d + 1.7), 1 / d**2.
     """
 
-    counted = ("_rules",)
+    fitted_arrays = ("_rules",)
 
     def __init__(self, steps: int = 10, weighting: str = "division") -> None:
         check_whole("steps", steps)
@@ -59,10 +60,10 @@ class SequentialRules(CountingSystem):
         self._rules = rules  # (num_items, num_items): from, to
 
     def _block_scores(self, states: Prefixes) -> np.ndarray:
-        return self._rules[states.last(states.items, empty=PADDING_ITEM)].toarray()
+        return self._rules[states.last(states.events.items, empty=PADDING_ITEM)].toarray()
 
 
-# Weight of an event so many steps before the one to be predicted; 1 is the last one.
+# Weight of an event by how many steps it lies before the target; 1 is the last one.
 STEP_WEIGHTS = {
     "same": np.ones_like,
     "division": lambda steps: 1.0 / steps,

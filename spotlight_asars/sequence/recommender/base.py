@@ -1,9 +1,7 @@
-"""Recommendations with raw ids from any system that scores targets, and what it keeps of its rows for that.
+"""``Recommender``: the abstract base of every system, and the top-k helpers that it shares with live sessions."""
 
-Recommendations for a pandas DataFrame of events, as a DataFrame.
-"""
-
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterable, Iterator, Sequence, Sized
 from copy import deepcopy
 
 import numpy as np
@@ -12,20 +10,356 @@ import torch
 from torch import Tensor
 
 from spotlight_asars.errors import InputError, listed
+from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
+from spotlight_asars.interactions.binning import ScottBinning
 from spotlight_asars.interactions.channels import ITEM
-from spotlight_asars.interactions.sequences import SessionSequences, with_unknown_target
+from spotlight_asars.interactions.sequences import SessionSequences, as_session_sequences, with_unknown_target
 from spotlight_asars.interactions.vocabulary import Vocabulary, as_column, in_order_of_appearance
 from spotlight_asars.sequence.recommender.explaining import Explanation, explain, no_attention
+from spotlight_asars.sequence.recommender.fitted import Numbering, check_item_ids, check_same_numbering
 from spotlight_asars.sequence.recommender.requests import request_rows, request_seconds
-from spotlight_asars.serialization.state import constructor_arguments
+from spotlight_asars.serialization.state import SystemState, constructor_arguments
+
+PADDING_SCORE = float(np.finfo(np.float32).min)
+_SCORES_A_BLOCK = 2**24  # of histories that are scored together
 
 
-class HasParameters:
+class Recommender(ABC):
     """
-    ``get_params``, ``set_params`` and ``sklearn.base.clone``, as scikit-learn's estimators have them.
+    A next-item recommender over sessions: the base of nets, non-neural systems and rankers, and of your own.
 
-    The system also has `num_items`, which is None until it is fitted.
+    A subclass implements :meth:`fit`, which ends with ``self.keep_numbering(sequences)``, :meth:`target_states`, which
+    begins with ``self.checked_rows(sequences)``, :meth:`item_scores`, :meth:`state` and :meth:`from_state`. All else is
+    built on these. It keeps each constructor argument in an attribute of the argument's name, with or without a
+    leading underscore. ``spotlight_asars.audit.check_recommender`` checks that it keeps the whole contract.
+
+    Attributes
+    ----------
+    reads_dwell : bool
+        Whether scores depend on dwell bins. The constructor of such a system takes the argument `dwell`.
+    dwell : {'known', 'observed'} or None
+        Whether the newest event's dwell, up to the moment of prediction, counts; None if the system has no such rule.
+    has_users : bool
+        Whether the system learns something about each user.
+    is_random : bool
+        Whether a fit depends on a seed. The constructor of such a system takes the argument `random_state`.
+    has_attention : bool
+        Whether the system has :meth:`attention_weights`.
+    has_live_sessions : bool
+        Whether the system has :meth:`session`.
+    num_items, num_users : int or None
+        Number of item and user ids, 0 included; None before the first fit.
+    item_vocabulary, user_vocabulary : Vocabulary or None
+        Raw ids, if the training part had them.
+    binning, gap_binning : ScottBinning or None
+        Bins of dwell times and of session gaps.
+    session_gap : float or None
+        Seconds without an event after which a session ends.
     """
+
+    reads_dwell: bool = False
+    dwell: str | None = None
+    has_users: bool = False
+    is_random: bool = False
+    has_attention: bool = False
+    has_live_sessions: bool = False
+
+    num_items: int | None = None
+    num_users: int | None = None
+    item_vocabulary: Vocabulary | None = None
+    user_vocabulary: Vocabulary | None = None
+    binning: ScottBinning | None = None
+    gap_binning: ScottBinning | None = None
+    session_gap: float | None = None
+
+    # What a subclass implements.
+
+    @abstractmethod
+    def fit(self, sequences: SessionSequences) -> "Recommender":
+        """Fit the system on a training part and return it."""
+
+    @abstractmethod
+    def target_states(self, sequences: SessionSequences) -> Sized:
+        """
+        Return what is needed to score each target, from the events before it.
+
+        Returns
+        -------
+        An object of length (targets,) that can be sliced, in the order of rows, then of time.
+        """
+
+    @abstractmethod
+    def item_scores(self, states: Sized) -> Tensor:
+        """
+        Return scores of items 1, 2, ... from some of the states of :meth:`target_states`.
+
+        Returns
+        -------
+        float32 tensor of shape (targets, num_items - 1)
+        """
+
+    @abstractmethod
+    def state(self) -> SystemState:
+        """Return the system, fitted or not, as data; see ``SystemState``."""
+
+    @classmethod
+    @abstractmethod
+    def from_state(cls, state: SystemState) -> "Recommender":
+        """Return an equal system."""
+
+    # Fitted systems and the rows they score.
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the system is fitted."""
+        return self.num_items is not None
+
+    def check_fitted(self) -> None:
+        """Raise an InputError unless the system is fitted."""
+        if not self.is_fitted:
+            raise InputError(f"{type(self).__name__} is not fitted yet: call fit first")
+
+    def keep_numbering(self, sequences: SessionSequences | Numbering) -> None:
+        """Remember how the training part numbers its ids and bins; call it once the fit has succeeded."""
+        for name, value in vars(Numbering.of(sequences)).items():
+            setattr(self, name, value)
+
+    def checked_rows(self, sequences: SessionSequences) -> SessionSequences:
+        """
+        Return rows that the system can score.
+
+        Raises
+        ------
+        InputError
+            If the system is not fitted, or the rows number ids or bins otherwise; see ``check_same_numbering``.
+        """
+        self.check_fitted()
+        sequences = as_session_sequences(sequences, like=self)
+        check_same_numbering(sequences, self)
+        return sequences
+
+    @property
+    def raw_items(self) -> Vocabulary:
+        """Raw ids of the items; the numbers themselves if the rows had none."""
+        return self.item_vocabulary or Vocabulary(np.arange(1, self.num_items))
+
+    @property
+    def raw_users(self) -> Vocabulary:
+        """Raw ids of the users; the numbers themselves if the rows had none."""
+        return self.user_vocabulary or Vocabulary(np.arange(1, self.num_users))
+
+    # Scores.
+
+    def item_probabilities(self, states: Sized) -> Tensor:
+        """Return the probability of each item, by default the softmax of :meth:`item_scores`: (targets, items)."""
+        return self.item_scores(states).softmax(dim=1)
+
+    def scores_after(self, rows: SessionSequences) -> Tensor:
+        """Return scores of items 1, 2, ... after the last event of each row: (rows, num_items - 1)."""
+        return self.item_scores(self.target_states(with_unknown_target(rows)))
+
+    def predict(
+        self,
+        sequences: np.ndarray,
+        item_ids: np.ndarray | None = None,
+        user_ids: np.ndarray | int | None = None,
+        dwell: np.ndarray | None = None,
+        session_starts: np.ndarray | None = None,
+        timestamps: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """
+        Return scores of the next item after one sequence, or after each of a batch.
+
+        Parameters
+        ----------
+        sequences : int array of shape (time,), (1, time) or (batch, time)
+            Item ids; 0 is padding.
+        item_ids : int array of shape (items,) or (items, 1), optional
+            Items to score. By default all ids, where the padding gets the smallest float.
+        user_ids : int or int array of shape (batch,), optional
+            0, the default, is anonymous.
+        dwell, session_starts : arrays of the shape of `sequences`, optional
+            Dwell bins, as in ``SessionSequences.dwell``, and whether an event begins a session. By default dwell is
+            unknown and each sequence is one session. Under ``dwell='known'`` the newest event's bin is ignored.
+        timestamps : array of the shape of `sequences`, optional
+            Seconds since 1970, for systems that use the time of an event.
+
+        Returns
+        -------
+        float32 array of shape (items,) for one sequence, (batch, items) for more
+        """
+        self.check_fitted()
+        sequences = np.atleast_2d(np.asarray(sequences))
+        if sequences.size and sequences.dtype.kind not in "iu":
+            raise InputError(f"the sequences are of type {sequences.dtype}: give item numbers, or raw ids to recommend")
+        check_item_ids(sequences, self.num_items)
+        wanted = np.arange(self.num_items) if item_ids is None else np.asarray(item_ids).reshape(-1)
+        check_item_ids(wanted, self.num_items)
+        matrices = {"dwell": dwell, "session_starts": session_starts, "timestamps": timestamps}
+        rows = SessionSequences(
+            sequences.astype(np.int64),
+            self._users_of(len(sequences), user_ids),
+            self.num_items,
+            num_users=self.num_users,
+            item_vocabulary=self.item_vocabulary,
+            user_vocabulary=self.user_vocabulary,
+            binning=self.binning,
+            gap_binning=self.gap_binning,
+            **{name: None if given is None else np.atleast_2d(given) for name, given in matrices.items()},
+        )
+        scores = np.full((len(rows), self.num_items), PADDING_SCORE, dtype=np.float32)  # (batch, num_items)
+        scores[:, PADDING_ITEM + 1 :] = self.scores_after(rows).cpu().numpy()
+        scores = scores[:, wanted]  # (batch, items)
+        return scores[0] if len(scores) == 1 else scores
+
+    def _users_of(self, batch: int, user_ids: np.ndarray | int | None) -> np.ndarray:
+        """User numbers for `batch` sequences: (batch,)."""
+        users = np.asarray(0 if user_ids is None else user_ids)
+        if users.shape not in ((), (1,), (batch,)):
+            raise InputError(f"there are {batch} sequences and user_ids of shape {users.shape}")
+        if users.size and not (users.min() >= 0 and users.max() < self.num_users):
+            raise InputError(f"a user id is not one of the {self.num_users} the model knows")
+        return np.broadcast_to(users, batch)
+
+    # Recommendations.
+
+    def recommend(
+        self,
+        items: Sequence[Hashable] | Sequence[Sequence[Hashable]] | pd.DataFrame,
+        timestamps: Sequence[float] | Sequence[Sequence[float]] | None = None,
+        user: Hashable | Sequence[Hashable] | None = None,
+        k: int = 20,
+        now: float | Sequence[float] | None = None,
+        exclude_seen: bool = False,
+        return_scores: bool = False,
+    ) -> list | pd.DataFrame:
+        """
+        Return the k best next items for one history or a list of them, raw ids in and out.
+
+        Parameters
+        ----------
+        items : list of raw ids, or list of such lists, or DataFrame
+            The items of each history, oldest first; unknown ids are left out. A DataFrame has the column `item`, and
+            may have `timestamp`, and `user` or `session`; the events of each user or session are one history.
+        timestamps : list of seconds, or list of such lists, optional
+            One for each item; without them dwell is unknown. A pause as long as the training part's session gap begins
+            a new session.
+        user : raw id, or list of them, optional
+            None or an unknown one is anonymous.
+        k : int, optional
+        now : seconds, or one for each history, optional
+            The time of the request. Under ``dwell='observed'`` the newest event's dwell is the time from it to `now`.
+        exclude_seen : bool, optional
+            Leave out the items of the history.
+        return_scores : bool, optional
+            Return (raw id, score) pairs.
+
+        Returns
+        -------
+        list of raw ids, best first, or a list of such lists for a list of histories
+            Items of equal score are in the order of their numbers. For a DataFrame, a DataFrame with the columns
+            `user` or `session`, `rank` from 1, `item` and `score`.
+        """
+        self.check_fitted()
+        if isinstance(items, pd.DataFrame):
+            if timestamps is not None or user is not None:
+                raise InputError("a DataFrame has its timestamps and users in columns: leave these arguments out")
+            return recommend_for_log(self, items, k, now, exclude_seen)
+        check_k(k)
+        if isinstance(items, str) or not isinstance(items, Iterable) or getattr(items, "shape", None) == ():
+            raise InputError(f"items is {items!r}: give a list of raw ids, or a list of such lists")
+        items = list(items)
+        single = not items or not all(self._is_history(one) for one in items)
+        if single:
+            items, user = [items], [user]
+            timestamps = None if timestamps is None else [timestamps]
+        if now is not None and (isinstance(now, str) or not np.iterable(now)):
+            now = [now] * len(items)
+        rows = request_rows(self, items, timestamps, user, now)
+        scores = self.scores_after(rows)  # (requests, items - 1)
+        if exclude_seen:
+            seen_row = np.repeat(np.arange(len(rows)), rows.lengths)
+            seen = (torch.from_numpy(seen_row), torch.from_numpy(rows.events[:, ITEM].astype(np.int64)) - 1)
+            scores[tuple(one.to(scores.device) for one in seen)] = -torch.inf
+        answers = []
+        for numbers, values in best_items(scores.cpu().numpy(), k):
+            raw, values = self.raw_items.inverse(numbers).tolist(), values.tolist()
+            answers.append(list(zip(raw, values, strict=True)) if return_scores else raw)
+        return answers[0] if single else answers
+
+    def _is_history(self, entry: object) -> bool:
+        """Whether an entry of `items` is a list of ids; a tuple may be an id itself."""
+        if isinstance(entry, tuple):
+            return entry not in self.raw_items
+        return isinstance(entry, list | np.ndarray | pd.Series)
+
+    def session(self, user: Hashable = None) -> object:
+        """
+        Return a live session, which answers event by event; only systems that have `has_live_sessions` do.
+
+        Raises
+        ------
+        InputError
+            If the system has no live sessions.
+        """
+        raise InputError(
+            f"{type(self).__name__} has no live sessions: give whole histories to recommend(items, timestamps), or use "
+            "an ASARSSequenceModel"
+        )
+
+    # Explanations.
+
+    def explain(
+        self,
+        items: Sequence[Hashable],
+        timestamps: Sequence[float] | None = None,
+        user: Hashable = None,
+        item: Hashable = None,
+        now: float | None = None,
+        attention: bool = True,
+    ) -> Explanation:
+        """
+        Explain a recommendation by past events: their attention weights, and the score without each of them.
+
+        Parameters
+        ----------
+        items, timestamps, user, now :
+            One history, as for :meth:`recommend`.
+        item : raw id, optional
+            The recommended item to explain; the best one by default.
+        attention : bool, optional
+            Give attention weights; pass False for a system without attention, see `has_attention`.
+
+        Returns
+        -------
+        Explanation
+
+        Raises
+        ------
+        InputError
+            If attention weights are asked for and the system has none, if the item is unknown, or as by
+            :meth:`recommend`.
+        """
+        self.check_fitted()
+        return explain(self, items, timestamps, user, item, now, attention)
+
+    def attention_weights(self, rows: SessionSequences) -> np.ndarray:
+        """
+        Return the weight of each event in the recommendation after the last event of its row: (events,).
+
+        Raises
+        ------
+        InputError
+            If the system has no attention.
+        """
+        raise InputError(no_attention(type(self).__name__))
+
+    # Parameters, as scikit-learn's estimators have them.
+
+    @property
+    def system_name(self) -> str:
+        """The system's name in reports: that of its class."""
+        return type(self).__name__
 
     def _parameters(self) -> dict[str, object]:
         """Constructor arguments, from which an equal system can be made."""
@@ -33,18 +367,18 @@ class HasParameters:
 
     def get_params(self, deep: bool = True) -> dict[str, object]:
         """
-        What the system was made with, by the name of the constructor argument.
+        Return the constructor arguments by name.
 
         Parameters
         ----------
         deep : bool, optional
-            For scikit-learn; no argument is an estimator with parameters of its own.
+            Ignored; scikit-learn passes it.
         """
         return self._parameters()
 
-    def set_params(self, **parameters: object) -> "HasParameters":
+    def set_params(self, **parameters: object) -> "Recommender":
         """
-        Change some constructor arguments of a system that is not fitted.
+        Change constructor arguments of a system that is not fitted.
 
         Returns
         -------
@@ -55,7 +389,7 @@ class HasParameters:
         InputError
             If there is no such argument, or the system is fitted.
         ValueError
-            If the constructor refuses a value; the system is then as it was.
+            If the constructor refuses a value; the system is then unchanged.
         """
         before = self.get_params()
         for name in parameters:
@@ -63,7 +397,7 @@ class HasParameters:
                 raise InputError(f"{type(self).__name__} has no parameter {name!r}: there are {', '.join(before)}")
         if not parameters:
             return self
-        if self.num_items is not None:
+        if self.is_fitted:
             raise InputError(
                 f"this {type(self).__name__} is fitted, and fit would go on: set parameters of a new one, or of its "
                 "sklearn.base.clone"
@@ -77,28 +411,26 @@ class HasParameters:
             raise
         return self
 
-    def __sklearn_clone__(self) -> "HasParameters":
-        """A system with equal arguments, not fitted; for ``sklearn.base.clone``."""
+    def __sklearn_clone__(self) -> "Recommender":
+        """Return an unfitted system with equal arguments, for ``sklearn.base.clone``."""
         return type(self)(**deepcopy(self.get_params()))
 
 
-_SCORES_A_BLOCK = 2**24  # of histories that are scored together
-
-
 def recommend_for_log(
-    system: "Recommends", log: pd.DataFrame, k: int, now: float | None, exclude_seen: bool
+    system: Recommender, log: pd.DataFrame, k: int, now: float | None, exclude_seen: bool
 ) -> pd.DataFrame:
     """
-    The k best next items for every user, or every session, of a log.
+    Return the k best next items for every user, or every session, of a log.
 
     Parameters
     ----------
-    system : fitted system
+    system : Recommender
+        Fitted.
     log : DataFrame
-        Column `item`, and where there are any `timestamp` (seconds or datetimes; events of equal time stay in order)
-        and `user`, or `session` in an anonymous log. Without both all is one history.
+        Column `item`, and optionally `timestamp` (seconds or datetimes; events of equal time stay in order) and
+        `user`, or `session` in an anonymous log. Without both, all events are one history.
     k, now, exclude_seen :
-        As for ``Recommends.recommend``.
+        As for ``Recommender.recommend``.
 
     Returns
     -------
@@ -115,7 +447,7 @@ def recommend_for_log(
         if name is not None and log[name].isna().any():
             raise InputError(f"event {int(np.argmax(log[name].isna()))} has no {name!r}: give it one, or leave it out")
     if now is not None and np.ndim(now):
-        raise InputError("now goes for all of a DataFrame: give one moment")
+        raise InputError("now goes for all of a DataFrame: give one time")
     codes, keys = np.zeros(len(log), dtype=np.int64), [None]
     if by is not None:
         codes, keys = in_order_of_appearance(log[by])
@@ -139,150 +471,20 @@ def recommend_for_log(
     return table if by is not None else table.drop(columns="user")
 
 
-class Recommends(HasParameters):
-    """
-    ``recommend`` for a system with ``target_states`` and ``item_scores``, see ``evaluation.System``.
-
-    The system also has what :class:`KeepsNumbering` keeps, and ``_check_fitted``.
-    """
-
-    @property
-    def raw_items(self) -> Vocabulary:
-        """Raw ids of the items; the numbers themselves where the rows came without."""
-        return self.item_vocabulary or Vocabulary(np.arange(1, self.num_items))
-
-    @property
-    def raw_users(self) -> Vocabulary:
-        """Raw ids of the users; the numbers themselves where the rows came without."""
-        return self.user_vocabulary or Vocabulary(np.arange(1, self.num_users))
-
-    def recommend(
-        self,
-        items: Sequence[Hashable] | Sequence[Sequence[Hashable]] | pd.DataFrame,
-        timestamps: Sequence[float] | Sequence[Sequence[float]] | None = None,
-        user: Hashable | Sequence[Hashable] | None = None,
-        k: int = 20,
-        now: float | Sequence[float] | None = None,
-        exclude_seen: bool = False,
-        return_scores: bool = False,
-    ) -> list | pd.DataFrame:
-        """
-        The k best next items, raw ids in and out, for one history or a list of them.
-
-        Parameters
-        ----------
-        items : list of raw ids, or list of such lists, or DataFrame
-            What was clicked, oldest first. Ids the model does not know are left out. A DataFrame has the column `item`,
-            and may have `timestamp`, and `user` or `session`, of each of which the events are one history.
-        timestamps : list of seconds, or list of such lists, optional
-            One for each item; without them dwell is unknown. A pause as long as in the rows fitted on begins a session.
-        user : raw id, or list of them, optional
-            None or an unknown one is anonymous.
-        k : int, optional
-        now : seconds, or one for each history, optional
-            The moment of asking; under ``dwell='observed'`` the newest event has been dwelt on since its time.
-        exclude_seen : bool, optional
-            Leave out the items given.
-        return_scores : bool, optional
-            Give (raw id, score) pairs.
-
-        Returns
-        -------
-        list of raw ids, best first, or a list of such lists for a list of histories
-            Items of equal score stand in the order of their numbers. For a DataFrame a DataFrame with the columns
-            `user` or `session`, `rank` from 1, `item` and `score`.
-        """
-        self._check_fitted()
-        if isinstance(items, pd.DataFrame):
-            if timestamps is not None or user is not None:
-                raise InputError("a DataFrame has its timestamps and users in columns: leave these arguments out")
-            return recommend_for_log(self, items, k, now, exclude_seen)
-        check_k(k)
-        if isinstance(items, str) or not isinstance(items, Iterable) or getattr(items, "shape", None) == ():
-            raise InputError(f"items is {items!r}: give a list of raw ids, or a list of such lists")
-        items = list(items)
-        single = not items or not all(self._is_history(one) for one in items)
-        if single:
-            items, user = [items], [user]
-            timestamps = None if timestamps is None else [timestamps]
-        if now is not None and (isinstance(now, str) or not np.iterable(now)):
-            now = [now] * len(items)
-        rows = request_rows(self, items, timestamps, user, now)
-        scores = self._scores_after(rows)  # (requests, items - 1)
-        if exclude_seen:
-            seen_row = np.repeat(np.arange(len(rows)), rows.lengths)
-            seen = (torch.from_numpy(seen_row), torch.from_numpy(rows.events[:, ITEM].astype(np.int64)) - 1)
-            scores[tuple(one.to(scores.device) for one in seen)] = -torch.inf
-        answers = []
-        for numbers, values in best_items(scores.cpu().numpy(), k):
-            raw, values = self.raw_items.inverse(numbers).tolist(), values.tolist()
-            answers.append(list(zip(raw, values, strict=True)) if return_scores else raw)
-        return answers[0] if single else answers
-
-    has_attention = False
-
-    def explain(
-        self,
-        items: Sequence[Hashable],
-        timestamps: Sequence[float] | None = None,
-        user: Hashable = None,
-        item: Hashable = None,
-        now: float | None = None,
-        attention: bool = True,
-    ) -> Explanation:
-        """
-        Which past events carry a recommendation: their attention weights, and what it would be without each of them.
-
-        Parameters
-        ----------
-        items, timestamps, user, now :
-            One history, as for :meth:`recommend`.
-        item : raw id, optional
-            The recommended item to explain; the best one by default.
-        attention : bool, optional
-            Give attention weights, which a system without attention has not; see `has_attention`.
-
-        Returns
-        -------
-        Explanation
-
-        Raises
-        ------
-        InputError
-            If there is no attention to give weights of, the item is not known, or as by :meth:`recommend`.
-        """
-        self._check_fitted()
-        return explain(self, items, timestamps, user, item, now, attention)
-
-    def attention_weights(self, rows: SessionSequences) -> np.ndarray:
-        """How much each event of some rows weighs in what is recommended after the last: (events,), row by row."""
-        raise InputError(no_attention(type(self).__name__))
-
-    def _is_history(self, entry: object) -> bool:
-        """Whether an entry of `items` is a list of ids; a tuple may be an id itself."""
-        if isinstance(entry, tuple):
-            return entry not in self.raw_items
-        return isinstance(entry, list | np.ndarray | pd.Series)
-
-    def _scores_after(self, rows: SessionSequences) -> Tensor:
-        """Scores of items 1, 2, ... after the last event of each row: (rows, num_items - 1)."""
-        return self.item_scores(self.target_states(with_unknown_target(rows)))
-
-
 def check_k(k: int) -> None:
-    """Raise an InputError unless so many items can be asked for."""
+    """Raise an InputError unless k is a whole number of at least 1."""
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
         raise InputError(f"k is {k!r}: give a whole number of at least 1")
 
 
-_GROUPS_A_PLACE = 8  # so that few of the best k stand in one group
+_GROUPS_A_PLACE = 8  # so that few of the best k fall into one group
 
 
 def best_items(scores: np.ndarray, k: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Numbers and scores of the k best items of each request, best first; (requests, items - 1), -inf is left out."""
+    """Yield numbers and scores of the k best items of each request, best first, without -inf; (requests, items - 1)."""
     for row in scores:
-        # Those that reach the k-th best have no need to be put in order among all others. The k-th of the best of some
-        # groups is no better than it, and most of the time no worse by much.
+        # Only scores that reach the k-th best need sorting. The k-th best of the maxima of some groups is a lower bound
+        # on it, and mostly a close one.
         groups = min(len(row), _GROUPS_A_PLACE * k)
         best = np.maximum.reduce(row[: len(row) // groups * groups].reshape(-1, groups))  # (groups,)
         last = max(groups - k, 0)

@@ -1,4 +1,4 @@
-"""Which past events carry a recommendation: their weights, and what would be recommended without each of them."""
+"""Explain a recommendation by past events: their attention weights, and the score without each of them."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -7,38 +7,37 @@ import numpy as np
 import pandas as pd
 
 from spotlight_asars.errors import InputError
-from spotlight_asars.evaluation import System
 from spotlight_asars.interactions.binning import UNKNOWN_BIN
 from spotlight_asars.interactions.channels import DWELL
 from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.interactions.sessionization import dwell_times
 from spotlight_asars.sequence.recommender.requests import request_rows, request_seconds
 
-_EVENTS_A_BLOCK = 2**17  # of histories that are scored together
+_EVENTS_A_BLOCK = 2**17  # events of the histories that are scored together
 _ATTENTION_COLOUR, _FALL_COLOUR = "#3b6ea5", "#c06c3e"
 
 
 @dataclass(frozen=True)
 class Explanation:
     """
-    What carries a recommendation.
+    The past events behind a recommendation.
 
     Attributes
     ----------
     item : raw id
-        The item that is explained.
+        The explained item.
     score : float
     rank : int
         1 for the item recommended first.
     events : DataFrame
-        A row for each event of the history, oldest first:
+        One row an event of the history, oldest first:
 
-        - `item`, `timestamp`: as they were given, the time in seconds;
-        - `session`: 0, 1, ...; -1 where the system does not know the item and leaves the event out;
-        - `dwell`: seconds that it was looked at, as far as the system may know; `dwell_bin`, what it sees of them;
-        - `attention`: its weight in the attended state; the weights of the scope sum to 1;
-        - `score_without`, `rank_without`: of the item, had the event not happened;
-        - `fall`: how much the score falls then, negative where it rises.
+        - `item`, `timestamp`: as given, the time in seconds;
+        - `session`: 0, 1, ...; -1 if the system does not know the item and ignores the event;
+        - `dwell`: seconds until the next event, as far as the system may know them, and `dwell_bin`, their bin;
+        - `attention`: the event's weight in the attended state; the weights of a scope sum to 1;
+        - `score_without`, `rank_without`: the item's score and rank without the event;
+        - `fall`: how much the score falls without the event; negative if it rises.
     """
 
     item: Hashable
@@ -53,7 +52,7 @@ class Explanation:
 
     def plot(self) -> object:
         """
-        A bar an event, of its attention weight and of what the score falls by without it; needs matplotlib.
+        Draw one bar an event, for its attention weight and for the fall of the score without it; needs matplotlib.
 
         Raises
         ------
@@ -62,8 +61,8 @@ class Explanation:
         """
         try:
             from matplotlib.figure import Figure
-        except ImportError:  # an extra, not a need
-            raise InputError("there is no matplotlib to draw with: pip install matplotlib") from None
+        except ImportError:  # an optional dependency
+            raise InputError("the plot needs matplotlib: pip install matplotlib") from None
         bars = {"fall": ("fall of the score without the event", _FALL_COLOUR)}
         if self.events["attention"].notna().any():
             bars = {"attention": ("attention weight", _ATTENTION_COLOUR), **bars}
@@ -89,17 +88,17 @@ class Explanation:
 
 
 def _shown(raw_id: Hashable) -> str:
-    """An id as a label: not too long, and no formula."""
+    """Return an id as a label: cut if long, and not read as a formula."""
     return f"{raw_id!s:.30}".replace("$", r"\$")
 
 
 def no_attention(name: str) -> str:
-    """What to say where a system, or a net, has no attention."""
-    return f"{name} has no attention to explain by: explain(..., attention=False) says what each event changes"
+    """Return the message for a system or net without attention."""
+    return f"{name} has no attention to explain by: explain(..., attention=False) shows what each event changes"
 
 
 def explain(
-    system: System,
+    system: "Recommender",  # noqa: F821 - it imports this module
     items: Sequence[Hashable],
     timestamps: Sequence[float] | None,
     user: Hashable,
@@ -107,7 +106,7 @@ def explain(
     now: float | None,
     attention: bool,
 ) -> Explanation:
-    """See ``Recommends.explain``."""
+    """Explain a recommendation; see ``Recommender.explain``."""
     if isinstance(items, str) or not hasattr(items, "__len__") or not len(items):
         raise InputError(f"items is {items!r:.60}: give a list of raw ids, at least one")
     items = list(items)
@@ -116,14 +115,14 @@ def explain(
     weights = system.attention_weights(rows) if attention else np.full(len(rows.events), np.nan)  # (known events,)
     numbers, events = system.raw_items.transform(items), np.arange(len(items))
     known = numbers > 0
-    scores = system._scores_after(rows)[0].cpu().numpy()  # (items,)
+    scores = system.scores_after(rows)[0].cpu().numpy()  # (items,)
     place = int(np.argmax(scores)) if item is None else int(system.raw_items.transform([item])[0]) - 1
     if place < 0:
         raise InputError(f"the item {item!r} is not known to the model: give one that it can recommend")
     without = [_without(system, items, timestamps if timestamps is None else seconds, user, now, block, place)
                for block in np.array_split(events, -(-len(items) ** 2 // _EVENTS_A_BLOCK))]  # fmt: skip
     score_without, rank_without = (np.concatenate(parts) for parts in zip(*without, strict=True))
-    score_without = np.where(known, score_without, scores[place])  # equal, but for rounding in another mini-batch
+    score_without = np.where(known, score_without, scores[place])  # equal up to rounding
     bins, dwell = _dwell(system, rows, seconds[known], now)
     table = pd.DataFrame(
         {
@@ -143,7 +142,7 @@ def explain(
 
 
 def _without(
-    system: System,
+    system: "Recommender",  # noqa: F821
     items: list[Hashable],
     seconds: np.ndarray | None,
     user: Hashable,
@@ -151,12 +150,12 @@ def _without(
     left_out: np.ndarray,
     place: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Score and rank of one item after the history without each of some events: (left out,) each."""
+    """Return score and rank of one item after the history without each of some events: (left out,) each."""
     kept = [np.delete(np.arange(len(items)), event) for event in left_out]
     histories = [[items[event] for event in one] for one in kept]
     times = None if seconds is None else [seconds[one] for one in kept]
     rows = request_rows(system, histories, times, [user] * len(kept), _each(now, len(kept)), warn=False)
-    scores = system._scores_after(rows).cpu().numpy()  # (left out, items)
+    scores = system.scores_after(rows).cpu().numpy()  # (left out, items)
     return scores[:, place].astype(np.float64), _ranks(scores, place)
 
 
@@ -165,18 +164,21 @@ def _each(now: float | None, requests: int) -> list[float] | None:
 
 
 def _ranks(scores: np.ndarray, place: int) -> np.ndarray:
-    """Where `recommend` would have an item, from 1: scores (requests, items) to (requests,)."""
+    """Return the rank that `recommend` gives an item, from 1: scores (requests, items) to (requests,)."""
     own = scores[:, place : place + 1]  # (requests, 1)
     return 1 + (scores > own).sum(axis=1) + (scores[:, :place] == own).sum(axis=1)
 
 
 def _dwell(
-    system: System, rows: SessionSequences, seconds: np.ndarray, now: float | None
+    system: "Recommender",  # noqa: F821
+    rows: SessionSequences,
+    seconds: np.ndarray,
+    now: float | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Dwell bins and seconds of the known events, (events,) each, as far as the system may know them."""
+    """Return dwell bins and seconds of the known events, as far as the system may know them: (events,) each."""
     bins = rows.events[:, DWELL].copy()
     dwell = dwell_times(seconds, rows.session_ids)
-    if len(bins) and getattr(system, "dwell", "known") == "known":
+    if len(bins) and system.dwell != "observed":
         bins[-1] = UNKNOWN_BIN
     elif len(bins) and now is not None:
         waited = request_seconds("now", [now])[0] - seconds[-1]
@@ -185,7 +187,7 @@ def _dwell(
 
 
 def _at(known: np.ndarray, values: np.ndarray, elsewhere: float) -> np.ndarray:
-    """Values of the known events, and another one at the rest: (events,)."""
+    """Return values of the known events, and `elsewhere` for the others: (events,)."""
     found = np.full(len(known), elsewhere, dtype=np.asarray(values).dtype)
     found[known] = values
     return found

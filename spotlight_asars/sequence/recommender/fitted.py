@@ -1,4 +1,4 @@
-"""What a fitted system keeps of the rows it was fitted on, as data."""
+"""What a fitted system keeps of its training part: the numbering of ids and bins, and the check that rows share it."""
 
 from dataclasses import dataclass, fields
 
@@ -6,11 +6,10 @@ import numpy as np
 
 from spotlight_asars.errors import InputError
 from spotlight_asars.interactions.binning import ScottBinning
-from spotlight_asars.interactions.channels import ITEM
-from spotlight_asars.interactions.sequences import SessionSequences, as_session_sequences
+from spotlight_asars.interactions.channels import DWELL, ITEM
+from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.interactions.vocabulary import Vocabulary
-from spotlight_asars.sequence.recommender.base import Recommends
-from spotlight_asars.serialization.state import HasState, SystemState, as_plain, constructor_arguments, plain_and_code
+from spotlight_asars.serialization.state import HasState, SystemState, as_plain
 
 _PARTS = ("item_vocabulary", "user_vocabulary", "binning", "gap_binning")
 
@@ -18,18 +17,18 @@ _PARTS = ("item_vocabulary", "user_vocabulary", "binning", "gap_binning")
 @dataclass(frozen=True)
 class Numbering:
     """
-    Numbers of ids and bins, and what they stand for.
+    The numbers of ids and bins, and what they stand for.
 
     Attributes
     ----------
     num_items, num_users : int
-        Numbers of item and user ids, 0 included.
+        Number of item and user ids, 0 included.
     session_gap : float
         Seconds without an event after which a session ends.
     binning, gap_binning : ScottBinning
-        What made the bins of dwell and of session gaps.
+        Bins of dwell times and of session gaps.
     item_vocabulary, user_vocabulary : Vocabulary, optional
-        Raw ids, where the rows had them.
+        Raw ids, if the rows had them.
     """
 
     num_items: int
@@ -42,90 +41,74 @@ class Numbering:
 
     @classmethod
     def of(cls, holder: object) -> "Numbering":
-        """That of rows or of a fitted system, which have attributes of these names."""
+        """Return the numbering of rows or of a fitted system, which have attributes of these names."""
         return cls(**{field.name: getattr(holder, field.name) for field in fields(cls)})
 
     @classmethod
     def from_state(cls, state: SystemState) -> "Numbering":
-        """That which a fitted system's state holds."""
+        """Return the numbering in a fitted system's state."""
         plain = {name: state.fitted[name] for name in ("num_items", "num_users", "session_gap")}
         return cls(**plain, **{name: state.parts[name] for name in _PARTS if name in state.parts})
 
     def fitted(self) -> dict[str, object]:
-        """What is plain, for ``SystemState.fitted``."""
+        """Return the plain values, for ``SystemState.fitted``."""
         return {name: as_plain(getattr(self, name)) for name in ("num_items", "num_users", "session_gap")}
 
     def parts(self) -> dict[str, HasState]:
-        """What is not, for ``SystemState.parts``."""
+        """Return the other values, for ``SystemState.parts``."""
         found = {name: getattr(self, name) for name in _PARTS}
         return {name: part for name, part in found.items() if part is not None}
 
 
-class KeepsNumbering(Recommends):
+def check_same_numbering(sequences: SessionSequences, fitted: "Numbering | Recommender") -> None:  # noqa: F821
     """
-    What a system that is no net keeps of the rows it was fitted on, to read others by.
+    Raise an InputError unless rows number their ids and bins as a fitted system does.
 
-    Attributes
+    Rows without a vocabulary, or with a binning that was never fitted, are taken as numbered alike.
+
+    Parameters
     ----------
-    num_items, num_users : int or None
-        Numbers of item and user ids, 0 included; None before the first fit.
-    item_vocabulary, user_vocabulary : Vocabulary or None
-        Raw ids, where the rows had them.
-    binning, gap_binning : ScottBinning
-        What made the bins of dwell and of session gaps.
-    session_gap : float
-        Seconds without an event after which a session ends.
-    counted : tuple of str
-        Names of the arrays and sparse matrices that fitting leaves; a subclass gives them.
+    sequences : SessionSequences
+    fitted : Numbering or a fitted Recommender
+
+    Raises
+    ------
+    InputError
+        If the rows have more items or users, another vocabulary or other dwell bins, or if an item id or dwell bin is
+        out of range.
     """
-
-    counted: tuple[str, ...] = ()
-    num_items: int | None = None
-    num_users: int | None = None
-    item_vocabulary = user_vocabulary = None
-
-    def state(self) -> SystemState:
-        """The system as data, see ``SystemState``."""
-        settings, code = plain_and_code(constructor_arguments(self))
-        if self.num_items is None:
-            return SystemState(settings, code)
-        numbering = Numbering.of(self)
-        arrays = {name.removeprefix("_"): getattr(self, name) for name in self.counted}
-        return SystemState(settings, code, numbering.fitted(), arrays, numbering.parts())
-
-    @classmethod
-    def from_state(cls, state: SystemState) -> "KeepsNumbering":
-        """An equal system."""
-        system = cls(**state.settings)
-        if state.fitted is not None:
-            system._keep_numbering(Numbering.from_state(state))
-            for name in cls.counted:
-                setattr(system, name, state.arrays[name.removeprefix("_")])
-        return system
-
-    def _keep_numbering(self, sequences: SessionSequences | Numbering) -> None:
-        self.num_items, self.num_users = sequences.num_items, sequences.num_users
-        self.item_vocabulary, self.user_vocabulary = sequences.item_vocabulary, sequences.user_vocabulary
-        self.binning, self.gap_binning = sequences.binning, sequences.gap_binning
-        self.session_gap = sequences.session_gap
-
-    def _check_fitted(self) -> None:
-        if self.num_items is None:
-            raise InputError(f"{type(self).__name__} is not fitted yet: call fit first")
-
-    def _checked_rows(self, sequences: SessionSequences) -> SessionSequences:
-        """Rows to be scored, refused where their numbers are not those of the training part."""
-        self._check_fitted()
-        sequences = as_session_sequences(sequences, like=self)
-        self._check_items(sequences.events[:, ITEM])
-        theirs, ours = sequences.item_vocabulary, self.item_vocabulary
-        if theirs is not None and ours is not None and theirs is not ours and theirs != ours:
-            raise InputError("the rows have another item_vocabulary than the training part: align the test part first")
-        return sequences
-
-    def _check_items(self, items: np.ndarray) -> None:
-        if items.size and not (items.min() >= 0 and items.max() < self.num_items):
+    for kind in ("items", "users"):
+        there, known = getattr(sequences, f"num_{kind}"), getattr(fitted, f"num_{kind}")
+        if there > known:
             raise InputError(
-                f"item ids run from {items.min()} to {items.max()}: number them as in the training part, which has "
-                f"{self.num_items} ids"
+                f"the rows have {there} ids of {kind} and the model was made for {known}: "
+                f"number them alike, with the vocabularies of the rows it was first fitted on"
             )
+    for name in ("item_vocabulary", "user_vocabulary"):
+        theirs, ours = getattr(sequences, name), getattr(fitted, name)
+        if theirs is not ours and theirs is not None and ours is not None and theirs != ours:
+            raise InputError(
+                f"the rows have another {name} than the model, so their numbers mean other ids: split one log "
+                "with time_based_split, or align the other part with align_test"
+            )
+    if sequences.binning.fitted and sequences.binning != fitted.binning:
+        raise InputError(
+            "the rows have other dwell bins than the model, so the same bin means another time: make them with "
+            "binning=model.binning, or with history= the training part"
+        )
+    items, bins = sequences.events[:, ITEM], sequences.events[:, DWELL]
+    check_item_ids(items, fitted.num_items)
+    most = int(bins.max(initial=0))
+    if most >= fitted.binning.num_bins:
+        raise InputError(
+            f"a dwell bin is {most} and the training part has {fitted.binning.num_bins}: give its binning to the rows"
+        )
+
+
+def check_item_ids(items: np.ndarray, num_items: int) -> None:
+    """Raise an InputError unless all item ids are among the `num_items` known ones, 0 included."""
+    if items.size and not (items.min() >= 0 and items.max() < num_items):
+        raise InputError(
+            f"item ids run from {items.min()} to {items.max()}: number them as in the training part, which has "
+            f"{num_items} ids"
+        )

@@ -1,4 +1,4 @@
-"""Two stages: candidates from several systems, ranked by a small net."""
+"""Two-stage recommendation: candidates from several recommenders, ranked by a small net."""
 
 from spotlight_asars.sequence.two_stage.features import CandidateFeatures
 from spotlight_asars.sequence.two_stage.model import Member, TwoStageRanker

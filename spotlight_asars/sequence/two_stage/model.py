@@ -1,4 +1,4 @@
-"""``asars_two_stage``: candidates from several systems, ranked anew by what the session tells of each of them."""
+"""``asars_two_stage``: candidates from several recommenders, ranked by a net from features of the session."""
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
@@ -11,41 +11,40 @@ from torch import Tensor, nn
 
 from spotlight_asars.cross_validation import split_rows_by_time
 from spotlight_asars.errors import InputError, check_choice, check_whole
-from spotlight_asars.evaluation import System
 from spotlight_asars.interactions.channels import DWELL_RULES, ITEM, TARGET
 from spotlight_asars.interactions.sequences import SessionSequences, as_session_sequences
-from spotlight_asars.sequence.non_neural.base import Moments, blocks_of
-from spotlight_asars.sequence.recommender.fitted import KeepsNumbering, Numbering
+from spotlight_asars.sequence.non_neural.prefixes import Prefixes, blocks_of
+from spotlight_asars.sequence.recommender.base import Recommender
+from spotlight_asars.sequence.recommender.fitted import Numbering
 from spotlight_asars.sequence.training.callbacks import EarlyStopping, WeightAveraging
 from spotlight_asars.sequence.training.resuming import random_numbers_kept
 from spotlight_asars.sequence.two_stage.features import CandidateFeatures
-from spotlight_asars.sequence.two_stage.ranker import Ranker, _ranker_from
+from spotlight_asars.sequence.two_stage.ranker import Ranker, ranker_from
 from spotlight_asars.serialization.models import register_kind
 from spotlight_asars.serialization.state import SystemState, constructor_arguments, plain_and_code
 from spotlight_asars.serialization.weights import weights_of
 
 CELLS_A_BLOCK = 2**21  # probabilities and features worked on at a time: 8 MiB of float32 for each member
-CELLS_A_CANDIDATE = 32  # about as many as its features
-MOST_RANKED = 100_000  # targets that the ranking is learned from, spread over all there are
-LOWEST = 1e-6  # of a member's probability, before its logarithm
-LOWEST_MEAN = 1e-9  # of their mean
+CELLS_A_CANDIDATE = 32  # about its number of features
+MOST_RANKED = 100_000  # targets that the ranking is learned from, evenly spread over all of them
+LOWEST = 1e-6  # lower bound of a member's probability, before its logarithm
+LOWEST_MEAN = 1e-9  # of the members' mean
 
 
 @dataclass(frozen=True)
 class Member:
     """
-    A system that proposes candidates.
+    A recommender that proposes candidates.
 
     Attributes
     ----------
     new : callable
-        From the number of epochs to a system not yet fitted, which has `fit`, `target_states` and
-        `item_probabilities`.
+        Takes a number of epochs and returns an unfitted Recommender.
     epochs : int or None
-        The most epochs to try, for an ``ASARSSequenceModel``; None for a system that is fitted at once.
+        The most epochs to try, for an ``ASARSSequenceModel``; None for a system without epochs.
     """
 
-    new: Callable[[int], System]
+    new: Callable[[int], Recommender]
     epochs: int | None = None
 
     def __post_init__(self) -> None:
@@ -55,20 +54,20 @@ class Member:
 
 @dataclass(frozen=True)
 class TwoStageStates:
-    """What each target is scored from: the states of every member, and the moment; it can be sliced."""
+    """What each target is scored from: every member's states, and the prefix. A slice is such an object too."""
 
     members: tuple
-    moments: Moments
+    prefixes: Prefixes
 
     def __len__(self) -> int:
-        return len(self.moments)
+        return len(self.prefixes)
 
     def __getitem__(self, chosen: slice) -> "TwoStageStates":
-        return TwoStageStates(tuple(states[chosen] for states in self.members), self.moments[chosen])
+        return TwoStageStates(tuple(states[chosen] for states in self.members), self.prefixes[chosen])
 
 
-def _made_anew(template: System, by_epochs: bool, epochs: int) -> System:
-    """A system as it was before it was fitted, for so many epochs if it is fitted by epochs."""
+def _made_anew(template: Recommender, by_epochs: bool, epochs: int) -> Recommender:
+    """Return an unfitted copy of a system, for this many epochs if it is trained by epochs."""
     system = deepcopy(template)
     if by_epochs:
         system.n_iter = epochs
@@ -76,26 +75,26 @@ def _made_anew(template: System, by_epochs: bool, epochs: int) -> System:
 
 
 class _Proposals:
-    """What members fitted on some rows propose, and what those rows tell of the candidates."""
+    """The candidates that fitted members propose, and their features."""
 
-    def __init__(self, systems: Sequence[System], features: CandidateFeatures, candidates: int) -> None:
+    def __init__(self, systems: Sequence[Recommender], features: CandidateFeatures, candidates: int) -> None:
         self.systems, self.features = tuple(systems), features
         self._num_items, self._candidates = features.num_items, min(candidates, features.num_items - 1)
 
     def states(self, sequences: SessionSequences) -> TwoStageStates:
-        """What each target is scored from, in the order of rows, then of time."""
+        """Return what each target is scored from, in the order of rows, then of time."""
         states = tuple(system.target_states(sequences) for system in self.systems)
-        return TwoStageStates(states, Moments.before_targets(sequences))
+        return TwoStageStates(states, Prefixes.before_targets(sequences))
 
     def blocks(self, states: TwoStageStates) -> Iterator[slice]:
-        """Targets to be worked on together."""
-        moments = states.moments
-        cells = self._num_items + CELLS_A_CANDIDATE * self._candidates + moments.end - moments.row_begin  # (targets,)
+        """Yield slices of targets to be worked on together."""
+        events = states.prefixes.end - states.prefixes.row_begin  # (targets,)
+        cells = self._num_items + CELLS_A_CANDIDATE * self._candidates + events  # (targets,)
         return blocks_of(cells, CELLS_A_BLOCK)
 
     def of(self, states: TwoStageStates) -> tuple[Tensor, Tensor, Tensor]:
         """
-        Candidates for a block of targets.
+        Return the candidates of a block of targets.
 
         Returns
         -------
@@ -111,51 +110,54 @@ class _Proposals:
         best = base.topk(self._candidates, dim=1)
         own = [share.gather(1, best.indices).clamp(min=LOWEST).log() for share in shares]
         summary = [part for share in shares for part in (_entropy(share), share.amax(dim=1))]  # (targets,) each
-        features = self.features.of(states.moments, best.indices, [*own, best.values], summary)
+        features = self.features.of(states.prefixes, best.indices, [*own, best.values], summary)
         return base, best.indices, features
 
 
 def _entropy(shares: Tensor) -> Tensor:
-    """Of each target's probabilities: (targets,)."""
+    """Return the entropy of each target's probabilities: (targets,)."""
     return -(shares * shares.clamp(min=1e-9).log()).sum(dim=1)
 
 
 @register_kind("model")
-class TwoStageRanker(KeepsNumbering):
+class TwoStageRanker(Recommender):
     """
-    Two stages, as large recommenders have them (Covington et al. 2016): candidate generation, then ranking.
+    Candidate generation, then ranking, as in large recommender systems (Covington et al. 2016).
 
-    The members, ASARS nets beside the time-weighted memory and nearest neighbours, are fitted on the earlier sessions
-    of the training part; a small net learns from the later ones to rank their candidates, by the probability that
-    each member gives a candidate, by when and for how long it was looked at in the session, its popularity, and what
-    is known of the session. The members are then fitted anew on the whole training part.
+    The members, such as ASARS nets, the transition memory and nearest neighbours, are fitted on the earlier sessions of
+    the training part. On the later sessions a small net learns to rank their candidates, from each member's probability
+    of a candidate, its events and dwell in the session, its popularity, and features of the session. The members are
+    then refitted on the whole training part.
 
     Parameters
     ----------
     members : list of Member
     dwell : {'known', 'observed'}
     candidates : int, optional
-        How many items, the best by the members' mean probability, are ranked anew; the others follow in that order.
+        Number of items that are ranked, the best by the members' mean probability; the others follow in that order.
     late_share : float, optional
-        Share of the sessions that the ranking is learned from.
+        Share of the sessions, the latest, from which the ranking is learned.
     hidden_dim, epochs, learning_rate, weight_decay, batch_size : optional
         Of the ranking nets.
     rankers : int, optional
-        Ranking nets that differ in their random start; their scores are averaged.
+        Number of ranking nets, which differ in their random initialisation; their scores are averaged.
     patience : int, optional
-        Epochs without a better MRR@20 on the later sessions after which a net among the members is not fitted on.
+        Number of epochs without a better MRR@20 on the later sessions after which a member net stops.
     averaged_epochs : int, optional
-        A net among the members has the mean of its weights after so many of its last epochs (Izmailov et al. 2018).
+        Number of last epochs over which the weights of a member net are averaged (Izmailov et al. 2018).
     random_state : int, optional
-        Of the ranking nets; the members bring their own.
+        Seed of the ranking nets; the members have their own.
 
     Attributes
     ----------
     systems : tuple
         The members, fitted on the whole training part.
     member_epochs : tuple of int or None
-        For how many epochs each was fitted.
+        Number of epochs of each member.
     """
+
+    reads_dwell = True
+    is_random = True
 
     def __init__(
         self,
@@ -174,7 +176,7 @@ class TwoStageRanker(KeepsNumbering):
         random_state: int = 0,
     ) -> None:
         if not members:
-            raise InputError("there are no members: give at least one system that proposes candidates")
+            raise InputError("there are no members: give at least one recommender that proposes candidates")
         check_choice("dwell", dwell, DWELL_RULES)
         whole = {"candidates": candidates, "hidden_dim": hidden_dim, "epochs": epochs, "batch_size": batch_size}
         whole |= {"rankers": rankers, "patience": patience, "averaged_epochs": averaged_epochs}
@@ -188,9 +190,14 @@ class TwoStageRanker(KeepsNumbering):
         self._weight_decay, self._batch_size, self._num_rankers = weight_decay, batch_size, rankers
         self._patience, self._averaged_epochs, self._random_state = patience, averaged_epochs, random_state
 
+    @property
+    def has_users(self) -> bool:
+        """Whether a fitted member learns about users; False before the first fit."""
+        return self.is_fitted and any(system.has_users for system in self.systems)
+
     def fit(self, sequences: SessionSequences) -> "TwoStageRanker":
-        """Fit members and ranking on a training part; an earlier one is forgotten, once all is fitted."""
-        with random_numbers_kept():  # the host seeds torch for everybody when a net is made
+        """Fit members and ranking on a training part, and forget any earlier one once all is fitted."""
+        with random_numbers_kept():  # the host seeds torch globally when it makes a net
             return self._fit(as_session_sequences(sequences))
 
     def _fit(self, sequences: SessionSequences) -> "TwoStageRanker":
@@ -203,19 +210,19 @@ class TwoStageRanker(KeepsNumbering):
         ]
         self._proposals = _Proposals(systems, CandidateFeatures(sequences, self.dwell), self._candidates)
         self.systems, self.member_epochs, self._rankers = tuple(systems), epochs, rankers
-        self._keep_numbering(sequences)
+        self.keep_numbering(sequences)
         return self
 
     def _parameters(self) -> dict[str, object]:
-        """Constructor arguments, see ``HasParameters``."""
+        """Constructor arguments; `rankers` is kept as `_num_rankers`, since `_rankers` are the nets."""
         return {**constructor_arguments(self, "rankers"), "rankers": self._num_rankers}
 
     def state(self) -> SystemState:
-        """The ranking and its members as data, see ``SystemState``; a member is kept as the system that it makes."""
+        """Return the ranker and its members as data; each member is kept as the system that it makes."""
         settings, code = plain_and_code({**self._parameters(), "members": [one.epochs for one in self._members]})
-        with random_numbers_kept():  # the host seeds torch for everybody when a net is made
+        with random_numbers_kept():  # the host seeds torch globally when it makes a net
             parts = {f"member_{place}": self._new(one, one.epochs) for place, one in enumerate(self._members)}
-        if self.num_items is None:
+        if not self.is_fitted:
             return SystemState(settings, code, parts=parts)
         numbering = Numbering.of(self)
         parts |= {f"system_{place}": system for place, system in enumerate(self.systems)}
@@ -226,7 +233,7 @@ class TwoStageRanker(KeepsNumbering):
 
     @classmethod
     def from_state(cls, state: SystemState) -> "TwoStageRanker":
-        """An equal ranking; the global random state of torch stays as it is."""
+        """Return an equal ranker; the global random state of torch is unchanged."""
         settings, parts = dict(state.settings), state.parts
         members = [
             Member(partial(_made_anew, parts[f"member_{place}"], epochs is not None), epochs)
@@ -234,25 +241,26 @@ class TwoStageRanker(KeepsNumbering):
         ]
         ranking = cls(members, **settings)
         if state.fitted is not None:
-            ranking._keep_numbering(Numbering.from_state(state))
+            ranking.keep_numbering(Numbering.from_state(state))
             ranking.member_epochs = tuple(state.fitted["member_epochs"])
             ranking.systems = tuple(parts[f"system_{place}"] for place in range(len(members)))
             ranking._proposals = _Proposals(ranking.systems, parts["features"], ranking._candidates)
             saved = state.arrays["rankers"]
-            ranking._rankers = [_ranker_from(saved[str(place)], ranking._hidden_dim) for place in range(len(saved))]
+            ranking._rankers = [ranker_from(saved[str(place)], ranking._hidden_dim) for place in range(len(saved))]
         return ranking
 
-    def _new(self, member: Member, epochs: int | None) -> System:
+    def _new(self, member: Member, epochs: int | None) -> Recommender:
         system = member.new(1 if epochs is None else epochs)
-        rule = getattr(system, "dwell", self.dwell)
-        if rule != self.dwell:
+        if system.dwell not in (None, self.dwell):
             raise InputError(
-                f"a member was made with dwell={rule!r} and the ranking with {self.dwell!r}: give both one"
+                f"a member was made with dwell={system.dwell!r} and the ranking with {self.dwell!r}: give both the same"
             )
         return system
 
-    def _fit_early(self, member: Member, early: SessionSequences, late: SessionSequences) -> tuple[System, int | None]:
-        """The member as it is best on the later sessions, and after how many epochs."""
+    def _fit_early(
+        self, member: Member, early: SessionSequences, late: SessionSequences
+    ) -> tuple[Recommender, int | None]:
+        """Return the member fitted on the earlier sessions, at its best on the later ones, and its number of epochs."""
         system = self._new(member, member.epochs)
         if member.epochs is None:
             return system.fit(early), None
@@ -261,8 +269,8 @@ class TwoStageRanker(KeepsNumbering):
         system.net.load_state_dict(stopping.best_weights)
         return system, stopping.best_epoch + 1
 
-    def _fit_whole(self, member: Member, epochs: int | None, sequences: SessionSequences) -> System:
-        """The member fitted on the whole training part, for as many epochs as were best on the earlier sessions."""
+    def _fit_whole(self, member: Member, epochs: int | None, sequences: SessionSequences) -> Recommender:
+        """Return the member fitted on the whole training part, for the number of epochs found before."""
         system = self._new(member, epochs)
         if epochs is None:
             return system.fit(sequences)
@@ -272,7 +280,7 @@ class TwoStageRanker(KeepsNumbering):
         return system
 
     def _fit_rankers(self, proposals: _Proposals, late: SessionSequences) -> list[Ranker]:
-        """Nets that put the target first among its candidates where it is one; none where there is nothing to learn."""
+        """Fit nets that rank the target first among its candidates; none if no target is a candidate."""
         states = proposals.states(late)
         thinned = slice(None, None, -(-len(states) // MOST_RANKED))
         wanted = torch.from_numpy(late.events[late.events[:, TARGET] != 0, ITEM].astype(np.int64))  # (targets,)
@@ -285,7 +293,7 @@ class TwoStageRanker(KeepsNumbering):
             features.append(known[inside])
             places.append(hit[inside].int().argmax(dim=1))
         features, places = torch.cat(features), torch.cat(places)
-        if not len(places) or features.shape[1] == 1:  # no target is ever a candidate, or there is but one
+        if not len(places) or features.shape[1] == 1:  # no target is a candidate, or there is only one candidate
             return []
         first = self._random_state * self._num_rankers
         generators = [torch.Generator().manual_seed(first + number) for number in range(self._num_rankers)]
@@ -304,21 +312,21 @@ class TwoStageRanker(KeepsNumbering):
         return ranker
 
     def target_states(self, sequences: SessionSequences) -> TwoStageStates:
-        """What each target is scored from, in the order of rows, then of time."""
-        sequences = self._checked_rows(sequences)
+        """Return what each target is scored from, in the order of rows, then of time."""
+        sequences = self.checked_rows(sequences)
         return self._proposals.states(sequences)
 
     def item_scores(self, states: TwoStageStates) -> Tensor:
         """
-        Scores of items 1, 2, ...
+        Return scores of items 1, 2, ...
 
-        Candidates have scores of at least 1; the others, below, the logarithm of the members' mean probability.
+        Candidates score at least 1; the others, below them, the logarithm of the members' mean probability.
 
         Returns
         -------
         float32 tensor of shape (targets, num_items - 1)
         """
-        self._check_fitted()
+        self.check_fitted()
         scores = torch.empty(len(states), self.num_items - 1)
         for block in self._proposals.blocks(states):
             scores[block] = self._score(states[block])

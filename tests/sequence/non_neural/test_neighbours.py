@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from spotlight_asars.evaluation import rank_targets
+from spotlight_asars.interactions.binning import ScottBinning
 from spotlight_asars.interactions.channels import ITEM, TARGET, TIME, UNKNOWN_TIME
 from spotlight_asars.interactions.sequences import SessionSequences, to_session_sequences
 from spotlight_asars.interactions.sessions import SessionInteractions
@@ -17,6 +18,7 @@ from spotlight_asars.sequence.non_neural.neighbours import STAN, VSKNN, VSTAN, h
 from spotlight_asars.sequence.non_neural.rules import Popularity, SequentialRules
 
 DAY = 24 * 3600
+BINNING = ScottBinning().fit(np.arange(40.0))  # one for all rows: rows with other dwell bins are refused
 HALF = 1 / math.log(2)  # a decay in which a weight halves with each unit
 SMALL = {
     "popularity": Popularity,
@@ -55,7 +57,7 @@ def random_rows(seed, known_times=True, users=3, num_items=8, **windows):
         num_items=num_items,
         num_users=users,
     )
-    rows = to_session_sequences(log, **windows)
+    rows = to_session_sequences(log, binning=BINNING, **windows)
     if not known_times:
         rows.events[:, TIME] = UNKNOWN_TIME
     return rows
@@ -246,7 +248,7 @@ class TestContract:
         states = system.target_states(test)
         scores = system.item_scores(states)
         assert len(states) == test.num_targets == len(scores)
-        assert states[5:9].items is states.items  # references, no copies
+        assert states[5:9].events is states.events  # references, no copies
         for begin, end in ((0, 1), (5, 9), (9, 9)):
             assert torch.equal(system.item_scores(states[begin:end]), scores[begin:end])
         for module, constant in ((base, "CELLS_A_BLOCK"), (neighbours, "ENTRIES_A_BLOCK")):
@@ -313,7 +315,7 @@ class TestContract:
         system.fit(rows)
         refuses(lambda: system.predict([8]), "8 ids")
         refuses(lambda: system.predict([1.5]), "float64")
-        refuses(lambda: system.target_states(rows_of([[1, 9]], num_items=10)), "9", "8 ids")
+        refuses(lambda: system.target_states(rows_of([[1, 9]], num_items=10)), "10 ids of items", "for 8")
         rows.item_vocabulary, other = Vocabulary("abcdefg"), random_rows(1)
         other.item_vocabulary = Vocabulary("gfedcba")
         refuses(lambda: system.fit(rows).target_states(other), "item_vocabulary")

@@ -9,7 +9,7 @@ import pytest
 from spotlight_asars.interactions.channels import ITEM, TARGET, TIME, UNKNOWN_TIME
 from spotlight_asars.interactions.sequences import SessionSequences, to_session_sequences
 from spotlight_asars.interactions.sessions import SessionInteractions
-from spotlight_asars.sequence.non_neural.base import blocks_of, training_events
+from spotlight_asars.sequence.non_neural.prefixes import blocks_of, training_events
 from spotlight_asars.sequence.non_neural.rules import STEP_WEIGHTS, Popularity, SequentialRules
 
 

@@ -87,7 +87,7 @@ class TestRecommend:
         refuses(lambda: model.recommend(frame[["user"]]), "no column 'item'")
         refuses(lambda: model.recommend(frame[:0]), "no events")
         refuses(lambda: model.recommend(frame, user="u1"), "leave these arguments out")
-        refuses(lambda: model.recommend(frame[["item"]], now=[1.0]), "one moment")
+        refuses(lambda: model.recommend(frame[["item"]], now=[1.0]), "one time")
         refuses(lambda: model.recommend(frame[["item"]], k=0), "at least 1")
 
 

@@ -107,7 +107,7 @@ class TestAgreement:
             dict(system.recommend(**{**request, "now": newest + waited}, k=15, return_scores=True))
             for waited in (1.0, 190.0)
         )
-        assert (short == long) == (getattr(system, "dwell", "known") == "known")
+        assert (short == long) == (system.dwell != "observed")
 
     def test_seen_items_can_be_left_out(self, system, rows):
         request = asked(rows, 5)

@@ -14,7 +14,7 @@ from spotlight_asars.interactions.vocabulary import Vocabulary
 from spotlight_asars.losses import LOSSES, bpr_loss, sampled_cross_entropy_loss
 from spotlight_asars.sampling import sample_local_items
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
-from spotlight_asars.sequence.recommender.base import Recommends
+from spotlight_asars.sequence.recommender.base import Recommender
 from spotlight_asars.sequence.representations.asars import AsarsTimeUserNet
 from spotlight_asars.sequence.representations.options import NetOptions
 from spotlight_asars.sequence.representations.registry import register_representation, unregister_representation
@@ -400,7 +400,7 @@ class TestWrongInput:
 class TestComposition:
     def test_the_model_has_two_bases(self):
         """Regression: seven classes reached into each other's private attributes."""
-        assert ASARSSequenceModel.__bases__ == (Recommends, host.ImplicitSequenceModel)
+        assert ASARSSequenceModel.__bases__ == (Recommender, host.ImplicitSequenceModel)
 
     def test_nothing_of_the_model_is_swapped_while_it_fits(self, chain_rows):
         model, seen = model_of(n_iter=2), []

@@ -10,7 +10,7 @@ import torch
 from spotlight_asars.interactions.channels import DWELL, ITEM, SESSION_START, TARGET, TIME, UNKNOWN_TIME
 from spotlight_asars.interactions.sequences import SessionSequences, to_session_sequences
 from spotlight_asars.interactions.sessions import SessionInteractions
-from spotlight_asars.sequence.non_neural.base import Moments
+from spotlight_asars.sequence.non_neural.prefixes import Prefixes
 from spotlight_asars.sequence.two_stage.features import CandidateFeatures
 
 
@@ -29,9 +29,9 @@ def random_rows(seed=0, users=4, num_items=9, events=140, **windows):
     return to_session_sequences(log, **windows)
 
 
-def some_candidates(moments, num_items, count=5, seed=0):
+def some_candidates(prefixes, num_items, count=5, seed=0):
     random_state = np.random.RandomState(seed)
-    return torch.from_numpy(np.array([random_state.permutation(num_items - 1)[:count] for _ in range(len(moments))]))
+    return torch.from_numpy(np.array([random_state.permutation(num_items - 1)[:count] for _ in range(len(prefixes))]))
 
 
 def popularity(rows, item, half_life=None):
@@ -99,20 +99,20 @@ class TestSlowLoop:
     @pytest.mark.parametrize("windows", [{}, {"max_sequence_length": 6, "step_size": 2}])
     def test_all_features(self, dwell, windows):
         training, rows = random_rows(**windows), random_rows(seed=1, **windows)
-        moments = Moments.before_targets(rows)
-        candidates = some_candidates(moments, 9)
-        found = CandidateFeatures(training, dwell).of(moments, candidates, [], [])
+        prefixes = Prefixes.before_targets(rows)
+        candidates = some_candidates(prefixes, 9)
+        found = CandidateFeatures(training, dwell).of(prefixes, candidates, [], [])
         assert found.dtype == torch.float32
         np.testing.assert_allclose(found, slow_features(training, rows, candidates, dwell), atol=1e-5)
 
     def test_given_ones_come_first_and_summaries_before_the_session(self, dwell):
         rows = random_rows()
-        moments = Moments.before_targets(rows)
-        candidates = some_candidates(moments, 9)
+        prefixes = Prefixes.before_targets(rows)
+        candidates = some_candidates(prefixes, 9)
         features = CandidateFeatures(rows, dwell)
-        plain = features.of(moments, candidates, [], [])
-        given, summary = torch.rand(len(moments), 5), torch.rand(len(moments))
-        found = features.of(moments, candidates, [given], [summary])
+        plain = features.of(prefixes, candidates, [], [])
+        given, summary = torch.rand(len(prefixes), 5), torch.rand(len(prefixes))
+        found = features.of(prefixes, candidates, [given], [summary])
         assert torch.equal(found[:, :, 0], given)
         assert torch.equal(found[:, :, 15], summary[:, None].expand(-1, 5))
         rest = [place for place in range(found.shape[2]) if place not in (0, 15)]
@@ -120,38 +120,38 @@ class TestSlowLoop:
 
     def test_a_slice_is_as_among_all(self, dwell):
         rows = random_rows()
-        moments = Moments.before_targets(rows)
-        candidates = some_candidates(moments, 9)
+        prefixes = Prefixes.before_targets(rows)
+        candidates = some_candidates(prefixes, 9)
         features = CandidateFeatures(rows, dwell)
-        whole = features.of(moments, candidates, [], [])
+        whole = features.of(prefixes, candidates, [], [])
         for chosen in (slice(3, 4), slice(10, 30), slice(0, 0)):
-            assert torch.equal(features.of(moments[chosen], candidates[chosen], [], []), whole[chosen])
+            assert torch.equal(features.of(prefixes[chosen], candidates[chosen], [], []), whole[chosen])
 
     def test_nothing_that_comes_later(self, dwell):
         rows = random_rows()
-        moments = Moments.before_targets(rows)
-        candidates = some_candidates(moments, 9, count=8)
+        prefixes = Prefixes.before_targets(rows)
+        candidates = some_candidates(prefixes, 9, count=8)
         features = CandidateFeatures(random_rows(seed=1), dwell)
-        whole = features.of(moments, candidates, [], [])
+        whole = features.of(prefixes, candidates, [], [])
         newest_moved = 0
-        for place, end in enumerate(moments.end):
+        for place, end in enumerate(prefixes.end):
             changed = random_rows()
             changed.events[end:, ITEM] = changed.events[end:, ITEM] % 8 + 1
             changed.events[end:, DWELL] = 1
-            others = Moments.before_targets(changed)
+            others = Prefixes.before_targets(changed)
             assert torch.equal(features.of(others, candidates, [], [])[place], whole[place])
             changed.events[end - 1, DWELL] = changed.events[end - 1, DWELL] % (rows.binning.num_bins - 1) + 1
             newest_moved += not torch.equal(features.of(others, candidates, [], [])[place], whole[place])
-        assert newest_moved == 0 if dwell == "known" else newest_moved > len(moments) / 4
+        assert newest_moved == 0 if dwell == "known" else newest_moved > len(prefixes) / 4
 
     def test_a_target_without_a_session_before_it(self, dwell):
         """Its own item, which lies where the session would, is not looked at."""
         both = []
         for item in (1, 2):
             rows = SessionSequences(np.array([[item, 1, 1, 2]]), targets=np.ones((1, 4), dtype=bool))
-            moments = Moments.before_targets(rows)[:1]
+            prefixes = Prefixes.before_targets(rows)[:1]
             training = SessionSequences(np.array([[2, 1, 1, 1]]))
-            both.append(CandidateFeatures(training, dwell).of(moments, torch.tensor([[0, 1]]), [], []))
+            both.append(CandidateFeatures(training, dwell).of(prefixes, torch.tensor([[0, 1]]), [], []))
         assert torch.equal(*both)
         assert math.isclose(float(both[0][0, 0, 14]), math.log(0.1), rel_tol=1e-6)
 
@@ -163,13 +163,13 @@ class TestPopularity:
         rows = SessionSequences(
             np.array([[1, 2], [1, 3]]), timestamps=np.array([[0, 1], [3 * day, 3 * day + 1]]) + origin
         )
-        found = CandidateFeatures(rows, "known").of(Moments.before_targets(rows), torch.tensor([[1, 2]] * 2), [], [])
+        found = CandidateFeatures(rows, "known").of(Prefixes.before_targets(rows), torch.tensor([[1, 2]] * 2), [], [])
         np.testing.assert_allclose(found[0, :, 1], np.log([0.125 + 0.1, 1.1]), rtol=1e-5)  # half-life of a day
         np.testing.assert_allclose(found[0, :, 2], np.log([0.5 + 0.1, 1.1]), rtol=1e-5)  # of three days
 
     def test_unknown_times_are_of_now(self):
         rows = SessionSequences(np.array([[1, 2], [1, 3]]))
-        found = CandidateFeatures(rows, "known").of(Moments.before_targets(rows), torch.tensor([[1, 2]] * 2), [], [])
+        found = CandidateFeatures(rows, "known").of(Prefixes.before_targets(rows), torch.tensor([[1, 2]] * 2), [], [])
         np.testing.assert_allclose(found[:, :, :3], math.log(1.1), rtol=1e-5)
 
 
@@ -181,8 +181,8 @@ class TestCatalogue:
     def distances(self, items, candidates):
         rows = self.rows(items)
         numbers = torch.from_numpy(rows.item_vocabulary.transform(candidates) - 1)
-        moments = Moments.before_targets(rows)
-        return CandidateFeatures(rows, "known").of(moments, numbers.expand(len(moments), -1), [], [])[:, :, 11:14]
+        prefixes = Prefixes.before_targets(rows)
+        return CandidateFeatures(rows, "known").of(prefixes, numbers.expand(len(prefixes), -1), [], [])[:, :, 11:14]
 
     def test_distances_are_in_the_order_of_raw_ids(self):
         found = self.distances([500, 7, 90, 20], [7, 500])  # places 4, 1, 3, 2

@@ -15,9 +15,9 @@ from spotlight_asars.interactions.channels import DWELL, ITEM, TARGET
 from spotlight_asars.interactions.sequences import SessionSequences, to_session_sequences
 from spotlight_asars.interactions.sessions import SessionInteractions
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
-from spotlight_asars.sequence.non_neural.base import Moments
 from spotlight_asars.sequence.non_neural.memory import SessionMemory
 from spotlight_asars.sequence.non_neural.neighbours import VSKNN
+from spotlight_asars.sequence.non_neural.prefixes import Prefixes
 from spotlight_asars.sequence.non_neural.rules import Popularity, SequentialRules
 from spotlight_asars.sequence.two_stage import model as two_stage
 from spotlight_asars.sequence.two_stage.model import Member, TwoStageRanker
@@ -35,6 +35,8 @@ def scores_of(fitted, rows):
 class Fixed:
     """A member that gives the same probabilities to every target."""
 
+    dwell = None
+
     def __init__(self, probabilities):
         self.probabilities = torch.tensor(probabilities)  # (num_items - 1,)
 
@@ -50,6 +52,8 @@ class Fixed:
 
 class Curve:
     """A net whose weight is the number of its epochs, and that knows every target with one weight alone."""
+
+    dwell = None
 
     def __init__(self, epochs, best):
         self.epochs, self.best, self.net, self.ran = epochs, best, nn.Linear(1, 1, bias=False), 0
@@ -166,7 +170,7 @@ class TestFit:
         monkeypatch.setattr(
             TwoStageRanker, "_fit_ranker", lambda _, features, *rest: learned_from.append(len(features))
         )
-        monkeypatch.setattr(TwoStageRanker, "_keep_numbering", lambda *_: None)
+        monkeypatch.setattr(TwoStageRanker, "keep_numbering", lambda *_: None)
         TwoStageRanker([MEMORY]).fit(chain_rows())  # 120 targets are late: every third
         assert learned_from == [40, 40, 40]
 
@@ -181,7 +185,7 @@ class TestFit:
         peeping = TwoStageRanker([MEMORY, Member(lambda epochs: SessionMemory("observed"))])
         refuses(lambda: peeping.fit(chain_rows()), "dwell='observed'", "'known'")
         fitted = TwoStageRanker([MEMORY], epochs=1).fit(chain_rows())
-        refuses(lambda: fitted.target_states(SessionSequences(np.array([[1, 99]]))), "item ids")
+        refuses(lambda: fitted.target_states(SessionSequences(np.array([[1, 99]]))), "100 ids of items")
 
 
 class TestScores:
@@ -214,7 +218,7 @@ class TestScores:
         fitted = TwoStageRanker(members, dwell, epochs=2).fit(rows)
         whole = scores_of(fitted, rows)
         newest_moved = 0
-        ends = Moments.before_targets(rows).end[:30]
+        ends = Prefixes.before_targets(rows).end[:30]
         for place, end in enumerate(ends):
             changed = dwell_rows(60)
             changed.events[end:, ITEM] = changed.events[end:, ITEM] % 19 + 1

@@ -1,0 +1,148 @@
+"""The events before each target, as references into flat arrays, and the events of a training part, each once."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from spotlight_asars.interactions.channels import DWELL, ITEM, SESSION_START, TARGET, TIME
+from spotlight_asars.interactions.sequences import SessionSequences
+from spotlight_asars.interactions.sessionization import changes
+
+
+@dataclass(frozen=True)
+class RowEvents:
+    """
+    The events of some rows, shared by all slices of their prefixes.
+
+    Attributes
+    ----------
+    items, bins, times : int32 arrays of shape (events,)
+        Item ids, dwell bins, and times as in the TIME channel.
+    piece : int64 array of shape (events,)
+        Which run of one session inside one row the event belongs to, see :func:`session_pieces`.
+    """
+
+    items: np.ndarray
+    bins: np.ndarray
+    times: np.ndarray
+    piece: np.ndarray
+
+    @cached_property
+    def next_same(self) -> np.ndarray:
+        """The next event of the same item in the same piece, or the number of events: int64, (events,)."""
+        items, piece = self.items, self.piece
+        order = np.lexsort((items, piece))  # stable: by time inside
+        next_same = np.full(len(items), len(items), dtype=np.int64)
+        again = (piece[order][1:] == piece[order][:-1]) & (items[order][1:] == items[order][:-1])
+        next_same[order[:-1][again]] = order[1:][again]
+        return next_same
+
+
+@dataclass(frozen=True)
+class Prefixes:
+    """
+    The events before each target: references into flat arrays, 24 bytes a target. A slice is such an object too.
+
+    Attributes
+    ----------
+    events : RowEvents
+        Of all rows.
+    row_begin, begin, end : int64 arrays of shape (targets,)
+        Before target t, its row has the events ``row_begin[t]:begin[t]`` of earlier sessions and ``begin[t]:end[t]`` of
+        the target's own session; event ``end[t]`` is the target.
+    """
+
+    events: RowEvents
+    row_begin: np.ndarray
+    begin: np.ndarray
+    end: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.end)
+
+    def __getitem__(self, chosen: slice | np.ndarray) -> "Prefixes":
+        return Prefixes(self.events, self.row_begin[chosen], self.begin[chosen], self.end[chosen])
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Number of events of the session before each target: (targets,)."""
+        return self.end - self.begin
+
+    def last(self, values: np.ndarray, empty: int) -> np.ndarray:
+        """Return the value (events,) of the last event before each target, `empty` if there is none: (targets,)."""
+        last = np.full(len(self), empty, dtype=np.int64)
+        some = self.end > self.begin
+        last[some] = values[self.end[some] - 1]
+        return last
+
+    @classmethod
+    def before_targets(cls, sequences: SessionSequences) -> "Prefixes":
+        """Return the prefix of each target, in the order of rows, then of time."""
+        events = sequences.events
+        end = np.flatnonzero(events[:, TARGET])  # (targets,)
+        piece = session_pieces(sequences)
+        begin = np.flatnonzero(changes(piece))[piece[end]]
+        row_begin = np.repeat(sequences.offsets[:-1], sequences.targets_a_row)
+        return cls(RowEvents(events[:, ITEM], events[:, DWELL], events[:, TIME], piece), row_begin, begin, end)
+
+
+def session_pieces(sequences: SessionSequences) -> np.ndarray:
+    """Number the runs of one session inside one row, and return the run of each event: (events,)."""
+    row = np.repeat(np.arange(len(sequences)), sequences.lengths)
+    starts = changes(row)
+    starts[1:] |= sequences.session_ids[1:] != sequences.session_ids[:-1]
+    return np.cumsum(starts) - 1
+
+
+def training_events(sequences: SessionSequences) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """
+    Return each event of the training part once, session by session.
+
+    A session inside one row is taken as it is. A long history is split into overlapping rows, where a session may
+    appear in pieces and an event twice, but each target once. Such a session is rebuilt from its start and its
+    targets, with the pieces in order of time, or else in the order of `to_session_sequences` (the latest first). Of a
+    session without targets in several rows, the longest piece is taken.
+
+    Returns
+    -------
+    items, sessions, times : arrays of shape (counted,)
+        Sessions are numbered 0, 1, ... in the order of their ids; times are in the TIME channel's seconds.
+    """
+    events = sequences.events
+    _, session = np.unique(sequences.session_ids, return_inverse=True)
+    piece = session_pieces(sequences)
+    piece_begin = np.flatnonzero(changes(piece))
+    piece_session = session[piece_begin]  # (pieces,)
+    is_target, is_start = events[:, TARGET] != 0, events[:, SESSION_START] != 0
+
+    in_pieces = np.bincount(piece_session) > 1  # (sessions,)
+    by_target = in_pieces & (np.bincount(session, weights=is_target) > 0)
+    by_size = np.lexsort((np.bincount(piece), piece_session))
+    fullest = np.zeros(len(piece_begin), dtype=bool)
+    fullest[by_size[np.cumsum(np.bincount(piece_session)) - 1]] = True  # the last of each session
+    start = np.flatnonzero(is_start)
+    start = start[np.lexsort((~is_target[start], session[start]))]  # a start that is itself a target goes first
+    first_start = np.zeros(len(events), dtype=bool)
+    first_start[start[changes(session[start])]] = True
+    counted = np.where(by_target[session], first_start | (is_target & ~is_start), fullest[piece])
+
+    chosen = np.flatnonzero(counted)
+    piece_end = np.append(piece_begin[1:], len(events)) - 1
+    # The earlier of two pieces begins and ends no later than the other, and one of both earlier.
+    began, ended = (events[at, TIME][piece[chosen]] for at in (piece_begin, piece_end))
+    # From the last key to the first: session, its start, then piece by piece.
+    chosen = chosen[np.lexsort((-piece[chosen], began, ended, ~is_start[chosen], session[chosen]))]
+    return events[chosen, ITEM], session[chosen], events[chosen, TIME]
+
+
+def blocks_of(costs: np.ndarray, budget: int) -> Iterator[slice]:
+    """Yield consecutive slices that each cost at most `budget` or hold one entry; `costs` has shape (targets,)."""
+    total = np.concatenate([[0], np.cumsum(costs)])
+    begin = 0
+    while begin < len(costs):
+        end = int(np.searchsorted(total, total[begin] + budget, side="right")) - 1
+        end = max(end, begin + 1)
+        yield slice(begin, end)
+        begin = end
