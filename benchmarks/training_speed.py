@@ -244,7 +244,7 @@ WATCHED = (
     ("loss, forward", host_step.HostStep, "measure"),
 )
 # And of the backward pass by the beginning of their name.
-NODES = {"MkldnnRnn": "recurrent layers", "NewestWalk": "recurrent layers", "RunningMixture": "attention",
+NODES = {"MkldnnRnn": "recurrent layers", "LSTMRecurrence": "recurrent layers", "RunningMixture": "attention",
          "Embedding": "embeddings"}  # fmt: skip
 
 
