@@ -131,7 +131,7 @@ def test_content_of_another_kind(model_file, change):
     with pytest.raises(InputError) as caught:
         load_model(model_file)
     message = str(caught.value)
-    assert message.startswith(f"{model_file}: no model can be made of it: ") and "\n" not in message
+    assert message.startswith(f"{model_file}: no model can be created from it: ") and "\n" not in message
 
 
 def test_the_way_of_forging_is_sound(model_file, rows, assert_alike):
@@ -152,7 +152,7 @@ def test_other_files_are_not_read(model_file, tmp_path):
         save_model(Popularity(), tmp_path / "changed.h5")
         (tmp_path / "changed.h5").write_bytes(model_file.read_bytes())
         forge(tmp_path / "changed.h5", change)
-        with pytest.raises(InputError, match="no model can be made of it"):
+        with pytest.raises(InputError, match="no model can be created from it"):
             load_model(tmp_path / "changed.h5")
 
 
@@ -188,8 +188,8 @@ def test_arrays_of_every_kind(tmp_path):
         np.testing.assert_array_equal(array, ARRAYS[name])
 
 
-def test_arrays_that_are_no_numbers(tmp_path):
+def test_arrays_that_are_not_numeric(tmp_path):
     for array in (np.array(["a"]), np.array([1j]), np.array([{}], dtype=object), np.array(["2020"], dtype="M8[s]")):
-        with pytest.raises(TypeError, match=r"'array'.*no number"):
+        with pytest.raises(TypeError, match=r"'array'.*not numeric"):
             write_sealed(tmp_path / "arrays.h5", lambda file, array=array: write_arrays(file, {"array": array}))
     assert list(tmp_path.iterdir()) == []

@@ -127,7 +127,7 @@ class TestForeign:
         path = tmp_path / "other.h5"
         with h5py.File(path, "w", userblock_size=512) as file:
             file["model"] = np.arange(3)
-        assert "no model file" in refusal(path)
+        assert "not a model file" in refusal(path)
 
     def test_interactions_of_spotlight(self, tmp_path):
         """Spotlight keeps data sets as HDF5 files with these columns."""
@@ -151,7 +151,7 @@ class TestForeign:
 
     def test_text(self, tmp_path):
         (tmp_path / "model.h5").write_text("user,item,time\n" * 100)
-        assert "no model file" in refusal(tmp_path / "model.h5")
+        assert "not a model file" in refusal(tmp_path / "model.h5")
 
     def test_no_file(self, tmp_path):
         assert "No such file" in refusal(tmp_path / "model.h5")
