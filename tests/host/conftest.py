@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from spotlight_asars.host._resolve import MODULES
+from spotlight_asars.host.resolution import MODULES
 
 PACKAGES = {"embedded": "spotlight_asars.host.embedded"}
 try:

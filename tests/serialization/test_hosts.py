@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from spotlight_asars import host
-from spotlight_asars.host._resolve import resolve
+from spotlight_asars.host.resolution import resolve
 from spotlight_asars.sequence.non_neural.memory import SessionMemory
 from spotlight_asars.sequence.non_neural.neighbours import VSTAN
 from spotlight_asars.sequence.non_neural.rules import SequentialRules
