@@ -1,4 +1,4 @@
-"""Which host is chosen, with fake packages called ``spotlight``."""
+"""The choice of the host, with fake packages called ``spotlight``."""
 
 import ast
 import importlib
@@ -26,7 +26,7 @@ def write_packages(folder, files):
 
 
 def spotlight_files(**texts):
-    """A package with Spotlight's modules, empty but for the texts given."""
+    """Files of a package with Spotlight's modules, which are empty except for the given texts."""
     files = {"spotlight/__init__.py": "", "spotlight/sequence/__init__.py": ""}
     files["spotlight/factorization/__init__.py"] = ""
     for attribute, path in resolution.MODULES.items():
@@ -41,7 +41,7 @@ def forget_spotlight():
 
 @pytest.fixture
 def install(tmp_path, monkeypatch):
-    """Put a package called ``spotlight`` in front of any other for the time of one test."""
+    """Install a package called ``spotlight`` ahead of any other, for one test."""
     remembered = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "spotlight"}
 
     def put(files):
@@ -110,7 +110,7 @@ def test_another_package_of_the_name_is_recognised(install, files):
 
 
 def test_a_folder_of_the_name_is_no_package(install, monkeypatch):
-    """A checkout in the working directory must not be taken for an installed package."""
+    """A checkout in the working directory is not an installed package."""
     folder = install({"spotlight/setup.py": ""})
     monkeypatch.setattr(sys, "path", [str(folder)])
     assert resolution.resolve({}).name == "embedded"

@@ -215,13 +215,13 @@ def test_wrong_options_are_errors():
     scores, values = torch.zeros(1, 2), torch.zeros(1, 2, 1)
     with pytest.raises(ValueError, match="form is 'lineer'"):
         triangle_attention(scores, values, scores == 0, form="lineer")
-    for size in (0, -1):  # -1 gave zeros, silently
+    for size in (0, -1):  # -1 used to give zeros silently
         with pytest.raises(ValueError, match="chunk_size"):
             triangle_attention(scores, values, scores == 0, chunk_size=size)
 
 
 def saved_for_backward(time, **options):
-    """Elements of the largest tensor and of all tensors that autograd keeps."""
+    """Return the elements of the largest tensor that autograd saves, and of all of them."""
     sizes = []
 
     def keep(tensor):
@@ -235,7 +235,7 @@ def saved_for_backward(time, **options):
 
 
 class Written(TorchDispatchMode):
-    """Counts the elements of all that torch's operations give, backward too."""
+    """Counts the elements of the results of all torch operations, including the backward pass."""
 
     count = 0
 
@@ -253,7 +253,7 @@ def written(time, **options):
 
 
 def test_work_of_the_linear_form_grows_linearly():
-    # The gradient of a slice of the row is as long as the row: with one a chunk this was 11 times, not 8.
+    # The gradient of a slice of the row is as long as the row: with one slice per chunk this was 11 times, not 8.
     assert written(4096) <= 8.1 * written(512)
     assert written(4096, form="dense") >= 60 * written(512, form="dense")  # the control
 
@@ -268,7 +268,7 @@ def test_memory_of_the_linear_form_grows_linearly():
 
 
 def test_weights_by_hand_where_the_newest_event_is_as_the_others():
-    """One session, no other score for the newest event: a softmax over what is there so far."""
+    """One session without current scores: a softmax over the events so far."""
     scores = torch.tensor([[0.0, math.log(3.0), 5.0]])
     found = triangle_weights(scores, torch.tensor([[True, True, False]]))
     expected = [[1.0, 0.0, 0.0], [0.25, 0.75, 0.0], [0.25, 0.75, 0.0]]
@@ -341,7 +341,7 @@ class TestCurrentValues:
 
     @pytest.mark.parametrize("options", [{}, {"form": "dense"}, {"chunk_size": 3}], ids=str)
     def test_the_value_of_the_newest_step_does_not_enter_not_even_by_rounding(self, options):
-        """Regression: it was taken off again after it had been added, and moved the last bits."""
+        """Regression: it was added and subtracted again, which changed the last bits."""
         torch.manual_seed(0)
         scores, present, values = torch.randn(2, 8), torch.ones(2, 8, dtype=torch.bool), torch.randn(2, 8, 5)
         current, moved = torch.randn(2, 8, 5), values.clone()

@@ -59,7 +59,7 @@ class TestDropout:
     def test_elements_fall_independently(self):
         torch.manual_seed(0)
         dropped = (Dropout(0.5)(torch.ones(100_003)) == 0.0).double()
-        for apart in range(1, 9):  # four share a draw
+        for apart in range(1, 9):  # four elements share a draw
             together = float((dropped[apart:] * dropped[:-apart]).mean())
             assert together == pytest.approx(0.25, abs=0.01)
 

@@ -31,7 +31,7 @@ def test_states_return_to_their_positions(seed, batch, length, padding):
     events = torch.tensor(np.stack([items, random_state.randint(9, size=items.shape)], axis=2))
     front, seen = without_padding(events)
     assert front.shape == (batch, max(((row != 0).sum() for row in items), default=0), 2)
-    # A state that says all that was seen: running sums of a weighted sum of channels.
+    # A state that depends on all events seen: running sums of a weighted sum of channels.
     weights = torch.tensor([[100, 1], [1, 7]])
     states = torch.nn.functional.pad((front @ weights).cumsum(dim=1), (0, 0, 1, 0))  # (batch, time + 1, 2)
     result = at_positions(states, seen)
@@ -95,7 +95,7 @@ def seeded(layer, *sizes):
 
 
 def sessions_of(starts):
-    """(row, slice) of each session; a row that begins inside one begins it there."""
+    """Yield (row, slice) of each session; every row begins one."""
     for row, marks in enumerate(np.asarray(starts)):
         begins = [0, *(step for step in range(1, len(marks)) if marks[step])]
         for begin, end in zip(begins, [*begins[1:], len(marks)], strict=True):
@@ -103,7 +103,7 @@ def sessions_of(starts):
 
 
 def one_by_one(layer, starts, *inputs):
-    """What by_session promises, a session at a time."""
+    """Return the result of by_session, one session at a time."""
     results = None
     for row, part in sessions_of(starts):
         found = layer(*(tensor[row : row + 1, part] for tensor in inputs))
@@ -120,7 +120,7 @@ each_recurrent = pytest.mark.parametrize("kind", [EventLSTM, EventGRU])
 
 class TestBySession:
     def test_worked_by_hand(self):
-        """Running sums start anew, also where a row begins inside a session."""
+        """Running sums restart, also where a row begins inside a session."""
         starts = torch.tensor([[1, 0, 0, 1, 0], [0, 0, 1, 1, 0]])
         values = torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0], [6.0, 7.0, 8.0, 9.0, 10.0]])[:, :, None]
         result = by_session(lambda rows: rows.cumsum(dim=1), starts, values)

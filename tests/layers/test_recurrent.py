@@ -129,7 +129,7 @@ def weights_and_inputs(kinds, batch, time, inputs=3, hidden=4):
 
 
 def by_cells(kinds, weights):
-    """The same by ``torch.lstm_cell``, differentiated by torch."""
+    """The reference by ``torch.lstm_cell``, differentiated by torch."""
     batch, hidden = len(kinds[0]), weights[1].shape[1]
     past = (kinds[0].new_zeros(batch, hidden),) * 2
     found = []

@@ -22,7 +22,7 @@ from spotlight_asars.serialization.models import load_model, save_model, write_m
 
 
 def refusal(path):
-    """The one line with which a file is refused."""
+    """Return the message, one line, with which a file is refused."""
     with pytest.raises(InputError) as caught:
         load_model(path)
     message = str(caught.value)
@@ -31,7 +31,7 @@ def refusal(path):
 
 
 def refuses_with(file, path, place, byte):
-    """Check that a file is refused while one of its bytes is another; `file` is open for writing without a buffer."""
+    """Check that a file is refused while one byte is changed; `file` is open for unbuffered writing."""
     file.seek(place)
     before = file.read(1)
     file.seek(place)
@@ -43,7 +43,7 @@ def refuses_with(file, path, place, byte):
 
 @pytest.fixture(scope="module")
 def content(tmp_path_factory, rows):
-    """What a small model file holds."""
+    """The bytes of a small model file."""
     path = tmp_path_factory.mktemp("whole") / "model.h5"
     save_model(Popularity().fit(rows), path)
     return path.read_bytes()
@@ -51,7 +51,7 @@ def content(tmp_path_factory, rows):
 
 class TestDamaged:
     def test_every_byte(self, model_file):
-        """Each byte of the file in turn gets another value."""
+        """Each byte is changed in turn."""
         content, change = bytearray(model_file.read_bytes()), random.Random(0)
         assert len(content) < 10_000
         with model_file.open("r+b", buffering=0) as file:
@@ -115,7 +115,7 @@ class TestForeign:
         assert "format 2" in message and "up to 1" in message and "update spotlight_asars" in message
 
     def test_newer_version_of_another_form(self, model_file):
-        """All that later versions have to keep are the two first lines."""
+        """Later versions only have to keep the first two lines."""
         model_file.write_bytes(b"spotlight_asars model file\nversion 317\nall else is new")
         assert "format 317" in refusal(model_file)
 
@@ -132,7 +132,7 @@ class TestForeign:
         assert "not a model file" in refusal(path)
 
     def test_interactions_of_spotlight(self, tmp_path):
-        """Spotlight keeps data sets as HDF5 files with these columns."""
+        """Spotlight stores data sets as HDF5 files with these columns."""
         path = tmp_path / "movielens.hdf5"
         with h5py.File(path, "w") as file:
             for name in ("/user_id", "/item_id", "/rating", "/timestamp"):
@@ -175,7 +175,7 @@ class TestForeign:
 
 class TestWriting:
     def test_it_is_hdf5(self, model_file):
-        """Any HDF5 program opens it; its tree is named, and its settings are text."""
+        """Any HDF5 program can open it; its groups have names, and its settings are text."""
         with h5py.File(model_file) as file:
             assert set(file["model"]) == {"about", "arrays", "parts"}
             assert b'"Popularity"' in file["model/about"][()]
@@ -218,7 +218,7 @@ class TestWriting:
         assert isinstance(load_model(str(tmp_path / "ünï code.h5")), Popularity)
 
     def test_further_groups_do_not_matter(self, tmp_path, rows, assert_alike):
-        """A model file is one whatever else is kept in it."""
+        """A model file may hold other groups as well."""
         model = Popularity().fit(rows)
         saved = {"step": np.array(3), "moments": {"a/b": np.ones((2, 3), dtype=np.float32)}}
 

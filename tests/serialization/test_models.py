@@ -69,7 +69,7 @@ class TestNets:
     def test_fitted_and_not(
         self, representation, dwell, users, rows, anonymous_rows, make_model, tmp_path, assert_alike
     ):
-        """An unfitted model is fitted to the same bits as the one that was saved."""
+        """Fitting a loaded unfitted model gives the same bits as fitting the saved one."""
         rows = rows if users else anonymous_rows
         model = make_model(representation, dwell=dwell, n_iter=1)
         unfitted = again(model, tmp_path)
@@ -200,7 +200,7 @@ class TestOthers:
 
     @pytest.mark.parametrize("dwell", ["known", "observed"])
     def test_two_stages(self, dwell, rows, make_model, tmp_path, assert_alike):
-        """Scores, and a second fit that begins anew."""
+        """Scores, and a second fit, which starts over."""
         members = [
             Member(lambda epochs: make_model("gru4rec", n_iter=epochs, dwell=dwell), 2),
             Member(lambda epochs: SessionMemory(dwell, rounds=1)),
@@ -213,7 +213,7 @@ class TestOthers:
         loaded = again(ranker, tmp_path)
         assert_alike(ranker, loaded, rows)
         assert loaded.member_epochs == ranker.member_epochs
-        assert loaded.systems[0].item_vocabulary is loaded.item_vocabulary  # one in the file, one in memory
+        assert loaded.systems[0].item_vocabulary is loaded.item_vocabulary  # one object in the file and in memory
         assert loaded.systems[0] is not loaded._members[0].new(2)
         for one in (unfitted, loaded):
             assert_alike(ranker, one.fit(rows), rows)
@@ -229,7 +229,7 @@ class TestOthers:
 
 
 class TestWhatNoFileCanHold:
-    """It is refused before anything is written."""
+    """Refused before anything is written."""
 
     def refused(self, model, tmp_path, refuses, *parts):
         refuses(lambda: save_model(model, tmp_path / "model.h5"), *parts)
