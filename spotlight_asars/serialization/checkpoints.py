@@ -81,7 +81,7 @@ class CheckpointFile:
     Parameters
     ----------
     checkpoint : Checkpoint or path
-    processes : Processes
+    group : Processes
         Only the first process reads and writes the file, but every process must make the same calls.
 
     Raises
@@ -90,15 +90,15 @@ class CheckpointFile:
         If the folder of the file does not exist.
     """
 
-    def __init__(self, checkpoint: "Checkpoint | str | Path", processes: Processes) -> None:
+    def __init__(self, checkpoint: "Checkpoint | str | Path", group: Processes) -> None:
         checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
         self.path, self._minutes = Path(checkpoint.path), checkpoint.minutes
         self._asked_to_stop = checkpoint.asked_to_stop or (lambda: False)
-        self._processes = processes
+        self._group = group
         self._call: dict[str, object] = {}
         self._written = perf_counter()
         self._failure_reported = False
-        if processes.is_first and not os.path.isdir(self.path.parent):  # a typo is reported before hours are lost
+        if group.is_first and not os.path.isdir(self.path.parent):  # a typo is reported before hours are lost
             raise InputError(f"{self.path.parent}: no such folder: create it, or {CHECKPOINT.give}")
 
     @property
@@ -138,7 +138,7 @@ class CheckpointFile:
     def due(self, epoch_ended: bool = False) -> bool:
         """Return whether it is time to write, in any of the processes."""
         timely = epoch_ended if self._minutes is None else perf_counter() - self._written >= 60.0 * self._minutes
-        return self._processes.any(bool(self._asked_to_stop()) or timely)
+        return self._group.any(bool(self._asked_to_stop()) or timely)
 
     def write(self, state: dict[str, object]) -> None:
         """
@@ -159,10 +159,10 @@ class CheckpointFile:
         UserWarning
             Once, if the file cannot be written; the last checkpoint is left as it was.
         """
-        if self._processes.is_first:
+        if self._group.is_first:
             self._write(state)
         self._written = perf_counter()
-        if self._processes.any(bool(self._asked_to_stop())):
+        if self._group.any(bool(self._asked_to_stop())):
             raise KeyboardInterrupt
 
     def _write(self, state: dict[str, object]) -> None:
