@@ -243,7 +243,7 @@ WATCHED = (
     ("loss, forward", trainer.TrainingStep, "measure"),
 )
 # Parts of the backward pass: autograd nodes by prefix of their names.
-NODES = {"MkldnnRnn": "recurrent layers", "NewestWalk": "recurrent layers", "RunningMixture": "attention",
+NODES = {"MkldnnRnn": "recurrent layers", "LSTMRecurrence": "recurrent layers", "RunningMixture": "attention",
          "Embedding": "embeddings"}  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """
-Session-aware recommendation with dwell times, for Spotlight and without it.
+Session-aware next-item recommendation with dwell times, as an extension of Spotlight.
 
-ASARS (Wang, Li and Yan: Time-weighted Attentional Session-Aware Recommender System) as an extension of Spotlight.
+Implements ASARS (Wang, Li and Yan: Time-weighted Attentional Session-Aware Recommender System), baselines and their
+evaluation. Spotlight itself is optional.
 """
 
 import sys
@@ -26,7 +27,7 @@ __all__ = [
     "to_session_sequences",
 ]
 
-# Documented modules of release 0.1.0 that have moved, and where their names are now.
+# Modules documented in release 0.1.0 that have moved, and the modules that now hold their names.
 MOVED_MODULES = MappingProxyType(
     {
         "binning": ("interactions.binning",),
@@ -60,7 +61,12 @@ MOVED_MODULES = MappingProxyType(
         "sequence.net_options": ("sequence.representations.options",),
         "sequence.recommending": ("sequence.recommender.base", "sequence.recommender.fitted"),
         "sequence.registry": ("sequence.representations.registry",),
-        "sequence.rules": ("sequence.non_neural.rules", "errors", "sequence.non_neural.prefixes"),
+        "sequence.rules": (
+            "sequence.non_neural.rules",
+            "errors",
+            "sequence.non_neural.prefixes",
+            "sequence.non_neural.base",
+        ),
         "sequence.session_net": ("sequence.representations.session_net",),
         "serialization.live_sessions": ("serialization.models",),
         "sessions": ("interactions.sessions", "interactions.sessionization"),
@@ -69,26 +75,42 @@ MOVED_MODULES = MappingProxyType(
     }
 )
 
+# Names of moved modules that have changed as well, old name to new.
+RENAMED = MappingProxyType(
+    {
+        "gru_walk": {"GruWalk": "GRURecurrence", "states_before": "previous_states"},
+        "lstm_walk": {"NewestWalk": "LSTMRecurrence", "walk": "lstm_recurrence"},
+        "padding": {"Steps": "PackedSteps"},
+        "sequence.dynamics": {"from_no_event_on": "with_empty_prefix"},
+        "sequence.memory": {"Moments": "Prefixes"},
+        "sequence.recommending": {"KeepsNumbering": "Recommender", "Recommends": "Recommender"},
+        "sequence.rules": {"CountingSystem": "CountRecommender"},
+    }
+)
+
 
 class _MovedModules(MetaPathFinder, Loader):
-    """Import a moved module by its old name, with a DeprecationWarning; for one release."""
+    """Import a moved module under its old name with a DeprecationWarning, for one release."""
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        """Find the old names only; every other module has been looked for by then."""
+        """Find old names only; this finder is asked last, when no module of the name exists."""
         package, _, name = fullname.partition(".")
         return ModuleSpec(fullname, self) if package == __name__ and name in MOVED_MODULES else None
 
     def exec_module(self, module: ModuleType) -> None:
-        """Fill the old module with the names of those that took its place."""
-        new = [f"{__name__}.{name}" for name in MOVED_MODULES[module.__name__.partition(".")[2]]]
+        """Fill the old module with the names of the modules that replace it."""
+        old = module.__name__.partition(".")[2]
+        new = [f"{__name__}.{name}" for name in MOVED_MODULES[old]]
         warnings.warn(
-            f"{module.__name__} has moved to {' and '.join(new)}, and its old name goes with the next release",
+            f"{module.__name__} has moved to {' and '.join(new)}, and its old name will be removed in the next release",
             DeprecationWarning,
             stacklevel=2,
         )
         for name in new:
             found = {name: value for name, value in vars(import_module(name)).items() if not name.startswith("__")}
             vars(module).update(found)
+        for name, renamed in RENAMED.get(old, {}).items():
+            setattr(module, name, getattr(module, renamed))
 
 
 sys.meta_path.append(_MovedModules())

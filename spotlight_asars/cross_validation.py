@@ -1,14 +1,16 @@
-"""Support filters and the session-aware split by time (paper section 3.1).
+"""
+Support filters, session-aware splits by time (paper section 3.1), and logs numbered like a fitted system.
 
-Rows split by time: earlier sessions to fit on, later ones to learn from how well that went.
+:func:`filter_support` and :func:`time_based_split` work on logs, :func:`split_rows_by_time` on rows of sequences.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 import numpy as np
 
-from spotlight_asars.errors import InputError
+from spotlight_asars.errors import InputError, check_share
 from spotlight_asars.interactions.channels import TARGET, TIME
 from spotlight_asars.interactions.sequences import SessionSequences, to_session_sequences
 from spotlight_asars.interactions.sessionization import ANONYMOUS_USER
@@ -19,16 +21,16 @@ from spotlight_asars.interactions.vocabulary import Vocabulary
 @dataclass(frozen=True)
 class SupportFilters:
     """
-    How much support items, sessions and users need to stay in a log.
+    The support that items, sessions and users need to stay in a log.
 
     Parameters
     ----------
-    item_support: int
-        The fewest events an item must have.
-    session_length: int
-        The fewest events a session must have.
-    user_sessions: int
-        The fewest sessions a user must have; without effect on logs without users.
+    item_support : int
+        Minimum number of events of an item.
+    session_length : int
+        Minimum number of events of a session.
+    user_sessions : int
+        Minimum number of sessions of a user; no effect on logs without users.
     """
 
     item_support: int
@@ -43,28 +45,27 @@ def filter_support(
     user_sessions: int = 10,
 ) -> SessionInteractions:
     """
-    Drop rare items, short sessions and seldom users until nothing more falls out.
+    Drop rare items, short sessions and infrequent users until all that remain have enough support.
 
     Parameters
     ----------
     interactions : SessionInteractions
     item_support : int, optional
-        Fewest events of an item.
+        Minimum number of events of an item.
     session_length : int, optional
-        Fewest events of a session.
+        Minimum number of events of a session.
     user_sessions : int, optional
-        Fewest sessions of a user; anonymous sessions are not asked.
+        Minimum number of sessions of a user; does not apply to anonymous sessions.
 
     Returns
     -------
     SessionInteractions
-        What is left, with items and users numbered anew where there are vocabularies to tell their raw ids; without
-        them numbers stay as they are. The cut into sessions stays as it was.
+        The remaining events in unchanged sessions. Items and users that have a vocabulary are renumbered without gaps.
 
     Raises
     ------
     InputError
-        If nothing is left.
+        If nothing remains.
     """
     interactions = as_session_interactions(interactions)
     return _renumbered(interactions.select(supported(interactions, item_support, session_length, user_sessions)))
@@ -74,9 +75,9 @@ def supported(
     interactions: SessionInteractions, item_support: int, session_length: int, user_sessions: int
 ) -> np.ndarray:
     """
-    Whether :func:`filter_support` leaves each event, bool (events,).
+    Return whether :func:`filter_support` keeps each event, bool (events,).
 
-    Arguments and errors are those of :func:`filter_support`.
+    Parameters and errors are those of :func:`filter_support`.
     """
     kept = _supported(interactions, item_support, session_length, user_sessions)
     if not kept.any():
@@ -99,10 +100,21 @@ def _supported(
         kept = stays
 
 
+def _support(interactions: SessionInteractions, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Count the kept events per item and per session, and the sessions per user; 0 for the anonymous user."""
+    item_count = np.bincount(interactions.item_ids[kept], minlength=interactions.num_items)
+    length = np.bincount(interactions.session_ids[kept], minlength=interactions.num_sessions)
+    owner = np.zeros(interactions.num_sessions, dtype=np.int64)
+    owner[interactions.session_ids] = interactions.user_ids
+    session_count = np.bincount(owner[length > 0], minlength=interactions.num_users)
+    session_count[ANONYMOUS_USER] = 0
+    return item_count, length, session_count
+
+
 def _complain_of_filters(
     interactions: SessionInteractions, item_support: int, session_length: int, user_sessions: int
 ) -> NoReturn:
-    """Say that the filters leave nothing, and lower ones that leave half of the events, where there are any."""
+    """Raise an InputError that suggests lower filters which keep half of the events, if there are any."""
     most = ",".join(f"{count.max(initial=0)}" for count in _support(interactions, np.ones(len(interactions), bool)))
     mend = "lower them (--filters ITEM,SESSION,USER), or give a longer log"
     lower = [(item_support, session_length, sessions) for sessions in _halves(user_sessions)]
@@ -120,34 +132,23 @@ def _complain_of_filters(
 
 
 def _halves(number: int) -> list[int]:
-    """A number's half, a quarter, ... down to 1."""
+    """Return a number's half, its quarter, ... down to 1."""
     return [number >> times for times in range(1, number.bit_length())]
-
-
-def _support(interactions: SessionInteractions, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of the events kept: how many an item, how many a session, and how many sessions a user; none of no user."""
-    item_count = np.bincount(interactions.item_ids[kept], minlength=interactions.num_items)
-    length = np.bincount(interactions.session_ids[kept], minlength=interactions.num_sessions)
-    owner = np.zeros(interactions.num_sessions, dtype=np.int64)
-    owner[interactions.session_ids] = interactions.user_ids
-    session_count = np.bincount(owner[length > 0], minlength=interactions.num_users)
-    session_count[ANONYMOUS_USER] = 0
-    return item_count, length, session_count
 
 
 @dataclass(frozen=True)
 class TimeSplit:
     """
-    A training and a test part, numbered alike, and what the test part lost.
+    A training part and a test part with the same numbering.
 
     Attributes
     ----------
     train, test : SessionInteractions
     boundary : float or None
-        Seconds; a session whose last event is later is test. None where the parts were given.
+        Seconds; sessions whose last event is later are in the test part. None if the parts were given.
     dropped_test_events, dropped_test_sessions : float
-        Shares of the test part that left it, since their items or users are not in the training part, or since
-        fewer than two events of their session stayed.
+        Shares of the test part that were dropped: events of items or users that are not in the training part, and
+        sessions with fewer than two remaining events.
     """
 
     train: SessionInteractions
@@ -167,9 +168,13 @@ def time_based_split(
     ----------
     interactions : SessionInteractions
     test_share : float, optional
-        Share of the sessions that are test; used where no boundary is given.
+        Share of the sessions in the test part; ignored if a boundary is given.
     boundary : float, optional
-        Seconds; sessions that end later are test.
+        Seconds; sessions that end later are in the test part.
+
+    Returns
+    -------
+    TimeSplit
 
     Raises
     ------
@@ -185,15 +190,14 @@ def in_test_part(
     interactions: SessionInteractions, test_share: float, boundary: float | None = None
 ) -> tuple[np.ndarray, float]:
     """
-    Whether each event is of a session that ends after the boundary, bool (events,); and the boundary.
+    Return whether the session of each event ends after the boundary, bool (events,), and the boundary.
 
-    Arguments and errors are those of :func:`time_based_split`.
+    Parameters and errors are those of :func:`time_based_split`.
     """
     last = np.append(np.diff(interactions.session_ids) != 0, True)
     end = interactions.timestamps[last]  # (sessions,)
     if boundary is None:
-        if not 0.0 < test_share < 1.0:
-            raise InputError(f"test_share is {test_share}: give a share between 0 and 1")
+        check_share("test_share", test_share)
         boundary = float(np.quantile(end, 1.0 - test_share, method="lower"))
     is_test = (end > boundary)[interactions.session_ids]
     if is_test.all() or not is_test.any():
@@ -204,45 +208,59 @@ def in_test_part(
 
 def align_test(train: SessionInteractions, test: SessionInteractions, boundary: float | None = None) -> TimeSplit:
     """
-    Number the test part as the training part, and drop what the training part has never seen.
+    Number the test part like the training part, and drop what is not in the training part.
 
-    Events of unseen items and users leave the test part, and then sessions of fewer than two events. The two may
-    come from one log (numbered alike) or from two (then their raw ids say what is the same).
+    Events of unseen items and users are dropped, and then sessions of fewer than two events. The parts may come from
+    one log, with the same numbers, or from two logs, which are matched by their raw ids.
+
+    Parameters
+    ----------
+    train, test : SessionInteractions
+    boundary : float, optional
+        Recorded in the result.
+
+    Returns
+    -------
+    TimeSplit
 
     Raises
     ------
     InputError
-        If nothing of the test part is left, or one part has raw ids and the other none.
+        If nothing of the test part remains, or only one part has raw ids.
     """
     train, test = _renumbered(as_session_interactions(train)), as_session_interactions(test)
     items = _numbers_in(train, test, "item")
     users = _numbers_in(train, test, "user")
     seen = (items > 0) & ((users > 0) | (test.user_ids == ANONYMOUS_USER))
-    length = np.bincount(test.session_ids[seen], minlength=test.num_sessions)
-    kept = seen & (length[test.session_ids] >= 2)
+    kept = _in_long_sessions(test, seen, 2)
     if not kept.any():
         raise InputError("no test session of two or more events has only items and users of the training part")
     aligned = _numbered_like(train, test, items, users, kept)
-    return TimeSplit(
-        train,
-        aligned,
-        boundary,
-        dropped_test_events=1.0 - len(aligned) / len(test),
-        dropped_test_sessions=1.0 - aligned.num_sessions / test.num_sessions,
-    )
+    return TimeSplit(train, aligned, boundary, *_dropped_shares(test, aligned))
+
+
+class NumberedSystem(Protocol):
+    """A fitted system that numbers items and users."""
+
+    num_items: int
+    num_users: int
+    item_vocabulary: Vocabulary | None
+    user_vocabulary: Vocabulary | None
+    raw_items: Vocabulary
+    raw_users: Vocabulary
 
 
 @dataclass(frozen=True)
 class NumberedLog:
     """
-    A log in the numbers of a fitted system, and what of it that has never seen.
+    A log numbered like a fitted system, and how much of it the system does not know.
 
     Attributes
     ----------
     events : SessionInteractions
-        Without what the system does not know.
+        The events that the system knows.
     unknown_items, unknown_users : int
-        Events of such items, and of such users.
+        Number of events of unknown items, and of unknown users.
     dropped_events, dropped_sessions : float
         Shares of the log that are not in `events`.
     """
@@ -254,25 +272,29 @@ class NumberedLog:
     dropped_sessions: float
 
 
-def number_like(system: "Recommender", log: SessionInteractions, session_length: int = 2) -> NumberedLog:  # noqa: F821
+def number_like(system: NumberedSystem, log: SessionInteractions, session_length: int = 2) -> NumberedLog:
     """
-    Number a log as a fitted system numbers its items and users.
+    Number the items and users of a log like a fitted system.
 
-    Events of items and users that the system does not know leave the log, and then sessions that are too short, as
-    :func:`align_test` does it with a training part. To a system that was fitted without users all are anonymous.
+    Events of unknown items and users are dropped, and then short sessions, as :func:`align_test` does. If the system
+    was fitted without users, all users become anonymous.
 
     Parameters
     ----------
-    system : a fitted system with `recommend`
+    system : fitted system
     log : SessionInteractions
-        With raw ids; a log without is taken as numbered like the system's.
+        A log without raw ids must have the system's numbers.
     session_length : int, optional
-        Fewest events of a session that stays.
+        Minimum number of events of a session.
+
+    Returns
+    -------
+    NumberedLog
 
     Raises
     ------
     InputError
-        If nothing is left.
+        If nothing remains.
     """
     log = as_session_interactions(log)
     items = _in_numbers_of(system.raw_items, log.item_vocabulary, log.item_ids)
@@ -281,9 +303,7 @@ def number_like(system: "Recommender", log: SessionInteractions, session_length:
         users = _in_numbers_of(system.raw_users, log.user_vocabulary, log.user_ids)
     unknown_items = items == 0
     unknown_users = (users == 0) & (log.user_ids != ANONYMOUS_USER) & (system.num_users > 1)
-    seen = ~unknown_items & ~unknown_users
-    length = np.bincount(log.session_ids[seen], minlength=log.num_sessions)
-    kept = seen & (length[log.session_ids] >= session_length)
+    kept = _in_long_sessions(log, ~unknown_items & ~unknown_users, session_length)
     if not kept.any():
         raise InputError(
             f"no session of {session_length} or more events has only items and users that the model knows: of "
@@ -291,38 +311,33 @@ def number_like(system: "Recommender", log: SessionInteractions, session_length:
             "users; are the ids of the type they had in training?"
         )
     events = _numbered_like(system, log, items, users, kept)
-    return NumberedLog(
-        events,
-        int(unknown_items.sum()),
-        int(unknown_users.sum()),
-        1.0 - len(events) / len(log),
-        1.0 - events.num_sessions / log.num_sessions,
-    )
+    return NumberedLog(events, int(unknown_items.sum()), int(unknown_users.sum()), *_dropped_shares(log, events))
+
+
+def _in_long_sessions(log: SessionInteractions, kept: np.ndarray, session_length: int) -> np.ndarray:
+    """Return which of the kept events are in sessions of at least `session_length` kept events, bool (events,)."""
+    length = np.bincount(log.session_ids[kept], minlength=log.num_sessions)
+    return kept & (length[log.session_ids] >= session_length)
+
+
+def _dropped_shares(before: SessionInteractions, after: SessionInteractions) -> tuple[float, float]:
+    """Return the shares of events and of sessions that were dropped."""
+    return 1.0 - len(after) / len(before), 1.0 - after.num_sessions / before.num_sessions
 
 
 def _in_numbers_of(ours: Vocabulary, theirs: Vocabulary | None, numbers: np.ndarray) -> np.ndarray:
-    """Numbers of a log in those of a vocabulary, 0 where it does not know them; shape (events,)."""
+    """Translate numbers of a log to those of a vocabulary, 0 if unknown; shape (events,)."""
     raw_ids = np.arange(1, numbers.max(initial=0) + 1) if theirs is None else theirs.raw_ids
+    return _translated(ours, raw_ids, numbers)
+
+
+def _translated(ours: Vocabulary, raw_ids: Sequence | np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Translate numbers, where number n stands for ``raw_ids[n - 1]``, to those of a vocabulary; shape (events,)."""
     return np.concatenate([[0], ours.transform(raw_ids)]).astype(np.int32)[numbers]
 
 
-def _numbered_like(
-    like: "SessionInteractions | Recommender",  # noqa: F821
-    log: SessionInteractions,
-    items: np.ndarray,
-    users: np.ndarray,
-    kept: np.ndarray,
-) -> SessionInteractions:
-    """Some events of a log under other numbers, (events,) each, ordered by these."""
-    numbered = log.select(kept)
-    numbered.item_ids, numbered.user_ids = items[kept], users[kept]
-    for name in ("num_items", "num_users", "item_vocabulary", "user_vocabulary"):
-        setattr(numbered, name, getattr(like, name))
-    return _ordered_by_user(numbered)
-
-
 def _numbers_in(train: SessionInteractions, test: SessionInteractions, kind: str) -> np.ndarray:
-    """The test part's items or users in the training part's numbers, 0 where unseen; shape (events,)."""
+    """Return the test part's items or users in the training part's numbers, 0 if unseen; shape (events,)."""
     name = f"{kind}_vocabulary"
     ours, theirs = getattr(train, name), getattr(test, name)
     numbers = getattr(test, f"{kind}_ids")
@@ -332,12 +347,26 @@ def _numbers_in(train: SessionInteractions, test: SessionInteractions, kind: str
         seen = np.zeros(max(getattr(train, f"num_{kind}s"), getattr(test, f"num_{kind}s")), dtype=bool)
         seen[getattr(train, f"{kind}_ids")] = True
         return np.where(seen[numbers], numbers, 0).astype(np.int32)
-    lookup = np.concatenate([[0], ours.transform(theirs.raw_ids)]).astype(np.int32)
-    return lookup[numbers]
+    return _translated(ours, theirs.raw_ids, numbers)
+
+
+def _numbered_like(
+    like: SessionInteractions | NumberedSystem,
+    log: SessionInteractions,
+    items: np.ndarray,
+    users: np.ndarray,
+    kept: np.ndarray,
+) -> SessionInteractions:
+    """Return the kept events of a log with new numbers, (events,) each, and ordered by them."""
+    numbered = log.select(kept)
+    numbered.item_ids, numbered.user_ids = items[kept], users[kept]
+    for name in ("num_items", "num_users", "item_vocabulary", "user_vocabulary"):
+        setattr(numbered, name, getattr(like, name))
+    return _ordered_by_user(numbered)
 
 
 def _renumbered(interactions: SessionInteractions) -> SessionInteractions:
-    """A copy with items and users numbered without gaps, where there are raw ids to tell which is which."""
+    """Return a copy whose items and users are numbered without gaps, if they have a vocabulary."""
     interactions = interactions.select(slice(None))
     for kind in ("item", "user"):
         vocabulary = getattr(interactions, f"{kind}_vocabulary")
@@ -353,26 +382,26 @@ def _renumbered(interactions: SessionInteractions) -> SessionInteractions:
 
 
 def _ordered_by_user(interactions: SessionInteractions) -> SessionInteractions:
-    """Events in the order of the (new) user numbers; sessions and their events stay in order."""
+    """Order events by the (new) user numbers; sessions and their events keep their order."""
     order = np.lexsort((interactions.session_ids, interactions.user_ids))
     return interactions.select(order)
 
 
 def split_rows_by_time(sequences: SessionSequences, late_share: float) -> tuple[SessionSequences, SessionSequences]:
     """
-    Split rows into their earlier sessions, and the later ones with the earlier as their history.
+    Split rows into their earlier sessions, and their later sessions with the earlier ones as history.
 
     Parameters
     ----------
     sequences : SessionSequences
     late_share : float
-        Share of the sessions, by the time of their last event, that are late.
+        Share of the sessions, ordered by the time of their last event, that are late.
 
     Returns
     -------
     (early, late) : two SessionSequences
-        `early` holds the events of early sessions only. `late` holds the rows that have a target in a late session,
-        and only those targets.
+        `early` holds only the events of early sessions. `late` holds the rows with a target in a late session, with
+        only those targets.
 
     Raises
     ------
@@ -382,7 +411,7 @@ def split_rows_by_time(sequences: SessionSequences, late_share: float) -> tuple[
     session, place = np.unique(sequences.session_ids, return_inverse=True)
     last = np.full(len(session), np.iinfo(np.int64).min)
     np.maximum.at(last, place, sequences.events[:, TIME])
-    # Sessions that end at the same time, or at an unknown one, keep their order.
+    # Sessions that end at the same time, or at an unknown time, keep their order.
     rank = np.empty(len(session), dtype=np.int64)
     rank[np.argsort(last, kind="stable")] = np.arange(len(session))
     is_late = (rank >= round(len(session) * (1.0 - late_share)))[place]  # (events,)
@@ -400,7 +429,7 @@ def split_rows_by_time(sequences: SessionSequences, late_share: float) -> tuple[
 
 
 def rows_of(split: TimeSplit, max_sequence_length: int) -> tuple[SessionSequences, SessionSequences]:
-    """Rows of both parts; those of the second have the first as their history, and its bins."""
+    """Return the rows of both parts; the test rows have the training part as history, and use its bins."""
     train = to_session_sequences(split.train, max_sequence_length)
     test = to_session_sequences(
         split.test,

@@ -1,11 +1,12 @@
 """
-Ranking losses, ``f(positive, negative, mask=None)`` as in the host, and their registry by name.
+Ranking losses ``f(positive, negative, mask=None)``, the same signature as in Spotlight, and a registry by name.
 
-Positive predictions have any shape, such as (batch, time). Negative ones have the same shape, or one axis more in
-front, (negatives, batch, time), as in the host's adaptive hinge loss. The mask has the shape of the positive ones;
-False entries count nothing, and the mean is over the others. Where the mask leaves nothing, the loss is 0.
+Positive scores may have any shape, such as (batch, time). Negative scores have the same shape, or an additional leading
+axis, (negatives, batch, time), as in Spotlight's adaptive hinge loss. The mask has the shape of the positive scores. A
+loss is the mean over the entries where the mask is true, or 0 if there are none.
 
-A negative prediction of -inf is none: a sample shared by many targets hits some of them, and must not count there.
+A negative score of -inf marks a missing negative: a sample shared by many targets contains some of the targets
+themselves, which must not count as their own negatives.
 """
 
 import torch
@@ -15,45 +16,45 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from spotlight_asars.host import losses as host_losses
 
-_CELLS_AT_ONCE = 2**16  # scores worked on together, of which there are half a dozen versions at a time
-_LOWEST = -1e15  # whose square is still a number
+_CELLS_AT_ONCE = 2**16  # scores per block; about six intermediate results of this size are alive at a time
+_LOWEST = -1e15  # its square is still finite
 _RAISED = 64.0  # see _bpr_max_and_slopes
 _elu_backward = torch.ops.aten.elu_backward
 
 
 def bpr_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Bayesian personalised ranking, ``-log sigmoid(r+ - r-)``, the mean over negatives (paper Eq. 21)."""
+    """Return the BPR loss ``-log sigmoid(r+ - r-)``, averaged over negatives (paper Eq. 21)."""
     positive, negative, there = _prepared(positive, negative, mask)
     return _mean(_mean_of_negatives(-F.logsigmoid(positive - negative), there), mask)
 
 
 def top1_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
     """
-    TOP1, ``sigmoid(r- - r+) + sigmoid(r- ** 2)``, the mean over negatives.
+    Return the TOP1 loss ``sigmoid(r- - r+) + sigmoid(r- ** 2)``, averaged over negatives (Hidasi et al. 2016).
 
-    Hidasi et al. 2016; paper Eq. 22 has the sign of the difference turned round and the positive in the square.
+    Paper Eq. 22 reverses the sign of the difference and squares the positive score instead.
     """
     positive, negative, there = _prepared(positive, negative, mask)
     return _mean(_mean_of_negatives(torch.sigmoid(negative - positive) + torch.sigmoid(negative**2), there), mask)
 
 
 def hinge_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Hinge, ``max(0, 1 + r- - r+)``, the mean over negatives (paper Eq. 23 has the sign turned round)."""
+    """Return the hinge loss ``max(0, 1 + r- - r+)``, averaged over negatives (paper Eq. 23 reverses the sign)."""
     positive, negative, there = _prepared(positive, negative, mask)
     return _mean(_mean_of_negatives(F.relu(1.0 + negative - positive), there), mask)
 
 
 def cross_entropy_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
     """
-    Cross-entropy of the positive item against itself and the negatives.
+    Return the cross-entropy ``-r+ + log(exp(r+) + sum exp(r-))`` of the positive against itself and the negatives.
 
-    ``-r+ + log(exp(r+) + sum exp(r-))``. It is the full softmax where the negatives are all other items.
+    It is the full softmax loss if the negatives are all other items.
     """
     return _mean(_CrossEntropy.apply(*_aligned(positive, negative, mask)), mask)
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """:func:`cross_entropy_loss` of each positive; a negative of -inf has no exponential, and so neither a gradient."""
+    """:func:`cross_entropy_loss` of each positive; a negative of -inf adds 0 to the sum and has no gradient."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, positive: Tensor, negative: Tensor) -> Tensor:
@@ -73,7 +74,7 @@ class _CrossEntropy(torch.autograd.Function):
 
 
 def log_sum_exp(scores: Tensor, dim: int) -> Tensor:
-    """As torch has it, for finite largest scores; the exponentials are kept for the gradient instead of made anew."""
+    """Return ``torch.logsumexp``, keeping the exponentials for the backward pass; the maxima must be finite."""
     return _LogSumExp.apply(scores, dim)
 
 
@@ -102,17 +103,22 @@ def sampled_cross_entropy_loss(
     negative_log_q: Tensor | None = None,
 ) -> Tensor:
     """
-    Cross-entropy against a sample of negatives, corrected for how often each item is drawn.
+    Return the cross-entropy against sampled negatives, corrected for the sampling distribution.
 
-    The logarithm of an item's sampling probability is taken off its score, the positive's and the negatives' alike
-    (Bengio and Senecal 2008), so that popular items, drawn more often, do not weigh more.
+    The log probability of drawing an item is subtracted from its score, for positives and negatives alike (Bengio and
+    Senecal 2008), so that popular items, which are drawn more often, do not weigh more.
 
     Parameters
     ----------
     positive, negative, mask :
-        As for every loss here.
+        See the module.
     positive_log_q, negative_log_q : tensors of the shapes of `positive` and `negative`, optional
-        Log probabilities of drawing these items; without them nothing is corrected.
+        Log probabilities of drawing these items; without them, nothing is corrected.
+
+    Raises
+    ------
+    ValueError
+        If only one of `positive_log_q` and `negative_log_q` is given.
     """
     if (positive_log_q is None) != (negative_log_q is None):
         raise ValueError("only one of positive_log_q and negative_log_q is given: give both or none")
@@ -129,19 +135,19 @@ def bpr_max_loss(
     elu: float | None = None,
 ) -> Tensor:
     """
-    BPR-max (Hidasi and Karatzoglou 2018, Eq. 12).
+    Return the BPR-max loss (Hidasi and Karatzoglou 2018, Eq. 12).
 
-    ``-log sum_j s_j sigmoid(r+ - r_j) + regularization * sum_j s_j r_j ** 2``, s the softmax over the negatives only.
+    ``-log sum_j s_j sigmoid(r+ - r_j) + regularization * sum_j s_j r_j ** 2``, with s the softmax over the negatives.
 
     Parameters
     ----------
     positive, negative, mask :
-        As for every loss here.
+        See the module.
     regularization : float, optional
+        Weight of the penalty.
     elu : float, optional
-        Pass the predictions through an exponential linear unit that saturates at ``-elu``, as its authors do: the
-        penalty then leaves negatives alone once they are low. It keeps the order, so rankings are those of the
-        predictions themselves.
+        Pass the scores through an exponential linear unit that saturates at ``-elu``, as the authors do, so that the
+        penalty no longer acts on low negatives. The unit is monotonic, so rankings do not change.
     """
     positive, negative = _aligned(positive, negative, mask)
     losses = _BPRMax.apply(positive.flatten(), negative.flatten(1), regularization, elu)
@@ -150,10 +156,9 @@ def bpr_max_loss(
 
 class _BPRMax(torch.autograd.Function):
     """
-    :func:`bpr_max_loss` of each positive (targets,) and its negatives (negatives, targets), with closed-form gradients.
+    :func:`bpr_max_loss` of each positive, (targets,), and its negatives, (negatives, targets).
 
-    Thousands of negatives are many sums, so losses and gradients are made together, of so few targets at a time that
-    all of it stays in the cache.
+    Losses and closed-form gradients are computed together, in blocks of targets small enough for the cache.
     """
 
     @staticmethod
@@ -180,23 +185,24 @@ def _bpr_max_and_slopes(
     positive: Tensor, negative: Tensor, regularization: float, elu: float | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """
-    Losses (targets,) and their derivatives by the positives (targets,) and by the negatives (negatives, targets).
+    Return the losses (targets,) and their derivatives by positives (targets,) and by negatives (negatives, targets).
 
-    One exponential a negative serves all: with ``e_j = exp(r_j - top)`` the share is ``e_j / sum e``, and the sigmoid
-    ``won / (won + lost * e_j)``, where ``won = exp(r+ - high)``, ``lost = exp(top - high)`` and `high` is the larger of
-    ``r+`` and the largest negative, `top`. So nothing overflows, and `won` cancels but for its logarithm. All of them
-    are raised by a factor that cancels too, so that in single precision nothing is lost down to 150 below the largest.
+    Each negative needs a single exponential, ``e_j = exp(r_j - top)``, with `top` the largest negative. Its softmax
+    share is ``e_j / sum e``, and its sigmoid ``won / (won + lost * e_j)`` with ``won = exp(r+ - high)``, ``lost =
+    exp(top - high)`` and ``high = max(r+, top)``. So nothing overflows, and `won` cancels except for its logarithm. All
+    exponentials carry a common factor, ``exp(_RAISED)``, which also cancels: it keeps scores down to 150 below the
+    largest from underflowing in single precision.
     """
     tiny = torch.finfo(negative.dtype).tiny
     scores, own = (negative, positive) if elu is None else (F.elu(negative, elu), F.elu(positive, elu))
-    if elu is not None:  # which makes finite what is none: 0 is added to all others
+    if elu is not None:  # keeps missing negatives, which the unit makes finite, far below; adds 0 to all others
         scores.add_(negative.clamp(max=_LOWEST).sub_(_LOWEST))
     top = scores.amax(dim=0).clamp_(min=_LOWEST)
     exponential = (scores - (top - _RAISED)).exp_()  # (negatives, targets)
     scores = scores.clamp(min=_LOWEST)
     total = exponential.sum(dim=0)
     high = torch.maximum(own, top)
-    # At least tiny: where r+ and some negatives lie farther below the others, it would be 0 / 0 for those.
+    # At least tiny, to avoid 0 / 0 if r+ and some negatives are far below the other negatives.
     won = (own - high + _RAISED).exp_().clamp_(min=tiny)
     wins = torch.addcmul(won, exponential, (top - high).exp_()).reciprocal_()  # (negatives, targets)
     joint = exponential * wins  # (negatives, targets), in proportion to share * sigmoid
@@ -205,7 +211,7 @@ def _bpr_max_and_slopes(
     penalty = (share * scores).mul_(scores).sum(dim=0)
     losses = regularization * penalty + (high - own) + (total.log() - _RAISED) - joint_total.log()
 
-    # The share's own gradient brings the 1 and the penalty's mean: regularization * ((r_j + 2) * r_j - penalty) + 1.
+    # With the gradient of the share: regularization * ((r_j + 2) * r_j - penalty) + 1, completed to a square.
     constant = 1.0 - regularization * (1.0 + penalty)
     to_negative = torch.add(constant, (scores + 1.0).square_(), alpha=regularization).mul_(share)
     divisor = joint_total.clamp(min=tiny)
@@ -222,9 +228,9 @@ def _bpr_max_and_slopes(
 
 def top1_max_loss(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
     """
-    TOP1-max (Hidasi and Karatzoglou 2018, Eq. 8).
+    Return the TOP1-max loss (Hidasi and Karatzoglou 2018, Eq. 8).
 
-    ``sum_j s_j (sigmoid(r_j - r+) + sigmoid(r_j ** 2))``, s the softmax over the negatives only.
+    ``sum_j s_j (sigmoid(r_j - r+) + sigmoid(r_j ** 2))``, with s the softmax over the negatives.
     """
     positive, negative, there = _prepared(positive, negative, mask)
     share = _log_share(negative, there).exp()  # (negatives, ...)
@@ -246,18 +252,16 @@ LOSSES = {
 
 
 def _prepared(positive: Tensor, negative: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """
-    As :func:`_aligned`, and where there are negatives: None where all are there, else the others are set to zero.
-    """
+    """Align the scores, and set missing negatives to zero; also return which are present, None if all are."""
     positive, negative = _aligned(positive, negative, mask)
     nothing = negative.isneginf()
-    if not nothing.count_nonzero():  # which is several times as fast as any()
+    if not nothing.count_nonzero():  # several times as fast as any()
         return positive, negative, None
     return positive, negative.masked_fill(nothing, 0.0), ~nothing
 
 
 def _aligned(positive: Tensor, negative: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Both with zero where masked out, the negatives with their axis in front."""
+    """Give the negatives a leading axis, and set masked entries of both to zero."""
     if negative.dim() == positive.dim():
         negative = negative[None]
     if negative.shape[1:] != positive.shape:
@@ -271,28 +275,28 @@ def _aligned(positive: Tensor, negative: Tensor, mask: Tensor | None) -> tuple[T
         return positive, negative
     if mask.shape != positive.shape:
         raise ValueError(f"the mask has shape {tuple(mask.shape)} and positive predictions {tuple(positive.shape)}")
-    # Here and not only in the loss: there, an infinite score at a masked entry would still make its gradient NaN.
+    # Masking only the loss is not enough: an infinite score at a masked entry would still have a NaN gradient.
     kept = mask.bool()
     return torch.where(kept, positive, 0.0), torch.where(kept, negative, 0.0)
 
 
 def _mean_of_negatives(values: Tensor, there: Tensor | None) -> Tensor:
-    """(negatives, ...) to (...)."""
+    """Average over the negatives that are present, (negatives, ...) to (...)."""
     if there is None:
         return values.mean(dim=0)
     return values.masked_fill(~there, 0.0).sum(dim=0) / there.sum(dim=0).clamp(min=1)
 
 
 def _log_share(negative: Tensor, there: Tensor | None) -> Tensor:
-    """Logarithm of each negative's share of their softmax, (negatives, ...); finite, and about none where none is."""
+    """Return the log softmax over the negatives, (negatives, ...); finite, but very low for missing ones."""
     if there is not None:
-        # Not -inf, which would make the gradients NaN where there is no negative at all.
+        # Not -inf, which would make the gradients NaN if all negatives are missing.
         negative = negative.masked_fill(~there, torch.finfo(negative.dtype).min / 4)
     return negative.log_softmax(dim=0)
 
 
 def _where_any(loss: Tensor, there: Tensor | None) -> Tensor:
-    """The loss, zero at positives that have no negative."""
+    """Return the loss, or zero for positives that have no negative."""
     return loss if there is None else torch.where(there.any(dim=0), loss, 0.0)
 
 

@@ -1,8 +1,9 @@
 """
 Negative sampling.
 
-Local, by popularity inside the mini-batch and never from a user's own history (paper section 2.4); or shared, where all
-targets of a mini-batch have the same negatives: its other targets, and items drawn by a power of their popularity.
+Local negatives are drawn by popularity within the mini-batch, and never from the user's own history (paper section
+2.4). Shared negatives are the same for all targets of a mini-batch: its other targets, and items drawn by a power of
+their popularity (:class:`PopularitySampler`).
 """
 
 import numpy as np
@@ -16,15 +17,24 @@ from spotlight_asars.layers.padding import entries_of
 
 class SeenItems:
     """
-    Which items each known user has, and how popular every item is.
+    The items that each known user has interacted with, and the popularity of every item.
 
     Parameters
     ----------
     user_ids, item_ids : int arrays of shape (events,)
-        The training log; user 0 is anonymous and has no history beyond his row.
+        The training log. User 0 is anonymous and has no history beyond the row at hand.
     num_users, num_items : int
-        Numbers of ids, 0 included.
+        Number of ids, including 0.
     device : torch device or str, optional
+
+    Attributes
+    ----------
+    items : int64 tensor of shape (pairs,)
+        The distinct items of user 0, then of user 1, and so on.
+    offsets : int64 tensor of shape (num_users + 1,)
+        Where each user's items begin.
+    popularity : float32 tensor of shape (num_items,)
+        Number of events of each item; 0 for padding.
     """
 
     def __init__(
@@ -46,12 +56,16 @@ class SeenItems:
 
     def of(self, user_ids: Tensor) -> tuple[Tensor, Tensor]:
         """
-        The histories of a batch of users, flat.
+        Return the histories of a batch of users as pairs.
+
+        Parameters
+        ----------
+        user_ids : int64 tensor of shape (batch,)
 
         Returns
         -------
-        (rows, items) : int64 tensors of equal length
-            Row r of `user_ids` has item i.
+        (rows, items) : int64 tensors of shape (pairs,)
+            The user in a row of `user_ids` has the item.
         """
         begin = self.offsets[user_ids]
         lengths = self.offsets[user_ids + 1] - begin  # (batch,)
@@ -67,11 +81,12 @@ def sample_local_items(
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, int]:
     """
-    Negatives for every position of a mini-batch, in proportion to popularity inside that mini-batch.
+    Draw negatives for every position of a mini-batch, in proportion to popularity within the mini-batch.
 
-    Never padding, never the target, never an item of the row or of its user's history. A row whose user has every
-    item of the mini-batch draws by global popularity instead, and where nobody has any other item, uniformly from the
-    items he has not; where he has every item there is, uniformly from all but the target of each position.
+    A negative is never padding, the target, or an item of the row or of its user's history. If that excludes every item
+    of the mini-batch, the row falls back to the remaining items of the catalogue, by global popularity, or uniformly if
+    none of them occurs in the log. If it excludes the whole catalogue, the row draws uniformly from all items but the
+    target of each position.
 
     Parameters
     ----------
@@ -83,17 +98,22 @@ def sample_local_items(
         On the same device.
     num_negative_samples : int
     generator : torch.Generator, optional
-        Where the draws come from; the global one by default.
+        The global generator by default.
 
     Returns
     -------
-    (negatives, fallbacks) : an int64 tensor of shape (num_negative_samples, batch, time), and how many rows had to
-        fall back.
+    (negatives, fallbacks) : int64 tensor of shape (num_negative_samples, batch, time), and int
+        The negatives, and the number of rows that fell back.
+
+    Raises
+    ------
+    InputError
+        If the mini-batch holds only padding, or a fallback finds only one item in the catalogue.
 
     Notes
     -----
-    Exact, without rejection: one weight a row and distinct item of the batch. Nothing is dense in the catalogue,
-    save for the rows that fall back.
+    Sampling is exact and without rejection, with one weight for each row and each distinct item of the mini-batch. Only
+    rows that fall back need memory proportional to the catalogue.
     """
     batch, time = items.shape
     draws = num_negative_samples * time
@@ -107,7 +127,7 @@ def sample_local_items(
     weights[rows[inside], place[inside]] = 0.0
 
     empty = weights.sum(dim=1) == 0  # (batch,)
-    weights[empty] = 1.0  # any draw will do: it is replaced below
+    weights[empty] = 1.0  # any weights will do: these draws are replaced below
     drawn = candidates[torch.multinomial(weights, draws, replacement=True, generator=generator)]
     negatives = drawn.view(batch, num_negative_samples, time).transpose(0, 1)  # (negatives, batch, time)
     fallbacks = int(empty.sum())
@@ -122,14 +142,14 @@ def sample_local_items(
 
 class PopularitySampler:
     """
-    Draws items in proportion to a power of their popularity (Hidasi and Karatzoglou 2018, section 3.1).
+    Sampler that draws items in proportion to a power of their popularity (Hidasi and Karatzoglou 2018, section 3.1).
 
     Parameters
     ----------
     popularity : float tensor of shape (num_items,)
-        The padding's is 0, and it is never drawn.
+        Items of popularity 0, such as padding, are never drawn.
     alpha : float
-        1 is by popularity, 0 uniform.
+        The power: 1 draws by popularity, 0 uniformly.
     """
 
     def __init__(self, popularity: Tensor, alpha: float) -> None:
@@ -138,26 +158,26 @@ class PopularitySampler:
         self._log_share = (weights / self._cumulative[-1]).log().float()
 
     def draw(self, samples: int, generator: torch.Generator | None = None) -> Tensor:
-        """Item ids, with replacement, in O(samples log items); shape (samples,)."""
+        """Draw item ids with replacement, (samples,), in O(samples log items)."""
         total = self._cumulative[-1]
         uniform = torch.rand(samples, dtype=torch.float64, device=total.device, generator=generator)
         return torch.searchsorted(self._cumulative, uniform * total, right=True).clamp(max=len(self._cumulative) - 1)
 
     def log_share(self, items: Tensor) -> Tensor:
-        """Logarithm of the probability that a draw is of these items; the shape of `items`."""
+        """Return the log probability of drawing each of these items; the shape of `items`."""
         return self._log_share[items]
 
 
 def log_popularity(items: Tensor, wanted: Tensor) -> Tensor:
     """
-    Logarithm of each item's share of a mini-batch: how likely :func:`sample_local_items` is to draw it.
+    Return the logarithm of each item's share of a mini-batch, by which :func:`sample_local_items` draws it.
 
     Parameters
     ----------
     items : int64 tensor of shape (batch, time)
         The mini-batch; 0 is padding.
     wanted : int64 tensor of any shape
-        An item that is not in the mini-batch counts as if it stood there once.
+        An item that is not in the mini-batch counts as if it occurred once.
 
     Returns
     -------
@@ -170,7 +190,7 @@ def log_popularity(items: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _excluded(items: Tensor, user_ids: Tensor, seen: SeenItems) -> tuple[Tensor, Tensor]:
-    """Rows and the items they must not draw: the user's history and what stands in the row itself; flat."""
+    """Return pairs of rows and items they must not draw: the user's history and the items of the row."""
     row, column = (items != PADDING_ITEM).nonzero(as_tuple=True)
     rows, history = seen.of(user_ids)
     return torch.cat([rows, row]), torch.cat([history, items[row, column]])
@@ -183,7 +203,7 @@ def _sample_globally(
     num_negative_samples: int,
     generator: torch.Generator | None,
 ) -> Tensor:
-    """Negatives for one row by global popularity, shape (num_negative_samples, time)."""
+    """Draw negatives for one row from the whole catalogue, (num_negative_samples, time)."""
     time = len(items)
     anything = torch.ones_like(seen.popularity)  # (num_items,)
     anything[PADDING_ITEM] = 0.0
@@ -196,4 +216,4 @@ def _sample_globally(
     if others < 1:
         raise InputError("the log has only one item: there is no negative to sample")
     drawn = torch.randint(others, (num_negative_samples, time), generator=generator, device=items.device) + 1
-    return drawn + (drawn >= items.clamp(min=1)).long()  # skips the target
+    return drawn + (drawn >= items.clamp(min=1)).long()  # skip the target

@@ -117,7 +117,7 @@ def test_no_import_is_hidden_from_readers():
 
 @pytest.mark.parametrize("old", spotlight_asars.MOVED_MODULES)
 def test_a_moved_module_is_still_found_by_its_old_name(old):
-    with pytest.warns(DeprecationWarning, match="goes with the next release"):
+    with pytest.warns(DeprecationWarning, match="will be removed in the next release"):
         found = importlib.import_module(f"{NAME}.{old}")
     new = [importlib.import_module(f"{NAME}.{name}") for name in spotlight_asars.MOVED_MODULES[old]]
     for module in new:
@@ -148,3 +148,11 @@ def test_packages_hand_on_the_names_of_the_modules_they_replace(path):
         found = importlib.import_module(f"{NAME}.{module}")
     for name in names.split(","):
         assert hasattr(found, name)
+
+
+@pytest.mark.parametrize("old", spotlight_asars.RENAMED)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_renamed_object_is_still_found_by_its_old_name(old):
+    found = importlib.import_module(f"{NAME}.{old}")
+    for name, renamed in spotlight_asars.RENAMED[old].items():
+        assert getattr(found, name) is getattr(found, renamed)

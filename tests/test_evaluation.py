@@ -23,7 +23,7 @@ moderate = settings(max_examples=40, deadline=None)
 
 
 class Table:
-    """A system whose scores are looked up: a row a target, a column an item; it remembers the sizes asked for."""
+    """A system with a table of scores, (targets, items), which records the sizes of the requests."""
 
     def __init__(self, scores):
         self.scores = torch.as_tensor(scores)
@@ -38,7 +38,7 @@ class Table:
 
 
 class LastItem:
-    """A system that reads the sequences: the nearer an item's number to the last item's, the better."""
+    """A system that scores items by how near their number is to the last item's."""
 
     def target_states(self, sequences):
         last = [
@@ -114,7 +114,7 @@ def test_ranks_equal_the_loop_for_any_ties_and_blocks(seed, items, levels, memor
 
 
 class Vectors:
-    """A system over a large catalogue, which remembers the bytes of each block of scores."""
+    """A system with a large catalogue, which records the bytes of each block of scores."""
 
     num_users = 1
 
@@ -132,7 +132,7 @@ class Vectors:
 
 
 class Largest(TorchDispatchMode):
-    """Remembers the bytes of the largest tensor that torch's operations give."""
+    """Records the bytes of the largest result of a torch operation."""
 
     nbytes = 0
 
@@ -151,9 +151,9 @@ def test_memory_is_bounded_whatever_the_catalogue(memory_mib):
     with Largest() as largest:
         ranks = rank_targets(system, one_session(items, num_items), memory_mib)
     assert ranks.ranks.tolist() == [200_001.0 - item for item in items]
-    # A third of the setting for scores; less than one target's cannot be asked for.
+    # Scores take a third of the limit, but a block has at least one target.
     assert max(system.blocks) <= max(memory_mib * 2**20 / 3, 4 * num_items)
-    assert largest.nbytes == max(system.blocks)  # nothing of the ranking is larger
+    assert largest.nbytes == max(system.blocks)  # no intermediate result of the ranking is larger
     assert sum(system.asked) == len(items)
 
 
@@ -194,7 +194,7 @@ def test_scores_that_are_not_finite_are_an_error(wrong, place, memory_mib):
 
 @pytest.mark.parametrize("scale", [3e38, 1e308, 1e-40, 5e-324])
 def test_the_largest_and_the_smallest_finite_scores_are_told_apart(scale):
-    """Their sum and differences overflow, or have fewer digits than they have, and are no numbers to rank by."""
+    """Sums and differences of such scores overflow or lose digits, so they cannot be ranked by them."""
     dtype = torch.float64 if scale in (1e308, 5e-324) else torch.float32
     scores = torch.tensor([[2, 3, 2, 1, 3, -2, 0]] * 7, dtype=dtype) * (scale / (3 if scale > 1 else 1))
     found = rank_targets(Table(scores), one_session([1, 2, 3, 4, 5, 6, 7], 8)).ranks
@@ -203,7 +203,7 @@ def test_the_largest_and_the_smallest_finite_scores_are_told_apart(scale):
 
 @pytest.mark.parametrize("states", [0, 1, 3])
 def test_a_system_with_other_targets_is_an_error(states):
-    # Regression: with one target in the last block, too many states gave ranks of targets that are not there.
+    # Regression: with one target in the last block, too many states gave ranks of targets that do not exist.
     with pytest.raises(ValueError, match=f"states for {states} targets: there are 2"):
         rank_targets(Table(np.zeros((states, 5))), one_session([1, 2], 6), memory_mib=1e-9)
 
@@ -221,7 +221,7 @@ def test_nothing_to_predict_is_an_error():
 
 
 def test_a_system_may_know_more_items_than_the_rows_have():
-    """Regression: ranks counted the items of the rows, so that with fewer of these they came to 0."""
+    """Regression: ranks counted the items of the rows, so with fewer of these they were 0."""
     scores = np.arange(8.0)[None].repeat(2, axis=0)
     items = [3, 5]
     for num_items in (6, 9):
@@ -337,7 +337,7 @@ def test_the_seed_decides():
     np.random.seed(1)
     np.testing.assert_array_equal(bootstrap_means(values, session_ids, seed=3), first)
     assert not np.array_equal(bootstrap_means(values, session_ids, seed=4), first)
-    # Names of sessions do not matter, only which targets belong together.
+    # Session ids do not matter, only which targets share one.
     renamed = bootstrap_means(values, session_ids * 1000 - 5, seed=3)
     np.testing.assert_array_equal(renamed, first)
 
@@ -356,7 +356,7 @@ def test_a_clear_winner_wins_and_the_sign_is_first_less_second():
     result = paired_test(first, second, session_ids)
     assert result.difference == pytest.approx((first - second).mean())
     assert 0 < result.interval[0] < result.difference < result.interval[1]
-    assert result.p_value == 2 / 1000  # no resample on the other side: below one in so many
+    assert result.p_value == 2 / 1000  # no resample on the other side: at most 1 / resamples, two-sided
     turned = paired_test(second, first, session_ids)
     assert turned.difference == -result.difference and turned.p_value == result.p_value
     assert turned.interval == pytest.approx((-result.interval[1], -result.interval[0]))

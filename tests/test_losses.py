@@ -1,4 +1,4 @@
-"""Each ranking loss against a float64 loop, worked by hand, and at the edges."""
+"""Each ranking loss against a float64 loop, by hand, and for extreme scores."""
 
 import math
 
@@ -127,7 +127,7 @@ def test_worked_by_hand():
     squares = [sigmoid(log**2) for log in logs]
     by_hand = 2 / 7 * (2 / 3 + squares[0]) + 5 / 7 * (5 / 6 + squares[1])
     assert value(top1_max_loss, 0.0, logs) == pytest.approx(by_hand)
-    # An exponential linear unit of .5 makes of -log 2 half of -1/2; what is above zero it leaves alone.
+    # An exponential linear unit of .5 maps -log 2 to half of -1/2, and leaves positive scores as they are.
     low = -math.log(2.0)
     assert value(bpr_max_loss, 1.0, [low], elu=0.5) == pytest.approx(softplus(-1.25) + 0.0625)
     assert value(bpr_max_loss, low, [1.0], elu=0.5) == pytest.approx(softplus(1.25) + 1.0)
@@ -167,7 +167,7 @@ def test_the_penalty_leaves_negatives_alone_that_the_unit_has_saturated():
 @moderate
 @given(seed=st.integers(0, 10**6))
 def test_a_higher_positive_lowers_the_loss(name, seed):
-    # The paper's Eq. 22 and 23 have the sign of the difference turned round.
+    # The paper's Eq. 22 and 23 reverse the sign of the difference.
     positive, negative, _ = scores(seed, (3, 4), (5,))
     (gradient,) = torch.autograd.grad(LOSSES[name](positive.requires_grad_(), negative), positive)
     assert (gradient <= 0).all() and gradient.min() < 0
@@ -230,7 +230,7 @@ def test_what_is_masked_does_not_count_whatever_it_is(name, wrong):
 
 @each_loss
 def test_padding_is_not_guessed_from_values(name):
-    positive, negative = torch.zeros(2, 2), torch.zeros(2, 2)  # zero scores are no padding
+    positive, negative = torch.zeros(2, 2), torch.zeros(2, 2)  # scores of zero are not padding
     assert LOSSES[name](positive, negative, torch.ones(2, 2, dtype=torch.bool)) == LOSSES[name](positive, negative)
 
 
@@ -292,7 +292,7 @@ def test_log_q_is_taken_off_both_sides():
     assert corrected(half, [tenth, half]) == pytest.approx(math.log(32 / 2))
     # The same probability for all changes nothing.
     assert corrected(tenth, [tenth, tenth]) == pytest.approx(math.log(8.0))
-    # A negative that is drawn more often weighs less, a positive that is drawn more often is not yet learnt.
+    # A negative that is drawn more often weighs less; a positive that is drawn more often has a higher loss.
     assert corrected(half, [half, half]) < corrected(half, [tenth, half])
     assert corrected(half, [half, half]) > corrected(tenth, [half, half])
 

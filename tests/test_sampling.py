@@ -24,7 +24,7 @@ def generator(seed=0):
 
 
 def histories(seen, user_ids):
-    """What SeenItems says of each user, as lists."""
+    """The history of each user in SeenItems, as lists."""
     rows, items = seen.of(torch.tensor(user_ids, dtype=torch.long))
     return [sorted(items[rows == row].tolist()) for row in range(len(user_ids))]
 
@@ -114,7 +114,7 @@ def test_never_padding_nor_the_row_nor_the_history(case, num_negative_samples, s
 
 
 def test_draws_are_in_proportion_to_popularity_in_the_mini_batch():
-    # Popularity in the log says the opposite.
+    # Popularity in the log is the opposite.
     seen = seen_items([(1, 5)] + [(2, 3)] * 90 + [(2, 4)] * 90, num_users=4, num_items=8)
     items = torch.tensor([[0, 1, 1, 2], [5, 5, 5, 5], [2, 3, 0, 5], [6, 6, 6, 2]])
     users = torch.tensor([1, 0, 2, 0])
@@ -150,7 +150,7 @@ def test_whoever_has_all_of_the_mini_batch_draws_by_global_popularity():
 
 
 def test_items_that_nobody_has_come_before_those_of_the_history():
-    # Regression: with no popular item left the draw went over all items, the user's own among them.
+    # Regression: with no popular item left, all items were drawn from, including the user's own.
     seen = seen_items([(1, 1), (1, 2), (1, 3)], num_users=2, num_items=7)
     negatives, fallbacks = sample_local_items(torch.tensor([[1, 2]]), torch.tensor([1]), seen, 4000, generator())
     assert fallbacks == 1
@@ -183,7 +183,7 @@ def test_a_row_of_padding_draws_from_the_others():
     seen = seen_items([], num_users=1, num_items=4)
     items = torch.tensor([[0, 0], [1, 3]])
     negatives, fallbacks = sample_local_items(items, torch.tensor([0, 0]), seen, 50, generator())
-    assert fallbacks == 1  # the second row holds all there is, and only item 2 is left
+    assert fallbacks == 1  # the second row excludes all but item 2
     assert set(negatives[:, 0].flatten().tolist()) == {1, 3}
     assert set(negatives[:, 1].flatten().tolist()) == {2}
 
@@ -243,13 +243,13 @@ def test_log_popularity_is_the_share_of_the_mini_batch():
     items = torch.tensor([[0, 1, 2], [2, 2, 5]])
     found = log_popularity(items, torch.tensor([[1, 2], [5, 9]]))
     torch.testing.assert_close(found, torch.log(torch.tensor([[1 / 5, 3 / 5], [1 / 5, 1 / 5]])))
-    # The largest item, which is the last of all that are looked through, more often than once.
+    # The largest item, the last candidate, occurs more than once.
     found = log_popularity(torch.tensor([[1, 5, 5]]), torch.tensor([5, 1, 6]))
     torch.testing.assert_close(found, torch.log(torch.tensor([2 / 3, 1 / 3, 1 / 3])))
 
 
 class TestPopularitySampler:
-    # Items 0, the padding, 1, 4 and 6 have no popularity: in front, between and behind.
+    # Items 0 (the padding), 1, 4 and 6 have no popularity: at the beginning, in the middle and at the end.
     popularity = torch.tensor([0, 0, 9, 1, 0, 4, 0])
 
     @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ class TestPopularitySampler:
         alpha=st.sampled_from([0.0, 0.5, 1.0, 3.0]),
     )
     def test_the_ends_of_the_unit_interval_are_items_with_popularity(self, popularity, alpha):
-        """A uniform draw of 0 is of the first item that can be drawn, and one just below 1 of the last."""
+        """A uniform draw of 0 gives the first item with popularity, and one just below 1 the last."""
         sampler = PopularitySampler(torch.tensor([0, *popularity]), alpha)
         ends = torch.tensor([0.0, np.nextafter(1.0, 0.0)], dtype=torch.float64)
         there = 1 + np.flatnonzero(popularity)
@@ -287,7 +287,7 @@ class TestPopularitySampler:
         assert np.flatnonzero(shares).tolist() == there.tolist()
 
     def test_each_item_has_its_share_of_the_interval(self):
-        """With shares 9/14, 1/14 and 4/14, borders belong to the item behind them."""
+        """With shares 9/14, 1/14 and 4/14, a boundary belongs to the item after it."""
         cut = torch.tensor([0.0, 8.9, 9.0, 9.9, 10.0, 13.9], dtype=torch.float64) / 14
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sampling.torch, "rand", lambda *shape, **options: cut)

@@ -1,14 +1,14 @@
 """
-The host: the Spotlight this package plugs into. Nothing else in the package imports ``spotlight``.
+The host: the Spotlight that this package extends. Nothing else in the package imports ``spotlight``.
 
-An installed Spotlight is used where there is one, else the embedded implementation of the same interface.
-The environment variable ``SPOTLIGHT_ASARS_HOST`` (auto, spotlight, embedded) forces the choice. `NAME` says
-which one is in use; the host's modules and the classes the package uses are attributes here.
+The host is an installed Spotlight if there is one, else the embedded implementation of the same interface. The
+environment variable ``SPOTLIGHT_ASARS_HOST`` (auto, spotlight or embedded) overrides the choice. `NAME` is the host in
+use; its modules, and the classes and functions that the package uses, are attributes of this module.
 """
 
 import os
 
-from spotlight_asars.host._resolve import resolve
+from spotlight_asars.host.resolution import resolve
 
 _host = resolve(os.environ)
 

@@ -1,4 +1,4 @@
-"""Torch layers that know nothing of logs: attention, recurrent layers, padding, and basic ones."""
+"""Torch layers that do not depend on the data format: attention, recurrent layers, padding and basic layers."""
 
 from spotlight_asars.layers.attention import triangle_attention, triangle_weights
 from spotlight_asars.layers.basic import Dropout, ScaledLinear, UnitEmbedding, UserDropout, running_sum

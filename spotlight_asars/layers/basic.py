@@ -1,4 +1,4 @@
-"""Triangle attention (paper section 2.3), dropout, and the recurrent layers over events."""
+"""Basic layers: embedding, linear layer, dropout and running sums."""
 
 import torch
 from torch import Tensor, nn
@@ -6,14 +6,14 @@ from torch import Tensor, nn
 
 class UnitEmbedding(nn.Embedding):
     """
-    An embedding whose rows begin with about unit length, normal with deviation ``dim ** -0.5``.
+    An embedding whose rows have about unit length initially: normal with standard deviation ``dim ** -0.5``.
 
-    The host's ScaledEmbedding begins with deviation ``1 / dim``: rows so short that a recurrent layer over them, and
-    a score that multiplies two of them, see next to nothing for the first epochs.
+    The host's ScaledEmbedding uses a standard deviation of ``1 / dim``. Its rows are so short that a recurrent layer
+    over them, and a product of two of them, hardly learn for the first epochs.
     """
 
     def reset_parameters(self) -> None:
-        """Draw the rows anew; the padding row is zero."""
+        """Draw new rows; the padding row is zero."""
         with torch.no_grad():
             self.weight.normal_(0.0, self.embedding_dim**-0.5)
             if self.padding_idx is not None:
@@ -22,11 +22,11 @@ class UnitEmbedding(nn.Embedding):
 
 class ScaledLinear(nn.Linear):
     """
-    A linear layer that begins as torch's, but whose weights move `scale` times as far by each step of an optimizer.
+    A linear layer initialised like torch's whose effective weights move by `scale` times an optimizer's step.
 
-    Adam's and Adagrad's steps are as long as the learning rate, however small a gradient is: right for rare items'
-    embeddings, and noise in each of the many weights of a wide layer between them and the state. The parameters are the
-    weights divided by `scale`.
+    The steps of Adam and Adagrad are about as long as the learning rate, however small the gradient. This suits the
+    embeddings of rare items, but is noise in the many weights of a wide layer. The parameters hold the weights divided
+    by `scale`.
     """
 
     def __init__(self, in_features: int, out_features: int, scale: float) -> None:
@@ -34,14 +34,14 @@ class ScaledLinear(nn.Linear):
         super().__init__(in_features, out_features)
 
     def reset_parameters(self) -> None:
-        """Draw the weights anew."""
+        """Draw new weights and biases."""
         super().reset_parameters()
         with torch.no_grad():
             for weight in (self.weight, self.bias):
                 weight.div_(self.scale)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(..., input) to (..., output)."""
+        """Apply the layer, (..., input) to (..., output)."""
         if self.scale == 1.0:
             return super().forward(inputs)
         return nn.functional.linear(inputs, self.weight * self.scale, self.bias * self.scale)
@@ -49,14 +49,14 @@ class ScaledLinear(nn.Linear):
 
 class Dropout(nn.Dropout):
     """
-    Dropout as torch has it, with one draw of the random generator for four elements on a CPU.
+    Dropout that, on a CPU, draws one random number for every four elements.
 
-    There torch draws a number for each element, which takes longer than a small recurrent layer over them. Sixteen bits
-    decide as well: the share that is dropped is exact to 1 / 65,536, and what stays is scaled by what it is.
+    torch draws one number per element, which takes longer than a small recurrent layer over them. Here 16 bits decide
+    about an element: `p` is rounded to a multiple of 1 / 65,536, and the remaining elements are scaled accordingly.
     """
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Of any shape, with some elements zero while it trains."""
+        """Zero random elements of a tensor of any shape during training."""
         if not self.training or not self.p or inputs.device.type != "cpu":
             return super().forward(inputs)
         dropped = round(self.p * 2**16)
@@ -67,10 +67,10 @@ class Dropout(nn.Dropout):
 
 
 class UserDropout(nn.Dropout):
-    """Takes users for anonymous at random, while it trains."""
+    """Replace users by the anonymous user at random during training."""
 
     def forward(self, user_ids: Tensor) -> Tensor:
-        """User ids of shape (rows,), some of them 0."""
+        """Return the user ids, (rows,), with some of them set to 0."""
         if not self.training or not self.p:
             return user_ids
         stays = torch.rand(len(user_ids), device=user_ids.device) >= self.p
@@ -79,13 +79,17 @@ class UserDropout(nn.Dropout):
 
 def running_sum(values: Tensor, window: int | None = None) -> Tensor:
     """
-    Sum over each step and those before it, (batch, time, dim) to the same.
+    Return the sum over each step and the steps before it.
 
     Parameters
     ----------
     values : tensor of shape (batch, time, dim)
     window : int, optional
-        How many of the newest steps to sum over; all by default.
+        Number of newest steps to sum over; all by default.
+
+    Returns
+    -------
+    tensor of shape (batch, time, dim)
     """
     total = values.cumsum(dim=1)
     if window is None or window >= values.shape[1]:

@@ -1,4 +1,4 @@
-"""Rows of unequal length: padding taken out of a batch and put back, and rows cut apart into their sessions."""
+"""Batches of rows of unequal length: remove and restore padding, pack steps, and run a layer session by session."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 def by_session(layer: Callable, starts: Tensor, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
     """
-    Run a layer over each session of each row by itself, so that no state passes from one to the next.
+    Run a layer over each session separately, so that no state passes from one session to the next.
 
     Parameters
     ----------
     layer : callable
-        From tensors of shape (sessions, time, dim) to one such tensor, or a tuple of them.
+        Maps tensors of shape (sessions, time, dim) to one such tensor, or to a tuple of them.
     starts : int or bool tensor of shape (batch, time)
-        Where sessions begin; a row that begins inside one begins it there.
+        Nonzero where a session begins; every row also begins one.
     inputs : tensors of shape (batch, time, dim)
 
     Returns
     -------
-    What the layer gives, each of shape (batch, time, dim).
+    tensor of shape (batch, time, dim), or tuple of them, as the layer returns
     """
     first = starts != 0
     first[:, :1] = True
@@ -43,7 +43,7 @@ def by_session(layer: Callable, starts: Tensor, *inputs: Tensor) -> Tensor | tup
 
 def entries_of(lengths: Tensor) -> tuple[Tensor, Tensor]:
     """
-    The entries of lists of several lengths, one list after the other.
+    Enumerate the entries of concatenated lists.
 
     Parameters
     ----------
@@ -52,40 +52,42 @@ def entries_of(lengths: Tensor) -> tuple[Tensor, Tensor]:
     Returns
     -------
     (owner, place) : int64 tensors of shape (entries,)
-        Which list each is of, and where it stands in that.
+        The list of each entry, and its position in that list.
     """
     owner = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
     return owner, torch.arange(len(owner), device=lengths.device) - (lengths.cumsum(0) - lengths)[owner]
 
 
 @dataclass(frozen=True)
-class Steps:
+class PackedSteps:
     """
-    The events of a batch step by step, with no padding between: the first of each sequence, then the second, and so on.
+    The events of a batch packed step by step without padding, like torch's ``PackedSequence``.
 
-    The longest sequence comes first in each step, so that those of a step are the first ones of the step before.
+    The first events of all sequences come first, then the second events, and so on. Within a step longer sequences
+    come first, so the sequences of a step are the leading ones of the step before.
 
     Attributes
     ----------
     place : int64 tensor of shape (events,)
-        Where each stands in the batch, ``row * time + column``.
+        Position of each event in the batch, ``row * time + column``.
     counts : list of int
-        Events of each step.
+        Number of events at each step.
     """
 
     place: Tensor
     counts: list[int]
 
     @classmethod
-    def of(cls, present: Tensor, starts: Tensor | None = None) -> "Steps":
+    def of(cls, present: Tensor, starts: Tensor | None = None) -> "PackedSteps":
         """
-        Those of sequences that begin with each row and, if given, where `starts` is not zero.
+        Pack the sequences of a batch.
 
         Parameters
         ----------
         present : bool tensor of shape (batch, time)
-            Nothing is present behind a row's padding.
+            False at padding, which must come last in a row.
         starts : int or bool tensor of shape (batch, time), optional
+            Nonzero where a sequence begins; every row also begins one.
         """
         first = torch.zeros_like(present) if starts is None else starts != 0
         first[:, :1] = True
@@ -99,34 +101,34 @@ class Steps:
 
     @property
     def share_of_padding(self) -> float:
-        """Of the steps that there would be, were all sequences as long as the longest."""
+        """Share of padding if all sequences were padded to the longest one."""
         return 1.0 - len(self.place) / max(len(self.counts) * max(self.counts, default=0), 1)
 
     def take(self, inputs: Tensor) -> Tensor:
-        """(batch, time, dim) to (events, dim)."""
+        """Pack a tensor, (batch, time, dim) to (events, dim)."""
         return picked(inputs.flatten(0, 1), self.place)
 
     def put(self, states: Tensor, batch: int, time: int) -> Tensor:
-        """(events, dim) to (batch, time, dim), zero where nothing is."""
+        """Unpack states, (events, dim) to (batch, time, dim), with zeros at padding."""
         whole = states.new_zeros(batch * time, states.shape[1])  # (batch * time, dim)
         return whole.index_copy(0, self.place, states).view(batch, time, states.shape[1])
 
 
 def without_padding(events: Tensor) -> tuple[Tensor, Tensor]:
     """
-    Move the events of each row to its front, in order, and cut off what is padding in every row.
+    Left-align the events of each row and drop the columns that are padding in every row.
 
-    Recurrent layers then start at the first event, so no state depends on how much padding stands before it.
+    Recurrent layers then start at the first event, so no state depends on the amount of padding before it.
 
     Parameters
     ----------
     events : int tensor of shape (batch, length, channel)
-        Channel 0 holds items; 0 is padding, wherever in the row it stands.
+        Channel 0 holds items; 0 is padding, anywhere in the row.
 
     Returns
     -------
     (events, seen) : tensors of shape (batch, time, channel) and (batch, length + 1)
-        `seen` counts the events before each position, and at its end all of them.
+        `seen` is the number of events before each position, and the total at its end.
     """
     present = events[:, :, 0] != 0
     if len(events) and present.all():
@@ -141,14 +143,14 @@ def without_padding(events: Tensor) -> tuple[Tensor, Tensor]:
 
 def at_positions(states: Tensor, seen: Tensor) -> Tensor:
     """
-    Put states back to the positions of the row they came from.
+    Return the state at each position of the padded rows.
 
     Parameters
     ----------
     states : tensor of shape (batch, time + 1, dim)
-        After 0, 1, ... events.
+        States after 0, 1, ... events.
     seen : int tensor of shape (batch, length + 1)
-        As from :func:`without_padding`.
+        From :func:`without_padding`.
 
     Returns
     -------
@@ -159,13 +161,15 @@ def at_positions(states: Tensor, seen: Tensor) -> Tensor:
 
 def picked(states: Tensor, places: Tensor) -> Tensor:
     """
-    Some states out of all, each at most once, with a gradient that is not added up but put where it belongs.
+    Select distinct rows of a tensor.
+
+    Since no row is selected twice, the gradient is written in place instead of accumulated, which is faster.
 
     Parameters
     ----------
     states : tensor of shape (states, dim)
     places : int64 tensor of shape (targets,)
-        All different; -1 for zeros, as often as wanted.
+        Distinct row numbers; -1, which may repeat, gives zeros.
 
     Returns
     -------
@@ -179,7 +183,7 @@ def picked(states: Tensor, places: Tensor) -> Tensor:
 
 
 class _Picked(torch.autograd.Function):
-    """:func:`picked`, where there is something at each place."""
+    """:func:`picked` without -1."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, states: Tensor, places: Tensor) -> Tensor:

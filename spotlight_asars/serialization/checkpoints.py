@@ -1,9 +1,9 @@
 """
-Checkpoints of `fit`: a file from which a killed call goes on, to the same bits as if it had never stopped.
+Checkpoints of `fit`: a file from which an interrupted call resumes, with bit-identical results.
 
-A checkpoint belongs to one call of `fit`: to the model as it was when the call began, its settings and its rows. It
-holds what the call has in hand between two mini-batches, and none of the rows. `n_iter` is not of what it belongs to,
-since no epoch depends on how many follow.
+A checkpoint belongs to one call of `fit`, identified by the settings, the initial state of the model and the rows. It
+holds the state of the call between two mini-batches, but not the rows. `n_iter` may differ when resuming, because no
+epoch depends on the number of epochs that follow.
 """
 
 import math
@@ -28,36 +28,41 @@ from spotlight_asars.serialization.hdf5 import (
 )
 from spotlight_asars.serialization.state import nested_from, plain_and_arrays
 
-# The members of the file.
+# Members of the file.
 CALL, STATE, ARRAYS = "call", "state", "arrays"
 
 
 class Processes(Protocol):
-    """The processes that share one call of `fit`, as one of them sees them."""
+    """The process group that shares one call of `fit`."""
 
     @property
     def is_first(self) -> bool:
-        """Whether this process reads and writes files."""
+        """Whether this process reads and writes the files."""
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process."""
+        """Return whether the flag is set in any process."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """
-    Where and how often `fit` keeps what a killed run needs to go on.
+    Where and how often `fit` writes its checkpoint.
 
     Parameters
     ----------
     path : path
-        One file; each version of it is written beside it and renamed.
+        The file, which is replaced atomically.
     minutes : float, optional
-        Write after the first mini-batch that ends so long after the last version, and at the end. By default, after
-        every epoch.
+        Write at the end, and after the first mini-batch that ends this long after the last write. By default, write
+        after every epoch.
     asked_to_stop : callable, optional
-        Asked after each mini-batch; once it says True, a last version is written and `fit` ends with a
+        Called after each mini-batch. Once it returns True, `fit` writes a last checkpoint and raises a
         KeyboardInterrupt.
+
+    Raises
+    ------
+    InputError
+        If `minutes` is negative or not finite.
     """
 
     path: str | Path
@@ -77,12 +82,12 @@ class CheckpointFile:
     ----------
     checkpoint : Checkpoint or path
     group : Processes
-        Of its processes, the first alone reads and writes; each has to make the other calls.
+        Only the first process reads and writes the file, but every process must make the same calls.
 
     Raises
     ------
     InputError
-        If its folder is not there.
+        If the folder of the file does not exist.
     """
 
     def __init__(self, checkpoint: "Checkpoint | str | Path", group: Processes) -> None:
@@ -92,32 +97,33 @@ class CheckpointFile:
         self._group = group
         self._call: dict[str, object] = {}
         self._written = perf_counter()
-        self._failure_said = False
-        if group.is_first and not os.path.isdir(self.path.parent):  # a slip of the pen, told before hours are lost
-            raise InputError(f"{self.path.parent}: no such folder: make it, or {CHECKPOINT.give}")
+        self._failure_reported = False
+        if group.is_first and not os.path.isdir(self.path.parent):  # a typo is reported before hours are lost
+            raise InputError(f"{self.path.parent}: no such folder: create it, or {CHECKPOINT.give}")
 
     @property
     def exists(self) -> bool:
-        """Whether there is something to go on from, or to refuse."""
+        """Whether the file exists."""
         return os.path.lexists(self.path)
 
     def open(self, call: dict[str, object]) -> dict[str, object] | None:
         """
-        Say which call of `fit` this is, and read how far it was.
+        Identify the call of `fit`, and read the state of its last checkpoint.
 
         Parameters
         ----------
         call : dict
-            Plain data, as from :func:`call_of`.
+            Plain data that identifies the call.
 
         Returns
         -------
-        What :meth:`write` was given, or None where there is no file.
+        dict or None
+            The state that :meth:`write` was last given; None if there is no file.
 
         Raises
         ------
         InputError
-            If the file is damaged, of something else, or of another call.
+            If the file is damaged, of another kind, or belongs to another call.
         """
         self._call = call
         remove_leftovers(self.path)
@@ -130,18 +136,28 @@ class CheckpointFile:
             return nested_from(read_plain(file, STATE), read_arrays(file[ARRAYS]))
 
     def due(self, epoch_ended: bool = False) -> bool:
-        """Whether it is time to write, for any of the processes."""
+        """Return whether it is time to write, in any of the processes."""
         timely = epoch_ended if self._minutes is None else perf_counter() - self._written >= 60.0 * self._minutes
         return self._group.any(bool(self._asked_to_stop()) or timely)
 
     def write(self, state: dict[str, object]) -> None:
         """
-        Write what the call has in hand; where that fails, it is said once, and what stood there still stands.
+        Write the state of the call.
+
+        Parameters
+        ----------
+        state : dict
+            Nested data, see :func:`~spotlight_asars.serialization.state.plain_and_arrays`.
 
         Raises
         ------
         KeyboardInterrupt
-            If it is asked to stop, in any of the processes.
+            If a stop was requested in any of the processes.
+
+        Warns
+        -----
+        UserWarning
+            Once, if the file cannot be written; the last checkpoint is left as it was.
         """
         if self._group.is_first:
             self._write(state)
@@ -154,9 +170,9 @@ class CheckpointFile:
             plain, arrays = plain_and_arrays(state)
             write_sealed(self.path, lambda file: _fill(file, self._call, plain, arrays), CHECKPOINT)
         except (InputError, TypeError) as error:
-            if not self._failure_said:
-                warnings.warn(f"fitting goes on, but its checkpoint is not kept: {error} (said once)", stacklevel=3)
-            self._failure_said = True
+            if not self._failure_reported:
+                warnings.warn(f"fitting continues, but its checkpoint is not kept: {error} (said once)", stacklevel=3)
+            self._failure_reported = True
 
 
 def _fill(file, call: dict, plain: object, arrays: dict) -> None:
@@ -166,7 +182,7 @@ def _fill(file, call: dict, plain: object, arrays: dict) -> None:
 
 
 def _differing(before: dict, now: dict) -> str:
-    """How two calls differ, in words; nothing where they do not."""
+    """Return how two calls differ, in words; an empty string if they do not."""
     found = []
     for name in {**before["settings"], **now["settings"]}:
         one, other = (call["settings"].get(name) for call in (before, now))

@@ -1,4 +1,4 @@
-"""Writing files so that a half-written one never stays."""
+"""Atomic file writing: a file is complete, or it is not there."""
 
 import os
 import re
@@ -14,18 +14,18 @@ from spotlight_asars.errors import InputError
 
 def writable_folder(path: str | Path, option: str = "--out") -> Path:
     """
-    Make a folder where there is none, and make sure that files can be written into it.
+    Create a folder if it does not exist, and check that files can be written into it.
 
     Parameters
     ----------
     path : path
     option : str, optional
-        Of the command line, which has named it.
+        The command-line option that named the folder.
 
     Raises
     ------
     InputError
-        If that is not possible.
+        If the folder cannot be created or written to.
     """
     path = Path(path)
     try:
@@ -41,21 +41,21 @@ def writable_folder(path: str | Path, option: str = "--out") -> Path:
 @contextmanager
 def output_folder(path: str | Path) -> Iterator[Path]:
     """
-    A folder to write results into; where the work in between fails, folders made for it and still empty go again.
+    Provide a folder for results; if the work fails, remove the folders that were created for it and are still empty.
 
     Raises
     ------
     InputError
-        As for :func:`writable_folder`, before any work.
+        If the folder cannot be created or written to, before any work.
     """
     path = Path(path)
-    # os.path's, since Path's raises where a name is too long or a folder closed
+    # Not Path.exists, which raises if a name is too long or a folder is not readable.
     made = [folder for folder in (path, *path.parents) if not os.path.exists(folder)]
     try:
         yield writable_folder(path)
     except BaseException:
         for folder in made:
-            with suppress(OSError):  # not empty, or never made
+            with suppress(OSError):  # not empty, or never created
                 folder.rmdir()
         raise
 
@@ -63,15 +63,15 @@ def output_folder(path: str | Path) -> Iterator[Path]:
 @contextmanager
 def written_beside(path: str | Path) -> Iterator[Path]:
     """
-    A place beside a file to write it to; when all went well it is moved to its own: it is whole, or it is not there.
+    Provide a temporary path beside a file, which is moved to the file's path on success.
 
     Raises
     ------
     InputError
-        If it cannot be written; what stood there before is still there.
+        If the file cannot be written; an existing file is left as it was.
     """
     path = Path(path)
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # tempfile's would be the owner's alone to read
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # tempfile's files are readable by their owner only
     try:
         try:
             yield beside
@@ -79,7 +79,7 @@ def written_beside(path: str | Path) -> Iterator[Path]:
                 os.fsync(file.fileno())
             os.replace(beside, path)
         finally:
-            beside.unlink(missing_ok=True)  # whatever went wrong, an interrupt included
+            beside.unlink(missing_ok=True)  # after any failure, including an interrupt
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"{path}: cannot be written ({reason}): choose another place") from error
@@ -88,12 +88,12 @@ def written_beside(path: str | Path) -> Iterator[Path]:
 @contextmanager
 def folder_beside(path: str | Path) -> Iterator[Path]:
     """
-    A folder beside a file for what the work on it needs for a while; it goes when the work is done.
+    Provide a temporary folder beside a file, which is removed at the end.
 
     Raises
     ------
     InputError
-        If it cannot be made.
+        If the folder cannot be created.
     """
     path = Path(path)
     folder = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
@@ -110,19 +110,19 @@ def folder_beside(path: str | Path) -> Iterator[Path]:
 
 def write_whole(path: str | Path, content: str | bytes) -> None:
     """
-    Write a file as :func:`written_beside` does. Text is written as UTF-8.
+    Write a file atomically, text as UTF-8.
 
     Raises
     ------
     InputError
-        If it cannot be written; what stood there before is still there.
+        If the file cannot be written; an existing file is left as it was.
     """
     with written_beside(path) as beside, beside.open("xb") as file:
         file.write(content.encode("utf-8") if isinstance(content, str) else content)
 
 
 def remove_leftovers(path: str | Path) -> None:
-    """Remove what a process that was killed inside :func:`written_beside` or :func:`folder_beside` has left."""
+    """Remove the temporary files and folders that a killed process left beside a file."""
     path = Path(path)
     with suppress(OSError):
         for beside in path.parent.iterdir():

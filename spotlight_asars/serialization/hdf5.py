@@ -1,12 +1,13 @@
 """
-An HDF5 file under a seal: it is taken as it was written, or it is refused.
+Checksummed HDF5 files ("sealed" files), and objects with a state as groups in them.
 
-The first 512 bytes, which HDF5 leaves to its users (the user block), hold four lines of text and zeros: what the file
-is, the version of its format, the number of bytes behind, and their SHA-256. No byte of a damaged, truncated or
-foreign file gets to the HDF5 library, which has been crashed by such bytes. The seal finds damage, not intent: it
-does not tell who wrote a file.
+The first 512 bytes, the user block that HDF5 leaves to its users, hold four lines of text padded with zeros: the kind
+of file, its format version, the number of bytes that follow, and their SHA-256. A damaged, truncated or foreign file
+is refused before any of its bytes reach the HDF5 library, which such bytes have crashed. The checksum detects damage,
+not tampering: it does not authenticate the author of a file.
 
-States as groups of an HDF5 file: JSON for what is plain, a dataset for each array, a group for each part.
+An object with a state is a group: a dataset of JSON for plain data, a dataset for each array, and a group for each
+part.
 """
 
 import hashlib
@@ -28,169 +29,31 @@ from spotlight_asars.errors import InputError
 from spotlight_asars.serialization.files import write_whole, written_beside
 from spotlight_asars.serialization.state import PLAIN_NUMBERS, HasState, SystemState
 
-# The members of a group. ABOUT is text: what it is, its settings, and what fitting has left that is plain.
-ABOUT, ARRAYS, PARTS = "about", "arrays", "parts"
-MATRIX = "csr_matrix"  # attribute of the group of a sparse matrix: its shape
-Arrays = dict[str, "np.ndarray | csr_array | Arrays"]
-
-
-class RecordWriter:
-    """
-    Writes objects with a state into groups.
-
-    Parameters
-    ----------
-    kind_of : callable
-        The name in the file of an object's class.
-    """
-
-    def __init__(self, kind_of: Callable[[HasState], str]) -> None:
-        self._kind_of = kind_of
-        self._written: dict[int, tuple[HasState, h5py.Group]] = {}
-
-    def write(self, parent: h5py.Group, name: str, made: HasState) -> None:
-        """Write an object as a group; one that was written before is linked, as it is one in memory."""
-        if id(made) in self._written:
-            parent[name] = self._written[id(made)][1]
-            return
-        kind, state = self._kind_of(made), made.state()
-        group = parent.create_group(name)
-        self._written[id(made)] = made, group
-        about = {"kind": kind, "settings": state.settings, "code": state.code, "fitted": state.fitted}
-        write_plain(group, ABOUT, about)
-        write_arrays(group.create_group(ARRAYS), state.arrays)
-        parts = group.create_group(PARTS)
-        for part_name, part in state.parts.items():
-            self.write(parts, part_name, part)
-
-
-class RecordReader:
-    """
-    Makes objects from groups.
-
-    Parameters
-    ----------
-    class_of : callable
-        The class that a kind names.
-    complete : callable
-        From settings and `code` of a record to its settings, complete.
-    """
-
-    def __init__(self, class_of: Callable[[str], type], complete: Callable[[dict, dict], dict]) -> None:
-        self._class_of, self._complete = class_of, complete
-        self._made: dict[int, HasState] = {}
-
-    def read(self, parent: h5py.Group, name: str) -> HasState:
-        """Make the object of a group; what is one group in the file is one object."""
-        group = _member(parent, name, h5py.Group)
-        address = h5py.h5o.get_info(group.id).addr
-        if address not in self._made:
-            self._made[address] = self._make(group)
-        return self._made[address]
-
-    def _make(self, group: h5py.Group) -> HasState:
-        about = read_plain(group, ABOUT)
-        made_by = self._class_of(about["kind"])
-        settings = self._complete(about["settings"], about["code"])
-        arrays = read_arrays(_member(group, ARRAYS, h5py.Group))
-        parts = _member(group, PARTS, h5py.Group)
-        parts = {name: self.read(parts, name) for name in parts}
-        return made_by.from_state(SystemState(settings, about["code"], about["fitted"], arrays, parts))
-
-
-def write_plain(group: h5py.Group, name: str, plain: object) -> None:
-    """Write plain data as a dataset of JSON."""
-    group[name] = np.bytes_(json.dumps(plain))
-
-
-def read_plain(group: h5py.Group, name: str) -> object:
-    """What :func:`write_plain` wrote."""
-    return json.loads(_dataset(group, name, "S")[()].decode("ascii"))
-
-
-def write_arrays(group: h5py.Group, arrays: Arrays) -> None:
-    """
-    Write arrays as datasets, sparse matrices and dicts as groups of them.
-
-    Raises
-    ------
-    TypeError
-        If one is not of numbers.
-    """
-    for name, array in arrays.items():
-        name = _link_name(name)
-        if isinstance(array, dict):
-            write_arrays(group.create_group(name), array)
-        elif issparse(array):
-            matrix = group.create_group(name)
-            matrix.attrs[MATRIX] = np.array(array.shape)
-            write_arrays(matrix, {part: getattr(array, part) for part in ("data", "indices", "indptr")})
-        elif array.dtype.kind in PLAIN_NUMBERS:
-            group.create_dataset(name, data=array)
-        else:
-            raise TypeError(f"the array {name!r} is of type {array.dtype}, which is no number")
-
-
-def read_arrays(group: h5py.Group) -> Arrays:
-    """What :func:`write_arrays` wrote."""
-    return {unquote(name): _array(group, name) for name in group}
-
-
-def _array(group: h5py.Group, name: str) -> "np.ndarray | csr_array | Arrays":
-    found = _member(group, name, h5py.Group | h5py.Dataset)
-    if isinstance(found, h5py.Dataset):
-        array = _dataset(group, name, PLAIN_NUMBERS)[()]
-        return np.asarray(array, dtype=array.dtype.newbyteorder("="))
-    arrays = read_arrays(found)
-    if MATRIX not in found.attrs:
-        return arrays
-    return csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=tuple(found.attrs[MATRIX].tolist()))
-
-
-def _dataset(group: h5py.Group, name: str, kinds: str) -> h5py.Dataset:
-    """A dataset whose values lie in this file as they are: not elsewhere, not packed, not of pointers."""
-    found = _member(group, name, h5py.Dataset)
-    stored = found.id.get_storage_size() == found.nbytes and not found.external and not found.is_virtual
-    if found.dtype.kind not in kinds or not stored:
-        raise TypeError(f"{found.name} is no plain array")
-    return found
-
-
-def _member(group: h5py.Group, name: str, kind: type) -> h5py.Group | h5py.Dataset:
-    """A member of a group that lies in this file."""
-    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-        raise TypeError(f"{group.name} has no {name} of its own")
-    found = group[name]
-    if not isinstance(found, kind):
-        raise TypeError(f"{found.name} is another kind of thing")
-    return found
-
-
-def _link_name(name: str) -> str:
-    """A name that HDF5 takes for no path; letters, digits, dots and underscores stay as they are."""
-    quoted = quote(name, safe="")
-    return quoted if quoted.strip(".") else quoted.replace(".", "%2E")
-
-
 SEAL_BYTES = 512  # the smallest user block
-LIBRARY_VERSIONS = ("v110", "v110")  # of HDF5, that the same model gives the same bytes and old ones can read them
+# HDF5's file format is fixed, so that the same model gives the same bytes and older libraries can read them.
+LIBRARY_VERSIONS = ("v110", "v110")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-_PICKLES = (b"PK\x03\x04", b"\x80")  # torch.save's archive, and pickle alone
+_PICKLES = (b"PK\x03\x04", b"\x80")  # the archive of torch.save, and a plain pickle
+
+# Members of an object's group. ABOUT is JSON: its kind, its settings, and its fitted values that are plain data.
+ABOUT, ARRAYS, PARTS = "about", "arrays", "parts"
+MATRIX = "csr_matrix"  # attribute of a sparse matrix's group: its shape
+Arrays = dict[str, "np.ndarray | csr_array | Arrays"]
 
 
 @dataclass(frozen=True)
 class FileKind:
     """
-    A kind of sealed file, and what to do about one that is not as it should be.
+    A kind of sealed file, and how to mend one that cannot be read.
 
     Attributes
     ----------
     name : str
         Ends the first line of the file.
     format_version : int
-        The newest that can be read.
+        The newest version that can be read.
     give, mend : str
-        The mend for a file of something else, and for a damaged one.
+        What to do about a file of another kind, and about a damaged one.
     """
 
     name: str
@@ -200,7 +63,7 @@ class FileKind:
 
     @property
     def title(self) -> bytes:
-        """The first line."""
+        """The first line of the file."""
         return f"spotlight_asars {self.name}\n".encode("ascii")
 
 
@@ -224,19 +87,19 @@ _KINDS = (MODEL_FILE, CHECKPOINT, LIVE_SESSIONS, PREPARED_LOG)
 
 def write_sealed(path: str | Path, fill: Callable[[h5py.File], None], kind: FileKind = MODEL_FILE) -> None:
     """
-    Write an HDF5 file with its seal; it is whole, or what stood there before still stands.
+    Write a sealed HDF5 file; an existing file is replaced only once the new one is complete.
 
     Parameters
     ----------
     path : path
     fill : callable
-        Writes into the open file, which is in memory until it is finished.
+        Writes into the open file, which is held in memory until it is complete.
     kind : FileKind, optional
 
     Raises
     ------
     InputError
-        If it cannot be written.
+        If the file cannot be written.
     """
     image = io.BytesIO()
     with h5py.File(image, "w", libver=LIBRARY_VERSIONS, userblock_size=SEAL_BYTES) as file:
@@ -248,9 +111,9 @@ def write_sealed(path: str | Path, fill: Callable[[h5py.File], None], kind: File
 
 
 def write_sealed_on_disk(path: str | Path, fill: Callable[[h5py.File], None], kind: FileKind) -> None:
-    """As :func:`write_sealed`, for files larger than memory: what `fill` writes goes to the disk at once."""
+    """Do as :func:`write_sealed`, but let `fill` write straight to disk, for files larger than memory."""
     with written_beside(path) as beside:
-        # arrays begin at addresses that their numbers can be mapped from
+        # Aligned arrays can be memory-mapped.
         layout = {"alignment_threshold": SEAL_BYTES, "alignment_interval": SEAL_BYTES}
         with h5py.File(beside, "w", libver=LIBRARY_VERSIONS, userblock_size=SEAL_BYTES, **layout) as file:
             fill(file)
@@ -262,29 +125,20 @@ def write_sealed_on_disk(path: str | Path, fill: Callable[[h5py.File], None], ki
             content.write(_seal(kind, size, digest))
 
 
-def is_of_kind(path: str | Path, kind: FileKind) -> bool:
-    """Whether a file begins like one of a kind; False where there is none to be read."""
-    try:
-        with Path(path).open("rb") as content:
-            return content.read(len(kind.title)) == kind.title
-    except OSError:
-        return False
-
-
-def _seal(kind: FileKind, size: int, digest: str) -> bytes:
-    text = f"version {kind.format_version}\nbytes {size}\nsha256 {digest}\n".encode("ascii")
-    return (kind.title + text).ljust(SEAL_BYTES, b"\0")
-
-
 @contextmanager
 def open_sealed(path: str | Path, kind: FileKind = MODEL_FILE) -> Iterator[h5py.File]:
     """
-    Open a file of :func:`write_sealed` for reading, after every byte of it was checked.
+    Open a sealed file for reading, after verifying its checksum.
+
+    Parameters
+    ----------
+    path : path
+    kind : FileKind, optional
 
     Raises
     ------
     InputError
-        If there is none, or it is of another kind, not as it was written, or of a newer version.
+        If the file is missing, damaged, of another kind, or of a newer version.
     """
     path = Path(path)
     try:
@@ -298,6 +152,20 @@ def open_sealed(path: str | Path, kind: FileKind = MODEL_FILE) -> Iterator[h5py.
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"{path}: cannot be read ({reason}): {kind.give}") from error
+
+
+def is_of_kind(path: str | Path, kind: FileKind) -> bool:
+    """Return whether a file begins like one of the kind; False if it cannot be read."""
+    try:
+        with Path(path).open("rb") as content:
+            return content.read(len(kind.title)) == kind.title
+    except OSError:
+        return False
+
+
+def _seal(kind: FileKind, size: int, digest: str) -> bytes:
+    text = f"version {kind.format_version}\nbytes {size}\nsha256 {digest}\n".encode("ascii")
+    return (kind.title + text).ljust(SEAL_BYTES, b"\0")
 
 
 def _check_seal(path: Path, content: BinaryIO, kind: FileKind) -> None:
@@ -316,27 +184,169 @@ def _check_seal(path: Path, content: BinaryIO, kind: FileKind) -> None:
         raise InputError(f"{path}: damaged in its first {SEAL_BYTES} bytes: {kind.mend}")
     size = content.seek(0, io.SEEK_END) - SEAL_BYTES
     if size != int(found[2]):
-        raise InputError(f"{path}: {size} bytes where {int(found[2])} were written, cut short or damaged: {kind.mend}")
+        raise InputError(f"{path}: {size} bytes instead of {int(found[2])}, cut short or damaged: {kind.mend}")
     content.seek(SEAL_BYTES)
     if hashlib.file_digest(content, "sha256").hexdigest() != found[3].decode("ascii"):
-        raise InputError(f"{path}: damaged, its checksum is not that of what was written: {kind.mend}")
+        raise InputError(f"{path}: damaged, its checksum does not match: {kind.mend}")
 
 
 def _what_it_is(begin: bytes, kind: FileKind) -> str:
-    """What a file that does not begin like one of its kind is, and the mend."""
+    """Say what a file that does not begin like one of the kind is, and how to mend it."""
+    wanted = _with_article(kind)
     if not begin:
-        return f"empty, no {kind.name}: {kind.mend}"
+        return f"empty, not {wanted}: {kind.mend}"
     for other in _KINDS:
         if other is not kind and begin.startswith(other.title):
-            article = "" if other is LIVE_SESSIONS else "a "
-            return f"{article}{other.name}, no {kind.name}: {kind.give}"
+            return f"{_with_article(other)}, not {wanted}: {kind.give}"
     if begin.startswith(kind.title[:20]) or kind.title.startswith(begin):
         return f"damaged in its first {SEAL_BYTES} bytes: {kind.mend}"
     if begin.startswith(_HDF5):
         return f"an HDF5 file of something else, such as Spotlight's Interactions: {kind.give}"
     if kind is MODEL_FILE and begin.startswith(_PICKLES):
         return (
-            "no model file but a pickle, as torch.save writes it, which can run any code: where you trust it, "
-            "torch.load(path, weights_only=False) and save_model make a model file of it"
+            "not a model file but a pickle, as torch.save writes it, which can run any code: if you trust it, "
+            "torch.load(path, weights_only=False) and save_model turn it into a model file"
         )
-    return f"no {kind.name}: {kind.give}"
+    return f"not {wanted}: {kind.give}"
+
+
+def _with_article(kind: FileKind) -> str:
+    return kind.name if kind is LIVE_SESSIONS else f"a {kind.name}"
+
+
+class RecordWriter:
+    """
+    Writes objects with a state as groups.
+
+    Parameters
+    ----------
+    kind_of : callable
+        Maps an object to the name of its class in the file.
+    """
+
+    def __init__(self, kind_of: Callable[[HasState], str]) -> None:
+        self._kind_of = kind_of
+        self._written: dict[int, tuple[HasState, h5py.Group]] = {}
+
+    def write(self, parent: h5py.Group, name: str, made: HasState) -> None:
+        """Write an object as a group; an object that was already written is linked, so that it stays one object."""
+        if id(made) in self._written:
+            parent[name] = self._written[id(made)][1]
+            return
+        kind, state = self._kind_of(made), made.state()
+        group = parent.create_group(name)
+        self._written[id(made)] = made, group
+        about = {"kind": kind, "settings": state.settings, "code": state.code, "fitted": state.fitted}
+        write_plain(group, ABOUT, about)
+        write_arrays(group.create_group(ARRAYS), state.arrays)
+        parts = group.create_group(PARTS)
+        for part_name, part in state.parts.items():
+            self.write(parts, part_name, part)
+
+
+class RecordReader:
+    """
+    Creates objects from groups.
+
+    Parameters
+    ----------
+    class_of : callable
+        Maps a name in the file to a class.
+    complete : callable
+        Maps the settings and `code` of an object to its complete settings.
+    """
+
+    def __init__(self, class_of: Callable[[str], type], complete: Callable[[dict, dict], dict]) -> None:
+        self._class_of, self._complete = class_of, complete
+        self._made: dict[int, HasState] = {}
+
+    def read(self, parent: h5py.Group, name: str) -> HasState:
+        """Return the object of a group; a group that is linked several times is one object."""
+        group = _member(parent, name, h5py.Group)
+        address = h5py.h5o.get_info(group.id).addr
+        if address not in self._made:
+            self._made[address] = self._make(group)
+        return self._made[address]
+
+    def _make(self, group: h5py.Group) -> HasState:
+        about = read_plain(group, ABOUT)
+        made_by = self._class_of(about["kind"])
+        settings = self._complete(about["settings"], about["code"])
+        arrays = read_arrays(_member(group, ARRAYS, h5py.Group))
+        parts = _member(group, PARTS, h5py.Group)
+        parts = {name: self.read(parts, name) for name in parts}
+        return made_by.from_state(SystemState(settings, about["code"], about["fitted"], arrays, parts))
+
+
+def write_plain(group: h5py.Group, name: str, plain: object) -> None:
+    """Write plain data as a dataset of JSON."""
+    group[name] = np.bytes_(json.dumps(plain))
+
+
+def read_plain(group: h5py.Group, name: str) -> object:
+    """Read plain data that :func:`write_plain` wrote."""
+    return json.loads(_dataset(group, name, "S")[()].decode("ascii"))
+
+
+def write_arrays(group: h5py.Group, arrays: Arrays) -> None:
+    """
+    Write arrays as datasets, and sparse matrices and dicts as groups of datasets.
+
+    Raises
+    ------
+    TypeError
+        If an array is not numeric.
+    """
+    for name, array in arrays.items():
+        name = _link_name(name)
+        if isinstance(array, dict):
+            write_arrays(group.create_group(name), array)
+        elif issparse(array):
+            matrix = group.create_group(name)
+            matrix.attrs[MATRIX] = np.array(array.shape)
+            write_arrays(matrix, {part: getattr(array, part) for part in ("data", "indices", "indptr")})
+        elif array.dtype.kind in PLAIN_NUMBERS:
+            group.create_dataset(name, data=array)
+        else:
+            raise TypeError(f"the array {name!r} is of type {array.dtype}, which is not numeric")
+
+
+def read_arrays(group: h5py.Group) -> Arrays:
+    """Read arrays that :func:`write_arrays` wrote."""
+    return {unquote(name): _array(group, name) for name in group}
+
+
+def _array(group: h5py.Group, name: str) -> "np.ndarray | csr_array | Arrays":
+    found = _member(group, name, h5py.Group | h5py.Dataset)
+    if isinstance(found, h5py.Dataset):
+        array = _dataset(group, name, PLAIN_NUMBERS)[()]
+        return np.asarray(array, dtype=array.dtype.newbyteorder("="))
+    arrays = read_arrays(found)
+    if MATRIX not in found.attrs:
+        return arrays
+    return csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=tuple(found.attrs[MATRIX].tolist()))
+
+
+def _dataset(group: h5py.Group, name: str, kinds: str) -> h5py.Dataset:
+    """Return a dataset whose values are stored in this file: not external, virtual, compressed or references."""
+    found = _member(group, name, h5py.Dataset)
+    stored = found.id.get_storage_size() == found.nbytes and not found.external and not found.is_virtual
+    if found.dtype.kind not in kinds or not stored:
+        raise TypeError(f"{found.name} is not a plain array")
+    return found
+
+
+def _member(group: h5py.Group, name: str, kind: type) -> h5py.Group | h5py.Dataset:
+    """Return a member of a group that is stored in this file."""
+    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        raise TypeError(f"{group.name} has no member {name} in this file")
+    found = group[name]
+    if not isinstance(found, kind):
+        raise TypeError(f"{found.name} is not of the expected kind")
+    return found
+
+
+def _link_name(name: str) -> str:
+    """Escape a name that HDF5 would take for a path; letters, digits, dots and underscores stay as they are."""
+    quoted = quote(name, safe="")
+    return quoted if quoted.strip(".") else quoted.replace(".", "%2E")

@@ -40,7 +40,7 @@ def register_kind(role: str) -> Callable[[type], type]:
         for kinds in _KINDS.values():
             known = kinds.get(kind.__name__)
             if known is not None and name_of(known) != name_of(kind):
-                raise InputError(f"files already hold {name_of(known)} as {kind.__name__}: choose another class name")
+                raise InputError(f"files already use {kind.__name__} for {name_of(known)}: choose another class name")
         _KINDS[role][kind.__name__] = kind
         return kind
 
@@ -104,9 +104,9 @@ def load_model(path: str | Path, use_cuda: bool | None = None, **code: object) -
     with open_sealed(path) as file:
         try:
             return read_model(file, use_cuda, **code)
-        except Exception as error:  # the seal holds, so the file is as written; what it needs may be missing here
+        except Exception as error:  # the checksum matches, so the file is as written; what it needs may be missing here
             reason = str(error).partition("\n")[0] or type(error).__name__
-            raise InputError(f"{path}: no model can be made of it: {reason}") from error
+            raise InputError(f"{path}: no model can be created from it: {reason}") from error
 
 
 def read_model(file: h5py.File, use_cuda: bool | None = None, **code: object) -> HasState:
@@ -115,7 +115,7 @@ def read_model(file: h5py.File, use_cuda: bool | None = None, **code: object) ->
     model = RecordReader(lambda name: _kind_of_name(name, MODEL), given.complete).read(file, MODEL)
     given.check_all_used()
     if type(model) not in _KINDS[MODEL].values():
-        raise InputError(f"it holds a {type(model).__name__}, which is no model")
+        raise InputError(f"it holds a {type(model).__name__}, which is not a model")
     return model
 
 
@@ -178,19 +178,19 @@ class _GivenSettings:
         """Return a record's settings together with those it holds by name only."""
         for name, called in code.items():
             if name not in self._code:
-                raise InputError(f"its {name} is code, {called}, and not in the file: give load_model {name}=")
+                raise InputError(f"its {name} is code, {called}, which is not in the file: give load_model {name}=")
         self._used.update(code)
         settings = {**settings, **{name: self._code[name] for name in code}}
         if self._use_cuda is not None and "use_cuda" in settings:
             settings["use_cuda"] = self._use_cuda
         if settings.get("use_cuda") and not torch.cuda.is_available():
-            raise InputError("it is to be on a GPU, and here is none: give load_model use_cuda=False")
+            raise InputError("use_cuda is True, and there is no GPU here: give load_model use_cuda=False")
         return settings
 
     def check_all_used(self) -> None:
         """Refuse settings that no record asked for."""
         for name in self._code.keys() - self._used:
-            raise InputError(f"{name} was given, and the model has its own in the file or none: leave it out")
+            raise InputError(f"{name} was given, but the model stores its own or has none: leave it out")
 
 
 def _kinds_with_parts(role: str) -> dict[str, type]:
@@ -207,5 +207,5 @@ def _name_of_kind(made: HasState, role: str) -> str:
 def _kind_of_name(name: str, role: str) -> type:
     known = _kinds_with_parts(role)
     if name not in known:
-        raise InputError(f"it holds a {name!r}, and there are {', '.join(known)}")
+        raise InputError(f"it holds an unknown {name!r}: known are {', '.join(known)}")
     return known[name]

@@ -1,6 +1,8 @@
-"""What a system is made of, as data: plain settings and values, arrays, and parts that are such things themselves.
+"""
+Objects as data: plain settings and values, arrays, and parts that are such objects themselves.
 
-Nested Python data with tensors in it, such as an optimizer's state, as plain data and arrays, and back.
+:class:`SystemState` describes an object from which an equal one can be created. :func:`plain_and_arrays` splits nested
+Python data with tensors, such as an optimizer's state, into plain data and arrays.
 """
 
 import hashlib
@@ -13,27 +15,29 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-PLAIN_NUMBERS = "biuf"  # kinds of numpy types whose values Python's own types hold
+PLAIN_NUMBERS = "biuf"  # kinds of numpy types whose values Python's own types can hold
+_KINDS = {list: "list", tuple: "tuple"}
+_TYPES = {name: kind for kind, name in _KINDS.items()}
 
 
 @dataclass(frozen=True)
 class SystemState:
     """
-    A system, a vocabulary or a binning as data, from which an equal one can be made.
+    A system, a vocabulary or a binning as data, from which an equal object can be created.
 
     Attributes
     ----------
     settings : dict
         Constructor arguments that are plain data: None, bool, int, float, str, and lists and dicts of them.
     code : dict of str to str
-        Constructor arguments that are not, such as a loss function or a net of the user's, and what they are called:
-        whoever makes the system again has to give them.
+        Names of the constructor arguments that are code, such as a loss function or a net of the user's. They must be
+        given again to recreate the object.
     fitted : dict or None
-        What fitting has left, as plain data; None for a system that is not fitted.
+        Fitted values that are plain data; None if the object is not fitted.
     arrays : dict of str to array, csr_array, or such a dict
-        What fitting has left, as arrays of numbers.
+        Fitted values that are numeric arrays.
     parts : dict of str to object
-        What else belongs to it; objects with `state` and `from_state`. One that stands in several places is one.
+        Objects it consists of, each with `state` and `from_state`. An object that occurs several times stays one.
     """
 
     settings: dict[str, object] = field(default_factory=dict)
@@ -44,25 +48,25 @@ class SystemState:
 
 
 class HasState(Protocol):
-    """What can be kept in a file: a class whose objects tell their state, and that makes objects from it."""
+    """An object that can be stored in a file."""
 
     def state(self) -> SystemState:
-        """All that an equal object needs."""
+        """Return all that is needed to create an equal object."""
 
     @classmethod
     def from_state(cls, state: SystemState) -> "HasState":
-        """An equal object; `settings` also holds what `code` names, as it was given anew."""
+        """Create an equal object; here `settings` also holds the objects that `code` names."""
 
 
 def constructor_arguments(made: object, *left_out: str) -> dict[str, object]:
-    """What an object was made with, by the name of the argument, from attributes of that name or ``_name``."""
+    """Return an object's constructor arguments, from its attributes of the same name or with a leading underscore."""
     found = vars(made)
     names = [name for name in inspect.signature(type(made)).parameters if name not in left_out]
     return {name: found[name] if name in found else found[f"_{name}"] for name in names}
 
 
 def plain_and_code(arguments: dict[str, object]) -> tuple[dict[str, object], dict[str, str]]:
-    """Arguments that are plain data, tuples as lists; and of the others what they are called."""
+    """Split arguments into those that are plain data, with tuples as lists, and the names of the others."""
     settings, code = {}, {}
     for name, value in arguments.items():
         try:
@@ -74,12 +78,12 @@ def plain_and_code(arguments: dict[str, object]) -> tuple[dict[str, object], dic
 
 def as_plain(value: object) -> object:
     """
-    A value as plain data: numbers of numpy as Python's, tuples as lists.
+    Convert a value to plain data: numpy's numbers to Python's, and tuples to lists.
 
     Raises
     ------
     TypeError
-        If it is anything else.
+        If the value is anything else.
     """
     if isinstance(value, np.generic) and value.dtype.kind in PLAIN_NUMBERS + "U":
         value = value.item()
@@ -89,22 +93,18 @@ def as_plain(value: object) -> object:
         return [as_plain(one) for one in value]
     if type(value) is dict and all(type(name) is str for name in value):
         return {name: as_plain(one) for name, one in value.items()}
-    raise TypeError(f"{name_of(value)} is no plain data")
+    raise TypeError(f"{name_of(value)} is not plain data")
 
 
 def name_of(value: object) -> str:
-    """Where a function or class is defined, or the class of anything else."""
+    """Return the qualified name of a function or class, or of the class of any other object."""
     named = value if hasattr(value, "__qualname__") else type(value)
     return f"{named.__module__}.{named.__qualname__}"
 
 
-_KINDS = {list: "list", tuple: "tuple"}
-_MADE_BY = {name: kind for kind, name in _KINDS.items()}
-
-
 def plain_and_arrays(nested: object) -> tuple[object, dict[str, np.ndarray]]:
     """
-    Take nested data apart.
+    Split nested data into plain data and arrays.
 
     Parameters
     ----------
@@ -113,13 +113,12 @@ def plain_and_arrays(nested: object) -> tuple[object, dict[str, np.ndarray]]:
 
     Returns
     -------
-    (plain, arrays) : data that JSON can hold, and the arrays that it names, each by its SHA-256, so that equal ones are
-        there once.
+    (plain, arrays) : JSON data, and the arrays it refers to by their SHA-256, so that equal arrays are stored once
 
     Raises
     ------
     TypeError
-        If there is anything else, or a tensor that numpy has no type for.
+        If there is anything else, or a tensor of a type that numpy lacks.
     """
     arrays: dict[str, np.ndarray] = {}
     return _plain(nested, arrays), arrays
@@ -129,24 +128,24 @@ def _plain(nested: object, arrays: dict[str, np.ndarray]) -> object:
     if isinstance(nested, Tensor | np.ndarray):
         is_tensor = isinstance(nested, Tensor)
         array = np.ascontiguousarray(nested.detach().cpu().numpy()) if is_tensor else np.ascontiguousarray(nested)
-        array = array.reshape(nested.shape)  # of one number, it has an axis by now
+        array = array.reshape(nested.shape)  # ascontiguousarray gives a scalar an axis
         name = sha256_of(array)
         arrays[name] = array
         return {"tensor" if is_tensor else "array": name}
     if isinstance(nested, dict):
         for key in nested:
             if type(key) not in (str, int):
-                raise TypeError(f"the key {key!r} is no text and no whole number")
+                raise TypeError(f"the key {key!r} is neither text nor a whole number")
         return {"dict": [[key, _plain(value, arrays)] for key, value in nested.items()]}
     if type(nested) in _KINDS:
         return {_KINDS[type(nested)]: [_plain(value, arrays) for value in nested]}
     if isinstance(nested, list | tuple):
-        raise TypeError(f"{name_of(nested)} is no plain data")
+        raise TypeError(f"{name_of(nested)} is not plain data")
     return as_plain(nested)
 
 
 def nested_from(plain: object, arrays: dict[str, np.ndarray]) -> object:
-    """What :func:`plain_and_arrays` took apart; each tensor has memory of its own."""
+    """Rebuild the data that :func:`plain_and_arrays` split; each tensor has memory of its own."""
     if not isinstance(plain, dict):
         return plain
     ((kind, value),) = plain.items()
@@ -156,11 +155,11 @@ def nested_from(plain: object, arrays: dict[str, np.ndarray]) -> object:
         return arrays[value].copy()
     if kind == "dict":
         return {key: nested_from(one, arrays) for key, one in value}
-    return _MADE_BY[kind](nested_from(one, arrays) for one in value)
+    return _TYPES[kind](nested_from(one, arrays) for one in value)
 
 
 def sha256_of(*columns: np.ndarray) -> str:
-    """SHA-256 of arrays: of their types, shapes and values."""
+    """Return the SHA-256 of the types, shapes and values of arrays."""
     found = hashlib.sha256()
     for column in columns:
         found.update(f"{column.dtype.str} {column.shape};".encode())

@@ -1,4 +1,4 @@
-"""Weights of a module as arrays, and back."""
+"""The weights of a torch module as arrays."""
 
 import hashlib
 
@@ -11,12 +11,12 @@ from spotlight_asars.errors import InputError
 
 def weights_of(module: nn.Module) -> dict[str, np.ndarray]:
     """
-    Parameters and buffers by the names of the state dict, in main memory.
+    Return parameters and buffers as arrays, under their names in the state dict.
 
     Raises
     ------
     InputError
-        If there is what numpy has no type for, or what is no tensor.
+        If one is not a tensor, or of a type that numpy lacks.
     """
     found = module.state_dict()
     for name, weight in found.items():
@@ -28,12 +28,12 @@ def weights_of(module: nn.Module) -> dict[str, np.ndarray]:
 
 def load_weights(module: nn.Module, weights: dict[str, np.ndarray]) -> None:
     """
-    Put weights of :func:`weights_of` into a module of the same kind.
+    Load weights from :func:`weights_of` into a module.
 
     Raises
     ------
     InputError
-        If names, shapes or types are not those of the module.
+        If names, shapes or types differ from the module's.
     """
     there = module.state_dict()
     for name in {**there, **weights}:
@@ -44,13 +44,13 @@ def load_weights(module: nn.Module, weights: dict[str, np.ndarray]) -> None:
         if found != wanted:
             raise InputError(
                 f"the weight {name} is {found or 'missing'}, and {type(module).__name__} has {wanted or 'none'}: "
-                "make the net as it was"
+                "create the net as it was"
             )
     module.load_state_dict({name: torch.from_numpy(weight) for name, weight in weights.items()})
 
 
 def digest_of(module: nn.Module) -> str:
-    """What tells a module's weights from others."""
+    """Return a SHA-256 of the names, types, shapes and values of the weights of a module."""
     found = hashlib.sha256()
     for name, weight in weights_of(module).items():
         found.update(f"{name} {weight.dtype} {weight.shape}".encode())

@@ -223,7 +223,10 @@ class TestState:
 
     def test_a_file_of_something_else(self, files, call, tmp_path):
         save_sessions(files.model.session(), tmp_path / "one.h5")
-        for path, named in [(files.net, "no live sessions"), (tmp_path / "one.h5", "not written by recommend --state")]:
+        for path, named in [
+            (files.net, "not live sessions"),
+            (tmp_path / "one.h5", "not written by recommend --state"),
+        ]:
             code, answers, err = call("--model-file", files.net, "--state", path, lines=[event(1, "a", 0)])
             assert code == 2 and not answers and named in err and err.count("\n") == 1
         code, _, err = call("--model-file", files.rules, "--state", tmp_path / "new.h5")

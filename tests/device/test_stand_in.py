@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from spotlight_asars.layers.padding import Steps, without_padding
+from spotlight_asars.layers.padding import PackedSteps, without_padding
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
 
 SAME_DEVICE = "Expected all tensors to be on the same device"
@@ -201,7 +201,7 @@ def test_a_tensor_made_without_a_device_is_found(rows, gpu, monkeypatch):
     with gpu():
         present = torch.ones(2, 3, dtype=torch.bool, device="cuda")
         for call in (
-            lambda: Steps.of(present),
+            lambda: PackedSteps.of(present),
             lambda: without_padding(present[:, :, None].long())[1] + present.new_zeros(4),
             lambda: ASARSSequenceModel("bpr", n_iter=1, use_cuda=True).fit(rows),
         ):

@@ -1,4 +1,4 @@
-"""Both hosts, where both are present, and small data for them."""
+"""Fixtures for each available host, with small data sets."""
 
 import importlib
 from types import SimpleNamespace
@@ -6,13 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from spotlight_asars.host._resolve import MODULES
+from spotlight_asars.host.resolution import MODULES
 
 PACKAGES = {"embedded": "spotlight_asars.host.embedded"}
 try:
     importlib.import_module("spotlight.sequence.implicit")
 except ImportError:
-    # Nothing to compare with.
+    # There is nothing to compare with.
     collect_ignore = ["test_equal_to_spotlight.py"]
 else:
     PACKAGES["spotlight"] = "spotlight"
@@ -26,7 +26,7 @@ def _load(name):
 
 @pytest.fixture(scope="session", params=sorted(PACKAGES))
 def host(request):
-    """Each present host in turn: its modules under the attribute names of `spotlight_asars.host`."""
+    """Each available host in turn, with its modules under the attribute names of `spotlight_asars.host`."""
     return _load(request.param)
 
 
@@ -37,13 +37,13 @@ def embedded():
 
 @pytest.fixture(scope="session")
 def spotlight():
-    """The real one; asked for only in files that are collected where it is present."""
+    """The real Spotlight; requested only by files that are collected if it is installed."""
     return _load("spotlight")
 
 
 @pytest.fixture(scope="session")
 def make_sequences():
-    """Random left-padded sequences, the first full, with ids 1..num_items-1."""
+    """Random left-padded sequences with ids 1..num_items-1; the first has no padding."""
 
     def make(host, num_sequences=50, length=8, num_items=40, seed=0):
         random_state = np.random.RandomState(seed)

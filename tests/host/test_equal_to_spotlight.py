@@ -1,4 +1,4 @@
-"""The embedded host beside the real Spotlight: one interface, and the same numbers to the bit."""
+"""The embedded host against the real Spotlight: the same interface and bit-identical numbers."""
 
 import inspect
 
@@ -227,7 +227,7 @@ def test_draws(embedded, spotlight):
 
 
 def run_subclass(host):
-    """Train on events of two channels, drawing the negatives by hand."""
+    """A model that trains on events of two channels and samples its own negatives."""
 
     class TwoChannelModel(host.sequence_implicit.ImplicitSequenceModel):
         def _check_input(self, item_ids):

@@ -1,11 +1,11 @@
-"""Mean reciprocal ranks, on each host, against a loop."""
+"""Mean reciprocal ranks of each host, against a loop."""
 
 import numpy as np
 import pytest
 
 
 class TableModel:
-    """Scores read from a table by the last item of a sequence, or by the user id; a new array each time."""
+    """Scores from a table, by the last item of a sequence or by the user id; a new array for each call."""
 
     def __init__(self, table):
         self.table = table
@@ -15,7 +15,7 @@ class TableModel:
 
 
 def slow_rank(scores, target):
-    """One more than the items above, and half a place for each other item of equal score."""
+    """One plus the number of higher scores, plus one half for each other equal score."""
     higher = sum(score > scores[target] for score in scores)
     equal = sum(score == scores[target] for score in scores) - 1
     return 1 + higher + equal / 2

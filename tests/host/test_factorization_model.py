@@ -16,7 +16,7 @@ def make_model(host, seed=0, **settings):
 
 @pytest.fixture(scope="module")
 def two_tastes(host):
-    """Even users take items below 10, odd ones the rest."""
+    """Even users interact with items below 10, odd users with the others."""
     random_state = np.random.RandomState(0)
     users = random_state.randint(0, 20, 600)
     items = random_state.randint(0, 10, 600) + 10 * (users % 2)
@@ -119,7 +119,7 @@ def test_layers_and_nets_can_be_supplied(host, make_pairs):
 
 
 def test_negatives_of_a_user_are_read_back_as_spotlight_does(host, make_pairs):
-    """A fault of the host: a column of adaptive hinge's negatives holds scores of several users."""
+    """A quirk of the host: a column of adaptive hinge's negatives holds the scores of several users."""
     asked = []
 
     class Recorder(host.factorization_implicit.ImplicitFactorizationModel):

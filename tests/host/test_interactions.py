@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 
 def slow_to_sequence(users, items, timestamps, length, min_length, step):
-    """The rule, one window at a time."""
+    """The reference, one window at a time."""
     windows, owners = [], []
     for user in sorted(set(users)):
         events = sorted(

@@ -1,4 +1,4 @@
-"""Where Spotlight 0.1.6 crashes or broadcasts to a wrong shape, the embedded host does the right thing."""
+"""The embedded host is correct where Spotlight 0.1.6 crashes or broadcasts to a wrong shape."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def make_net(embedded, representation, dim=4):
 @pytest.mark.parametrize(("batch", "time", "dim"), [(1, 1, 4), (1, 5, 4), (6, 1, 4), (4, 1, 4), (6, 5, 1)])
 @pytest.mark.parametrize("representation", NETS)
 def test_scores_of_any_size_are_dot_products(embedded, representation, batch, time, dim):
-    """A bare squeeze used to drop an axis of length one and to broadcast over the next."""
+    """Spotlight's squeeze drops an axis of length one and broadcasts over the next."""
     net = make_net(embedded, representation, dim)
     items, targets = torch.randint(1, 30, (batch, time)), torch.randint(0, 30, (batch, time))
     states, _ = net.user_representation(items)
@@ -123,7 +123,7 @@ def test_predict_takes_any_one_sequence(embedded, make_sequences, sequence_model
     assert np.array_equal(scores, model.predict(np.array([[3, 1]])))
     assert model.predict([3, 1], np.array([5, 7])) == pytest.approx(scores[[5, 7]], abs=1e-6)
     assert model.predict([3, 1], [5]) == pytest.approx(scores[[5]], abs=1e-6)
-    # An empty pool is the zero vector: only the biases are left.
+    # The state of an empty sequence is zero, which leaves the biases.
     assert np.array_equal(model.predict([]), model._net.item_biases.weight.detach().numpy().ravel())
 
 

@@ -25,13 +25,13 @@ def same_weights(first, second):
 
 
 def chain(host):
-    """Sequences that always count up from 1 to 9 and begin again."""
+    """Sequences that count from 1 to 9 in a cycle."""
     starts = np.arange(90)[:, None]
     return host.interactions.SequenceInteractions((starts + np.arange(8)) % 9 + 1, num_items=10)
 
 
 def groups(host):
-    """Sequences that stay inside one of three groups of three items."""
+    """Sequences that stay within one of three groups of three items."""
     random_state = np.random.RandomState(0)
     sequences = 1 + random_state.randint(0, 3, (90, 8)) + 3 * random_state.randint(0, 3, (90, 1))
     return host.interactions.SequenceInteractions(sequences, num_items=10)
@@ -70,7 +70,7 @@ def test_learns_what_it_can_tell(host, representation, loss, data, enough):
 @pytest.mark.parametrize("representation", NETS)
 def test_same_random_state_gives_the_same_bits(host, make_sequences, representation):
     def train(seed):
-        # The seed of the starting values is torch's own, set by the constructor: fit at once.
+        # The constructor seeds torch's global generator for the initial values, so fit immediately.
         model = make_model(host, seed, representation=representation)
         model.fit(make_sequences(host))
         return weights_of(model)
@@ -243,7 +243,7 @@ def test_a_loss_of_exactly_zero_stops_training(host, make_sequences):
 
 
 def test_predict_leaves_dropout_off(host, make_sequences):
-    """A fault of the host that subclasses mend; both hosts have it, so that their numbers agree."""
+    """A quirk that subclasses fix; both hosts have it, so that their numbers agree."""
     model = make_model(host)
     model.fit(make_sequences(host))
     assert model._net.training

@@ -1,4 +1,4 @@
-"""What a subclass that trains on (sequences, time, channels) relies on, on each host."""
+"""Guarantees to subclasses that train on (sequences, time, channels), for each host."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ NUM_ITEMS, NUM_DWELLS = 12, 5
 
 
 class TwoChannelNet(nn.Module):
-    """Item and dwell vectors, added up over time; keeps the shapes it is called with."""
+    """Sums item and dwell vectors over time, and records the shapes it is called with."""
 
     def __init__(self):
         super().__init__()
@@ -31,7 +31,7 @@ class TwoChannelNet(nn.Module):
 
 def make_subclass(host):
     class TwoChannelModel(host.sequence_implicit.ImplicitSequenceModel):
-        """Trains on items and dwells; negatives share one draw for each row."""
+        """Trains on items and dwells, with the same negatives for a whole row."""
 
         def _check_input(self, item_ids):
             self.checked = np.shape(item_ids)
@@ -117,7 +117,7 @@ def test_training_lowers_the_loss_and_resumes(host, capsys):
 def test_the_subclass_decides_what_is_refused(host):
     model = make_model(host)
     events = make_events(host)
-    events.sequences[0, -1, 1] = NUM_ITEMS  # no item id, although greater than all of them
+    events.sequences[0, -1, 1] = NUM_ITEMS  # not an item id, although it is larger than all of them
     with pytest.raises(IndexError):
         model.fit(events)
     events.sequences[0, -1] = (NUM_ITEMS, 1)

@@ -1,4 +1,4 @@
-"""Small fitted models with raw ids, users and dwell, and files of them."""
+"""Small fitted models with raw ids, users and dwell, and their files."""
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ def rows():
 
 @pytest.fixture(scope="session")
 def anonymous_rows():
-    """The same events, of nobody."""
+    """The same events without users."""
     return make_rows(users=False)
 
 
@@ -41,7 +41,7 @@ def make_rows(users: bool = True):
 
 @pytest.fixture
 def make_model():
-    """An unfitted model, small and quick."""
+    """A function that creates a small unfitted model."""
 
     def make(representation="asars_time_user", **settings):
         options = {"loss": "bpr_max", "embedding_dim": 6, "n_iter": 2, "batch_size": 8, "random_state": 3}
@@ -52,7 +52,7 @@ def make_model():
 
 @pytest.fixture
 def model_file(tmp_path, rows):
-    """A small file of a fitted model, and what it holds."""
+    """A small file of a fitted model."""
     from spotlight_asars.serialization.models import save_model
 
     path = tmp_path / "model.h5"
@@ -62,7 +62,7 @@ def model_file(tmp_path, rows):
 
 @pytest.fixture
 def assert_alike():
-    """Check that two systems score all targets of some rows alike, to the bit, and recommend the same."""
+    """A function that checks that two systems have bit-identical scores and the same recommendations."""
 
     def check(one, other, rows):
         first, second = (system.item_scores(system.target_states(rows)) for system in (one, other))

@@ -1,4 +1,4 @@
-"""A call of `fit` that was stopped goes on from its checkpoint, to the same bits."""
+"""An interrupted call of `fit` resumes from its checkpoint with bit-identical results."""
 
 import errno
 import json
@@ -28,7 +28,7 @@ CASES = {
 
 
 class Stopped(Exception):
-    """Stands for whatever ends a process between two epochs."""
+    """Ends a call between two epochs."""
 
 
 def make_rows(seed: int = 0, rows: int = 24):
@@ -164,7 +164,7 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_run(tmp_path, monkeypatch)
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
 def test_a_read_only_folder_costs_the_checkpoint_and_not_the_run(number, tmp_path, monkeypatch):
-    """The folder takes no file; a real one would stop nobody who is root."""
+    """Permissions are faked, because they do not apply to root."""
     rows, path, opened = make_rows(), tmp_path / "checkpoint.h5", Path.open
 
     def closed(self, mode="r", *arguments, **keywords):

@@ -1,4 +1,4 @@
-"""Files are whole or not there, and folders that cannot be written are refused before any work."""
+"""Files are complete or absent, and folders that cannot be written to are refused before any work."""
 
 import os
 
@@ -9,7 +9,7 @@ from spotlight_asars.serialization.files import output_folder, writable_folder, 
 
 @pytest.fixture
 def failing_disk(monkeypatch):
-    """Let writing end as on a full disk, or with any other exception, after the text went out."""
+    """Make writing fail with an exception, after the content is written."""
 
     def fail_with(error):
         def stop(descriptor):

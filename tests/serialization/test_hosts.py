@@ -1,4 +1,4 @@
-"""Files of one host on the other, and Spotlight's own way of keeping models, ``torch.save``."""
+"""Model files written under one host and read under the other, and ``torch.save``."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from spotlight_asars import host
-from spotlight_asars.host._resolve import resolve
+from spotlight_asars.host.resolution import resolve
 from spotlight_asars.sequence.non_neural.memory import SessionMemory
 from spotlight_asars.sequence.non_neural.neighbours import VSTAN
 from spotlight_asars.sequence.non_neural.rules import SequentialRules
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:a user has every item:UserWarnin
 
 NETS = ["pooling", "cnn", "lstm", "asars_time_user", "asars_dynamics", "gru4rec", "time_svd"]
 SEQUENCE = [3, 1, 4, 1, 5]
-# What the other process does: read files, score, and write models anew, unfitted ones fitted.
+# The other process loads models, scores, fits the unfitted ones, and saves them again.
 OTHER = """
 import sys
 from pathlib import Path
@@ -42,7 +42,7 @@ for path in folder.glob("*.h5"):
 
 
 def other_host():
-    """The other host where it is there; else the same one, in another process."""
+    """The other host if it is installed, else the same one in another process."""
     other = "embedded" if host.NAME == "spotlight" else "spotlight"
     try:
         return resolve({"SPOTLIGHT_ASARS_HOST": other}).name
@@ -77,7 +77,7 @@ def test_files_go_from_host_to_host(tmp_path, make_model):
 
 
 class TestTorchSave:
-    """It pickles the whole object; Spotlight's users do so with their models."""
+    """Spotlight's users pickle the whole model."""
 
     def again(self, model, tmp_path):
         torch.save(model, tmp_path / "model.pt")
@@ -96,7 +96,7 @@ class TestTorchSave:
             assert_alike(system.fit(rows), self.again(system, tmp_path), rows)
 
     def test_the_safe_loader_takes_weights_only(self, rows, make_model, tmp_path):
-        """``torch.load`` as it is by default refuses objects, since making them runs code."""
+        """By default ``torch.load`` refuses objects, because creating them runs code."""
         torch.save(make_model().fit(rows), tmp_path / "model.pt")
         with pytest.raises(Exception, match="weights_only"):
             torch.load(tmp_path / "model.pt")

@@ -1,4 +1,4 @@
-"""What the models for implicit feedback have in common: settings, optimizer, training loop."""
+"""Base of the models for implicit feedback: settings, optimizer and training loop."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -24,10 +24,10 @@ Predictions = tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]
 
 class ImplicitModel:
     """
-    Base of the models: settings, start, and the loop over epochs and minibatches.
+    Base of the models: settings, initialization, and the loop over epochs and minibatches.
 
-    A subclass builds the net (`_build_net`) and has a ``fit`` that hands its epochs, and the function that
-    scores a minibatch, to `_train`.
+    A subclass builds the net in `_build_net`. Its ``fit`` passes its epochs, and a function that scores a minibatch, to
+    `_train`.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class ImplicitModel:
         return self._net is not None
 
     def _build_net(self) -> nn.Module:
-        """Give a new net of the size of the data, or the one the user has supplied."""
+        """Return a new net sized for the data, or the net the user has supplied."""
         return self._representation
 
     def _initialize(self, interactions):
-        """Build net, optimizer and loss for the number of items in ``interactions``."""
+        """Build the net, the optimizer and the loss for the number of items in ``interactions``."""
         self._num_items = interactions.num_items
         self._net = gpu(self._build_net(), self._use_cuda)
 
@@ -91,19 +91,19 @@ class ImplicitModel:
         else:
             self._optimizer = self._optimizer_func(self._net.parameters())
 
-        # A subclass may keep a name of its own in _loss and then sets the function itself.
+        # A subclass may store a loss name of its own in _loss and then set the function itself.
         self._loss_func = LOSSES.get(self._loss)
 
     def _train(self, epochs: Iterable[Iterable[Any]], score: Callable[[Any], Predictions], verbose: bool) -> None:
         """
-        Take one step of the optimizer for each minibatch of each epoch.
+        Take one optimizer step for each minibatch of each epoch.
 
         Parameters
         ----------
         epochs : iterable of iterables
             The minibatches of each epoch.
         score : callable
-            Gives for a minibatch the positive scores, the negative scores and further arguments of the loss.
+            Maps a minibatch to positive scores, negative scores and keyword arguments of the loss.
         verbose : bool
             Print the mean loss of each epoch.
 
@@ -136,9 +136,9 @@ class ImplicitModel:
 
     def _ready_to_predict(self) -> None:
         """
-        Check that there is a net and switch it to evaluation.
+        Check that there is a net and switch it to evaluation mode.
 
-        It stays there: dropout is off if ``fit`` is called again, as in Spotlight.
+        As in Spotlight, it stays in that mode, so dropout remains off if ``fit`` is called again.
         """
         if self._net is None:
             raise RuntimeError(f"This {type(self).__name__} is not fitted yet: call fit before predict.")
@@ -151,7 +151,7 @@ class ImplicitModel:
 
 def check_ids(ids: Any, limit: int, kind: str) -> None:
     """
-    Check that ids lie in 0..limit-1.
+    Raise a ValueError unless all ids are in 0..limit-1.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def check_ids(ids: Any, limit: int, kind: str) -> None:
     Raises
     ------
     ValueError
-        If one does not.
+        If an id is out of range.
     """
     ids = np.asarray(ids)
     if ids.size == 0:
@@ -173,4 +173,4 @@ def check_ids(ids: Any, limit: int, kind: str) -> None:
     if ids.max() >= limit:
         raise ValueError(f"Maximum {kind} id greater than number of {kind}s in model.")
     if ids.min() < 0:
-        raise ValueError(f"Negative {kind} id: ids are counted from 0.")
+        raise ValueError(f"Negative {kind} id: ids start at 0.")

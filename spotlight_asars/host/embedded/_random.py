@@ -1,4 +1,4 @@
-"""One place that turns what a user gives as ``random_state`` into a generator."""
+"""Conversion of a ``random_state`` argument into a generator."""
 
 import numpy as np
 
@@ -7,18 +7,17 @@ RandomStateLike = np.random.RandomState | int | None
 
 def as_random_state(random_state: RandomStateLike) -> np.random.RandomState:
     """
-    Give the generator that ``random_state`` stands for.
+    Return the generator for a ``random_state`` argument.
 
     Parameters
     ----------
     random_state : numpy.random.RandomState, int or None
-        A generator is returned as it is (its state moves on as it is used), an int seeds a new one (0 too),
-        None gives one seeded by the operating system.
+        A generator is returned itself, an int seeds a new one, and None creates one seeded by the operating system.
 
     Raises
     ------
     ValueError
-        If it is none of these.
+        If it is anything else.
     """
     if random_state is None:
         return np.random.RandomState()

@@ -1,4 +1,4 @@
-"""Observed user-item interactions, as pairs and as padded sequences."""
+"""User-item interactions, as pairs and as padded sequences."""
 
 import numpy as np
 import scipy.sparse as sp
@@ -12,16 +12,15 @@ class Interactions:
     Parameters
     ----------
     user_ids, item_ids : array of int, (num_interactions,)
-        Ids from 0; item id 0 is the padding once the pairs become sequences.
+        Ids from 0. In sequences, item id 0 is the padding.
     ratings, timestamps, weights : array, (num_interactions,), optional
-        Further columns.
     num_users, num_items : int, optional
-        One more than the greatest id that may occur; by default, than the greatest id that does.
+        Number of ids, 0 included; by default one more than the largest id.
 
     Raises
     ------
     ValueError
-        If a column's length or an id does not fit.
+        If a column has another length, or an id is too large.
     """
 
     def __init__(
@@ -70,12 +69,12 @@ class Interactions:
                 raise ValueError(f"Invalid {name} dimensions: length must be equal to number of interactions")
 
     def tocoo(self):
-        """Give a (num_users, num_items) COO matrix of the ratings, or of ones where there are none."""
+        """Return a (num_users, num_items) COO matrix of the ratings, or of ones if there are none."""
         values = np.ones(len(self)) if self.ratings is None else self.ratings
         return sp.coo_matrix((values, (self.user_ids, self.item_ids)), shape=(self.num_users, self.num_items))
 
     def tocsr(self):
-        """Give the matrix of `tocoo` in CSR form; repeated pairs are added up."""
+        """Return the matrix of `tocoo` in CSR form, with repeated pairs summed."""
         return self.tocoo().tocsr()
 
     def to_sequence(
@@ -85,20 +84,19 @@ class Interactions:
         step_size=None,
     ):
         """
-        Cut each user's items, ordered by time, into left-padded windows.
+        Split each user's items, ordered by time, into left-padded windows.
 
-        The first window of a user ends with his last item and each further one ends ``step_size`` items
-        earlier. Users come in ascending order; items of equal time keep the order they are stored in.
+        A user's first window ends with the last item, and each further window ends ``step_size`` items earlier. Users
+        come in ascending order; items with equal timestamps keep their order.
 
         Parameters
         ----------
         max_sequence_length : int
-            Width of a window; shorter stretches are padded with zeros on the left.
+            Width of a window; shorter windows are padded with zeros on the left.
         min_sequence_length : int, optional
-            Windows with fewer items than this are dropped.
+            Drop windows with fewer items.
         step_size : int, optional
-            Distance between the ends of neighbouring windows; by default the width, so that windows do
-            not overlap.
+            Distance between the ends of consecutive windows; by default the width, so that windows do not overlap.
 
         Returns
         -------
@@ -108,7 +106,7 @@ class Interactions:
         Raises
         ------
         ValueError
-            Without timestamps, with an item of id 0, or if a length or step does not fit.
+            If there are no timestamps, an item id is 0, or a length or step is invalid.
         """
         if self.timestamps is None:
             raise ValueError("Cannot convert to sequences, timestamps not available.")
@@ -131,7 +129,7 @@ class Interactions:
 
         items = self.item_ids[order].astype(np.int32)
         padded = np.concatenate([np.zeros(max_sequence_length, dtype=np.int32), items])
-        # Row i holds the items before i of all users in a line; a copy, because entries are overwritten.
+        # Row i holds the items before position i, over all users in turn; a copy, because entries are overwritten.
         windows = sliding_window_view(padded, max_sequence_length)[starts[owner] + ends]  # (windows, length)
         of_earlier_users = np.arange(max_sequence_length) < max_sequence_length - ends[:, None]  # (windows, length)
         windows[of_earlier_users] = 0
@@ -140,26 +138,26 @@ class Interactions:
 
 
 def _window_ends(counts: np.ndarray, step_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give for each window the index of its user and how many of the user's items lie before its end."""
+    """Return the user's index of each window, and the number of the user's items before the window's end."""
     windows = -(-counts // step_size)  # rounded up, (users,)
     owner = np.repeat(np.arange(len(counts)), windows)  # (windows,)
     first_window = np.cumsum(windows) - windows  # (users,)
-    rank = np.arange(len(owner)) - first_window[owner]  # (windows,), 0 for the user's latest
+    rank = np.arange(len(owner)) - first_window[owner]  # (windows,), 0 for the user's last window
     return owner, counts[owner] - rank * step_size
 
 
 class SequenceInteractions:
     """
-    Sequences of item ids, one a row, padded with zeros on the left.
+    Sequences of item ids, one per row, padded with zeros on the left.
 
     Parameters
     ----------
     sequences : array of int, (num_sequences, max_sequence_length)
-        Item ids; a third axis with more channels an event is carried along.
+        Item ids. A third axis may hold further channels.
     user_ids : array of int, (num_sequences,), optional
-        Whose sequence each row is.
+        The user of each row.
     num_items : int, optional
-        One more than the greatest id that may occur; by default, than the greatest that does.
+        Number of item ids, 0 included; by default one more than the largest id.
     """
 
     def __init__(

@@ -1,17 +1,17 @@
-"""Embedding layers with the starting values that suit recommenders."""
+"""Embedding layers with initial values that suit recommenders."""
 
 import torch
 from torch import nn
 
 
 class _PaddedStart(nn.Embedding):
-    """An embedding whose subclass chooses the starting values; the padding row starts, and stays, at zero."""
+    """An embedding whose subclass chooses the initial values; the padding row starts and stays at zero."""
 
     def _fill(self) -> None:
         self.weight.zero_()
 
     def reset_parameters(self):
-        """Draw the starting values anew."""
+        """Draw new initial values."""
         with torch.no_grad():
             self._fill()
             if self.padding_idx is not None:
@@ -19,11 +19,11 @@ class _PaddedStart(nn.Embedding):
 
 
 class ScaledEmbedding(_PaddedStart):
-    """Embedding that starts from a normal distribution of standard deviation ``1 / embedding_dim``."""
+    """Embedding initialized from a normal distribution with standard deviation ``1 / embedding_dim``."""
 
     def _fill(self) -> None:
         self.weight.normal_(0, 1.0 / self.embedding_dim)
 
 
 class ZeroEmbedding(_PaddedStart):
-    """Embedding that starts at zero; for biases."""
+    """Embedding initialized to zero, for biases."""

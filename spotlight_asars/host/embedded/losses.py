@@ -1,8 +1,8 @@
 """
-Losses over the scores of observed (positive) and drawn (negative) items.
+Losses of the scores of observed (positive) and sampled (negative) items.
 
-Each is ``loss(positive_predictions, negative_predictions, mask=None)`` and gives a scalar tensor: the mean
-over all entries, or over those where the mask is true. An all-false mask gives NaN.
+A loss ``loss(positive_predictions, negative_predictions, mask=None)`` returns a scalar tensor, the mean over all
+entries, or over those where the mask is true. It is NaN if the mask is all false.
 """
 
 import torch
@@ -12,7 +12,7 @@ def _mean(loss: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     if mask is None:
         return loss.mean()
     if mask.shape != loss.shape and mask.numel() == loss.numel():
-        # (batch, 1) beside (batch,) would broadcast to (batch, batch).
+        # (batch, 1) and (batch,) would broadcast to (batch, batch).
         mask = mask.reshape(loss.shape)
     weights = mask.float()
     return (loss * weights).sum() / weights.sum()
@@ -24,14 +24,14 @@ def pointwise_loss(
     mask=None,
 ):
     """
-    Push each positive's probability to one and each negative's to zero: 1 - s(r+) + s(r-), s logistic.
+    Return the pointwise loss 1 - s(r+) + s(r-), with s the logistic function.
 
     Parameters
     ----------
     positive_predictions, negative_predictions : torch.Tensor of one shape
         Scores.
     mask : torch.Tensor, optional
-        True (or 1) where an entry counts.
+        True (or 1) for entries that count.
     """
     missed = 1.0 - torch.sigmoid(positive_predictions)
     raised = torch.sigmoid(negative_predictions)
@@ -44,14 +44,14 @@ def bpr_loss(
     mask=None,
 ):
     """
-    Pairwise ranking loss 1 - s(r+ - r-), s logistic: Spotlight's BPR, without the usual logarithm.
+    Return the pairwise loss 1 - s(r+ - r-), with s the logistic function: BPR without the usual logarithm.
 
     Parameters
     ----------
     positive_predictions, negative_predictions : torch.Tensor of one shape
         Scores.
     mask : torch.Tensor, optional
-        True (or 1) where an entry counts.
+        True (or 1) for entries that count.
     """
     return _mean(1.0 - torch.sigmoid(positive_predictions - negative_predictions), mask)
 
@@ -62,16 +62,16 @@ def hinge_loss(
     mask=None,
 ):
     """
-    Pairwise margin loss max(0, 1 + r- - r+).
+    Return the pairwise hinge loss max(0, 1 + r- - r+).
 
     Parameters
     ----------
     positive_predictions, negative_predictions : torch.Tensor of one shape
         Scores.
     mask : torch.Tensor, optional
-        True (or 1) where an entry counts.
+        True (or 1) for entries that count.
     """
-    # clamp and not relu: its gradient at the corner is one.
+    # clamp, because relu's gradient at the corner is 0 and not 1.
     violation = torch.clamp(negative_predictions - positive_predictions + 1.0, min=0.0)
     return _mean(violation, mask)
 
@@ -82,16 +82,16 @@ def adaptive_hinge_loss(
     mask=None,
 ):
     """
-    Hinge loss against the highest of several negatives.
+    Return the hinge loss against the highest-scored of several negatives.
 
     Parameters
     ----------
     positive_predictions : torch.Tensor
         Scores.
     negative_predictions : torch.Tensor of shape (negatives, *positive_predictions.shape)
-        Scores of the negatives drawn for each positive.
+        Scores of the negatives of each positive.
     mask : torch.Tensor, optional
-        True (or 1) where an entry counts.
+        True (or 1) for entries that count.
     """
     highest = torch.max(negative_predictions, dim=0).values  # (batch, time)
     if highest.numel() == positive_predictions.numel():

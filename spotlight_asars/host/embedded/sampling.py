@@ -1,4 +1,4 @@
-"""Drawing of negative items."""
+"""Negative sampling."""
 
 import numpy as np
 
@@ -9,16 +9,16 @@ def sample_items(num_items, shape, random_state=None):
     """
     Draw item ids uniformly and independently from 0 to ``num_items - 1``.
 
-    The padding id 0 is drawn like any other, as Spotlight does.
+    As in Spotlight, the padding id 0 is drawn like any other.
 
     Parameters
     ----------
     num_items : int
-        One more than the greatest id that can be drawn.
+        Number of item ids, 0 included.
     shape : int or tuple of int
         Shape of the result.
     random_state : numpy.random.RandomState, int or None
-        Where the draws come from.
+        The source of randomness.
 
     Returns
     -------

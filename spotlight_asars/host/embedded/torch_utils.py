@@ -1,4 +1,4 @@
-"""Small helpers between numpy arrays, tensors and devices."""
+"""Helpers for numpy arrays, tensors and devices."""
 
 import numpy as np
 import torch
@@ -12,16 +12,16 @@ def gpu(tensor, gpu=False):
 
 
 def cpu(tensor):
-    """Give the tensor in main memory; one that is there already is returned itself."""
+    """Move a tensor to main memory; a tensor that is there already is returned itself."""
     return tensor.cpu() if tensor.is_cuda else tensor
 
 
 def minibatch(*tensors, **kwargs):
     """
-    Cut tensors or arrays into consecutive slices of ``batch_size`` rows (default 128).
+    Yield consecutive slices of ``batch_size`` rows (default 128) of tensors or arrays.
 
-    Yields a slice where one tensor is given and a tuple of slices where there are several; the last one
-    may be shorter. The first tensor decides how many rows there are.
+    A single tensor yields slices, several tensors yield tuples of slices. The last slice may be shorter. The number of
+    rows is that of the first tensor.
     """
     batch_size = kwargs.get("batch_size", 128)
     for start in range(0, len(tensors[0]), batch_size):
@@ -31,24 +31,24 @@ def minibatch(*tensors, **kwargs):
 
 def shuffle(*arrays, **kwargs):
     """
-    Put the rows of all arrays into one random order; the arrays given are left as they are.
+    Return copies of arrays with their rows in the same random order.
 
     Parameters
     ----------
     *arrays : numpy.ndarray
         Arrays of equal length.
     random_state : numpy.random.RandomState, int or None, keyword only
-        Where the order comes from.
+        The source of randomness.
 
     Returns
     -------
     numpy.ndarray or tuple of numpy.ndarray
-        A copy of the array, or a tuple of copies where there are several.
+        A copy of the array, or a tuple of copies if there are several.
 
     Raises
     ------
     ValueError
-        If the lengths differ or nothing is given.
+        If the lengths differ, or there are no arrays.
     """
     if len({len(array) for array in arrays}) != 1:
         raise ValueError("All inputs to shuffle must have the same length.")
@@ -61,13 +61,13 @@ def shuffle(*arrays, **kwargs):
 
 
 def assert_no_grad(variable):
-    """Raise ValueError if ``variable``, a target of a loss, asks for gradients."""
+    """Raise a ValueError if ``variable``, a target of a loss, requires gradients."""
     if variable.requires_grad:
         raise ValueError("The targets of a loss must not require gradients: detach them first.")
 
 
 def set_seed(seed, cuda=False):
-    """Seed torch's own generator, and the current CUDA device's if ``cuda`` is true."""
+    """Seed torch's global generator, and that of the current CUDA device if ``cuda`` is true."""
     torch.manual_seed(seed)
     if cuda:
         torch.cuda.manual_seed(seed)

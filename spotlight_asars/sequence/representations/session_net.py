@@ -23,7 +23,7 @@ from spotlight_asars.interactions.channels import (
     write_padded_events,
 )
 from spotlight_asars.layers.basic import Dropout, ScaledLinear, UnitEmbedding, UserDropout
-from spotlight_asars.layers.padding import Steps, at_positions, by_session, picked, without_padding
+from spotlight_asars.layers.padding import PackedSteps, at_positions, by_session, picked, without_padding
 from spotlight_asars.layers.recurrent import EventGRU
 from spotlight_asars.sequence.representations.context import ContextEmbedding
 from spotlight_asars.sequence.representations.options import RECURRENT_LAYERS, NetOptions
@@ -186,7 +186,7 @@ class SessionNet(nn.Module):
         given = (inputs,) if newest is None else (inputs, newest)
         starts = events[:, :, SESSION_START] if self.options.hidden_scope == "session" else None  # (batch, time)
         if type(layer) is EventGRU and events.device.type == "cpu":
-            steps = Steps.of(events[:, :, ITEM] != PADDING_ITEM, starts)
+            steps = PackedSteps.of(events[:, :, ITEM] != PADDING_ITEM, starts)
             if steps.share_of_padding > MOST_PADDING:
                 states = layer.step_by_step(steps.counts, *(steps.take(one) for one in given))
                 states = tuple(steps.put(one, *events.shape[:2]) for one in states)  # (batch, time, hidden) each

@@ -1,1 +1,1 @@
-"""Models that predict items from a vector for each user."""
+"""Factorization models, which represent a user by a vector."""

@@ -1,4 +1,4 @@
-"""Matrix factorization of implicit feedback, trained with drawn negatives."""
+"""Matrix factorization for implicit feedback, trained with negative sampling."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ from spotlight_asars.host.embedded.torch_utils import gpu, minibatch, shuffle
 
 class ImplicitFactorizationModel(ImplicitModel):
     """
-    Model of the items of a user, by a vector and a bias for each of both.
+    Matrix factorization with a vector and a bias for each user and each item.
 
     Parameters
     ----------
@@ -23,25 +23,25 @@ class ImplicitFactorizationModel(ImplicitModel):
     embedding_dim : int
         Size of the vectors.
     n_iter : int
-        Epochs of one call of `fit`.
+        Number of epochs of one call of `fit`.
     batch_size : int
-        Pairs in a minibatch.
+        Number of pairs in a minibatch.
     l2 : float
         Weight decay of the default optimizer.
     learning_rate : float
-        Of the default optimizer, Adam.
+        Learning rate of the default optimizer, Adam.
     optimizer_func : callable, optional
-        Given the parameters, gives the optimizer to use instead.
+        Maps the net's parameters to an optimizer to use instead of Adam.
     use_cuda : bool
         Train and predict on the current CUDA device.
     representation : torch.nn.Module, optional
-        Used instead of a `BilinearNet`; called with user and item ids.
+        Net to use instead of a `BilinearNet`; called with user and item ids.
     sparse : bool
-        Give sparse gradients for embeddings; the optimizer must take them.
+        Use sparse gradients for embeddings; the optimizer must support them.
     random_state : numpy.random.RandomState, int or None
-        For starting values, order and negatives.
+        The source of randomness for initial values, shuffling and negatives.
     num_negative_samples : int
-        Negatives for each positive with 'adaptive_hinge'.
+        Number of negatives for each positive with the 'adaptive_hinge' loss.
 
     Raises
     ------
@@ -102,19 +102,19 @@ class ImplicitFactorizationModel(ImplicitModel):
 
     def fit(self, interactions, verbose=False):
         """
-        Train for ``n_iter`` epochs; called again, go on from where training stopped.
+        Train for ``n_iter`` epochs; another call continues training.
 
         Parameters
         ----------
         interactions : Interactions
-            Observed pairs; ratings and weights are not used.
+            Observed pairs; ratings and weights are ignored.
         verbose : bool
             Print the mean loss of each epoch.
 
         Raises
         ------
         ValueError
-            If ids do not fit or the loss of an epoch is NaN or exactly zero.
+            If an id is out of range, there are no interactions, or the loss of an epoch is NaN or exactly zero.
         """
         user_ids = interactions.user_ids.astype(np.int64)
         item_ids = interactions.item_ids.astype(np.int64)
@@ -126,7 +126,7 @@ class ImplicitFactorizationModel(ImplicitModel):
     def _epochs(
         self, user_ids: np.ndarray, item_ids: np.ndarray
     ) -> Iterator[Iterator[tuple[torch.Tensor, torch.Tensor]]]:
-        """Yield the minibatches of each epoch; its order is drawn only when the epoch before is over."""
+        """Yield the minibatches of each epoch; the order is drawn when an epoch begins."""
         for _ in range(self._n_iter):
             users, items = shuffle(user_ids, item_ids, random_state=self._random_state)
             yield minibatch(
@@ -145,16 +145,16 @@ class ImplicitFactorizationModel(ImplicitModel):
         return positive, negative, {}
 
     def _get_negative_prediction(self, user_ids):
-        """Score one drawn item for each of the users (batch,)."""
+        """Score one sampled item for each user, (batch,)."""
         drawn = sample_items(self._num_items, len(user_ids), random_state=self._random_state)
         return self._net(user_ids, gpu(torch.from_numpy(drawn), self._use_cuda))
 
     def _get_multiple_negative_predictions(self, user_ids, n=5):
         """
-        Score ``n`` drawn items for each of the users (batch,), as (n, batch).
+        Score ``n`` sampled items for each user, (batch,) to (n, batch).
 
-        Kept as Spotlight has it: users are repeated one by one but the scores read back copy by copy, so
-        that a column holds the scores of up to ``n`` users. Other numbers would not be the host's.
+        This reproduces a quirk of Spotlight: users are repeated one by one, but the scores are reshaped as if the batch
+        were repeated, so that a column mixes the scores of up to ``n`` users. A fix would change Spotlight's numbers.
         """
         repeated = user_ids.repeat_interleave(n)  # (batch * n,)
         return self._get_negative_prediction(repeated).view(n, len(user_ids))  # (n, batch)
@@ -166,9 +166,9 @@ class ImplicitFactorizationModel(ImplicitModel):
         Parameters
         ----------
         user_ids : int or array of int, (pairs,)
-            One user, or one for each of the items.
+            One user, or one for each item.
         item_ids : array of int, (pairs,), optional
-            Items to score; by default all.
+            Items to score; all by default.
 
         Returns
         -------
@@ -179,7 +179,7 @@ class ImplicitFactorizationModel(ImplicitModel):
         RuntimeError
             If the model is not fitted.
         ValueError
-            If ids do not fit or the lengths differ.
+            If an id is out of range, or the lengths differ.
         """
         self._ready_to_predict()
         self._check_input(user_ids, item_ids, allow_items_none=True)

@@ -7,18 +7,18 @@ from spotlight_asars.host.embedded.layers import ScaledEmbedding, ZeroEmbedding
 
 class BilinearNet(nn.Module):
     """
-    Score of a user and an item: dot(user, item) + bias of the user + bias of the item.
+    Net that scores a user and an item: dot(user, item) + bias of the user + bias of the item.
 
     Parameters
     ----------
     num_users, num_items : int
-        Numbers of ids.
+        Number of ids.
     embedding_dim : int
         Size of the vectors.
     user_embedding_layer, item_embedding_layer : torch.nn.Module, optional
-        Used instead of new embeddings.
+        Embeddings to use instead of new ones.
     sparse : bool
-        Give sparse gradients for embeddings.
+        Use sparse gradients for embeddings.
     """
 
     def __init__(
@@ -43,12 +43,11 @@ class BilinearNet(nn.Module):
 
     def forward(self, user_ids, item_ids):
         """
-        Score pairs.
+        Score pairs of users and items.
 
         Parameters
         ----------
         user_ids, item_ids : torch.Tensor of int64, (pairs,) or (pairs, 1)
-            Ids.
 
         Returns
         -------

@@ -1,1 +1,1 @@
-"""Models that predict the next item from the sequence of items before it."""
+"""Sequence models, which predict the next item from the preceding ones."""

@@ -1,4 +1,4 @@
-"""Next-item recommendation from sequences, trained with drawn negatives."""
+"""Next-item recommendation from sequences, trained with negative sampling."""
 
 from collections.abc import Iterator
 
@@ -16,36 +16,36 @@ _NETS = {"pooling": PoolNet, "cnn": CNNNet, "lstm": LSTMNet}
 
 class ImplicitSequenceModel(ImplicitModel):
     """
-    Model of the next item, given those before it.
+    Next-item recommendation from the preceding items.
 
-    Each item of a training sequence is predicted from the items to its left in one pass.
+    Training predicts every item of a sequence from the items to its left, in one pass.
 
     Parameters
     ----------
     loss : {'pointwise', 'bpr', 'hinge', 'adaptive_hinge'}
         See `losses`.
     representation : {'pooling', 'cnn', 'lstm'} or torch.nn.Module
-        See `representations`; a module brings its own sizes.
+        See `representations`; with a module, `embedding_dim` is ignored.
     embedding_dim : int
         Size of the item vectors.
     n_iter : int
-        Epochs of one call of `fit`.
+        Number of epochs of one call of `fit`.
     batch_size : int
-        Sequences in a minibatch.
+        Number of sequences in a minibatch.
     l2 : float
         Weight decay of the default optimizer.
     learning_rate : float
-        Of the default optimizer, Adam.
+        Learning rate of the default optimizer, Adam.
     optimizer_func : callable, optional
-        Given the parameters, gives the optimizer to use instead.
+        Maps the net's parameters to an optimizer to use instead of Adam.
     use_cuda : bool
         Train and predict on the current CUDA device.
     sparse : bool
-        Give sparse gradients for embeddings; the optimizer must take them.
+        Use sparse gradients for embeddings; the optimizer must support them.
     random_state : numpy.random.RandomState, int or None
-        For starting values, order and negatives.
+        The source of randomness for initial values, shuffling and negatives.
     num_negative_samples : int
-        Negatives for each positive with 'adaptive_hinge'.
+        Number of negatives for each positive with the 'adaptive_hinge' loss.
 
     Raises
     ------
@@ -103,20 +103,19 @@ class ImplicitSequenceModel(ImplicitModel):
 
     def fit(self, interactions, verbose=False):
         """
-        Train for ``n_iter`` epochs; called again, go on from where training stopped.
+        Train for ``n_iter`` epochs; another call continues training.
 
         Parameters
         ----------
         interactions : SequenceInteractions
-            Training sequences. Further channels, (num_sequences, time, channels), are passed through to a
-            subclass that knows them.
+            Training sequences. Further channels, (num_sequences, time, channels), are passed on for subclasses.
         verbose : bool
             Print the mean loss of each epoch.
 
         Raises
         ------
         ValueError
-            If ids do not fit, there are no sequences, or the loss of an epoch is NaN or exactly zero.
+            If an id is out of range, there are no sequences, or the loss of an epoch is NaN or exactly zero.
         """
         sequences = interactions.sequences.astype(np.int64)
         if not self._initialized:
@@ -125,7 +124,7 @@ class ImplicitSequenceModel(ImplicitModel):
         self._train(self._epochs(sequences), self._predictions, verbose)
 
     def _epochs(self, sequences: np.ndarray) -> Iterator[Iterator[torch.Tensor]]:
-        """Yield the minibatches of each epoch; its order is drawn only when the epoch before is over."""
+        """Yield the minibatches of each epoch; the order is drawn when an epoch begins."""
         for _ in range(self._n_iter):
             sequences = shuffle(sequences, random_state=self._random_state)
             yield minibatch(gpu(torch.from_numpy(sequences), self._use_cuda), batch_size=self._batch_size)
@@ -142,12 +141,12 @@ class ImplicitSequenceModel(ImplicitModel):
         return positive, negative, {"mask": batch != PADDING_IDX}
 
     def _get_negative_prediction(self, shape, user_representation):
-        """Score one drawn item for each entry of ``shape``, (batch, time)."""
+        """Score one sampled item for each entry of ``shape``, (batch, time)."""
         drawn = sample_items(self._num_items, tuple(shape), random_state=self._random_state)
         return self._net(user_representation, gpu(torch.from_numpy(drawn), self._use_cuda))
 
     def _get_multiple_negative_predictions(self, shape, user_representation, n=5):
-        """Score ``n`` drawn items for each entry of ``shape``, as (n, batch, time)."""
+        """Score ``n`` sampled items for each entry of ``shape``, (n, batch, time)."""
         batch_size, *rest = shape
         copies = (n,) + (1,) * (user_representation.dim() - 1)
         states = user_representation.repeat(*copies)  # (n * batch, dim, time)
@@ -156,14 +155,14 @@ class ImplicitSequenceModel(ImplicitModel):
 
     def predict(self, sequences, item_ids=None):
         """
-        Score items as the next one of one sequence.
+        Score items as the next item of one sequence.
 
         Parameters
         ----------
         sequences : array of int, (time,) or (1, time)
-            Item ids; an empty sequence is one without a past.
+            Item ids; may be empty.
         item_ids : array of int, (num_items,) or (num_items, 1), optional
-            Items to score; by default all, the padding among them.
+            Items to score; by default all, including the padding.
 
         Returns
         -------
@@ -174,7 +173,7 @@ class ImplicitSequenceModel(ImplicitModel):
         RuntimeError
             If the model is not fitted.
         ValueError
-            If ids do not fit or more than one sequence is given.
+            If an id is out of range, or there is more than one sequence.
         """
         self._ready_to_predict()
 

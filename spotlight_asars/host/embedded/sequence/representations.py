@@ -1,9 +1,9 @@
 """
-Nets that turn the items of a sequence into a state of the user before and after each of them.
+Nets that compute a state of the user before and after each item of a sequence.
 
-A net has ``user_representation(sequences) -> (all, final)``, of shapes (batch, dim, time) for the states
-before each item and (batch, dim) after the last, and ``forward(user_representations, targets)``, which
-scores the targets (batch, time) against these states. A score is dot(state, item) + bias of the item.
+``user_representation(sequences)`` returns the states before each item, (batch, dim, time), and the state after the last
+item, (batch, dim). ``forward(user_representations, targets)`` scores targets, (batch, time), in these states. A score
+is dot(state, item) + bias of the item.
 """
 
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ PADDING_IDX = 0
 
 
 class _DotProductNet(nn.Module):
-    """Item embeddings and biases, and the score of an item in a state; subclasses compute the states."""
+    """Base with item embeddings, item biases and the score of an item in a state; subclasses compute the states."""
 
     def __init__(
         self,
@@ -36,25 +36,25 @@ class _DotProductNet(nn.Module):
         self.item_biases = ZeroEmbedding(num_items, 1, padding_idx=PADDING_IDX, sparse=sparse)
 
     def _channels(self, item_sequences: torch.Tensor) -> torch.Tensor:
-        """Embed (batch, time) ids as the (batch, dim, time, 1) images that a convolution takes."""
+        """Embed ids, (batch, time), as images, (batch, dim, time, 1), for a convolution."""
         embeddings = self.item_embeddings(item_sequences)  # (batch, time, dim)
         return embeddings.permute(0, 2, 1).unsqueeze(3)  # (batch, dim, time, 1)
 
     def forward(self, user_representations, targets):
         """
-        Score targets in given states.
+        Score targets in states.
 
         Parameters
         ----------
         user_representations : torch.Tensor, (batch, dim, time) or (batch, dim)
-            States of `user_representation`; without a time axis, one for all targets of a row.
+            States; without a time axis, all targets of a row are scored in the same state.
         targets : torch.Tensor of int64, (batch, time)
             Item ids.
 
         Returns
         -------
         torch.Tensor, (batch, time)
-            Or (batch,) where the states have no time axis and there is one target a row.
+            Or (batch,) if the states have no time axis and there is one target per row.
         """
         embeddings = self.item_embeddings(targets).permute(0, 2, 1)  # (batch, dim, time)
         biases = self.item_biases(targets).squeeze(2)  # (batch, time)
@@ -70,18 +70,18 @@ class _DotProductNet(nn.Module):
 
 class PoolNet(_DotProductNet):
     """
-    State: the sum of the items so far over their number plus one.
+    Net whose state is the sum of the items so far, divided by their number plus one.
 
     Parameters
     ----------
     num_items : int
-        Number of item ids, the padding among them.
+        Number of item ids, including the padding.
     embedding_dim : int
         Size of the item vectors.
     item_embedding_layer : torch.nn.Module, optional
-        Used instead of a new embedding.
+        Embedding to use instead of a new one.
     sparse : bool
-        Give sparse gradients for embeddings.
+        Use sparse gradients for embeddings.
     """
 
     def __init__(
@@ -94,10 +94,10 @@ class PoolNet(_DotProductNet):
         super().__init__(num_items, embedding_dim, item_embedding_layer, sparse)
 
     def user_representation(self, item_sequences):
-        """Give the states before each item (batch, dim, time) and after the last (batch, dim)."""
+        """Return the states before each item, (batch, dim, time), and after the last item, (batch, dim)."""
         embeddings = F.pad(self._channels(item_sequences), (0, 0, 1, 0))  # (batch, dim, time + 1, 1)
         total = torch.cumsum(embeddings, 2)
-        # Counted for each component by its value, as Spotlight does; the padding's vector is all zero.
+        # As in Spotlight, an item counts where its component is not 0; the padding's vector is all 0.
         count = torch.cumsum((embeddings != 0.0).float(), 2)
         states = (total / (count + 1)).squeeze(3)  # (batch, dim, time + 1)
         return states[:, :, :-1], states[:, :, -1]
@@ -105,18 +105,18 @@ class PoolNet(_DotProductNet):
 
 class LSTMNet(_DotProductNet):
     """
-    State: the output of an LSTM over a zero step and the items so far, padding included.
+    Net whose state is the output of an LSTM over a zero vector and the items so far, including padding.
 
     Parameters
     ----------
     num_items : int
-        Number of item ids, the padding among them.
+        Number of item ids, including the padding.
     embedding_dim : int
         Size of the item vectors and of the state.
     item_embedding_layer : torch.nn.Module, optional
-        Used instead of a new embedding.
+        Embedding to use instead of a new one.
     sparse : bool
-        Give sparse gradients for embeddings.
+        Use sparse gradients for embeddings.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class LSTMNet(_DotProductNet):
         self.lstm = nn.LSTM(input_size=embedding_dim, hidden_size=embedding_dim, batch_first=True)
 
     def user_representation(self, item_sequences):
-        """Give the states before each item (batch, dim, time) and after the last (batch, dim)."""
+        """Return the states before each item, (batch, dim, time), and after the last item, (batch, dim)."""
         embeddings = F.pad(self.item_embeddings(item_sequences), (0, 0, 1, 0))  # (batch, time + 1, dim)
         states, _ = self.lstm(embeddings)
         states = states.permute(0, 2, 1)  # (batch, dim, time + 1)
@@ -139,29 +139,29 @@ class LSTMNet(_DotProductNet):
 
 class CNNNet(_DotProductNet):
     """
-    State: stacked causal dilated convolutions over the items so far.
+    Net whose state is the output of stacked causal dilated convolutions over the items so far.
 
     Parameters
     ----------
     num_items : int
-        Number of item ids, the padding among them.
+        Number of item ids, including the padding.
     embedding_dim : int
-        Size of the item vectors and number of filters in each layer.
+        Size of the item vectors, and number of filters of each layer.
     kernel_width, dilation : int or sequence of int
-        Of each layer; an int counts for all ``num_layers``. The shorter of two sequences decides the
-        number of layers.
+        Of each layer; an int applies to all ``num_layers`` layers. The shorter of two sequences determines the number
+        of layers.
     num_layers : int
-        Number of layers, where the two above are ints.
+        Number of layers if both of the above are ints.
     nonlinearity : {'tanh', 'relu'}
         Applied after each layer.
     residual_connections : bool
         Add each layer's input to its output.
     sparse : bool
-        Give sparse gradients for embeddings.
+        Use sparse gradients for embeddings.
     benchmark : bool
-        Written to ``torch.backends.cudnn.benchmark``, for the whole process.
+        Assigned to ``torch.backends.cudnn.benchmark``, which affects the whole process.
     item_embedding_layer : torch.nn.Module, optional
-        Used instead of a new embedding.
+        Embedding to use instead of a new one.
 
     Raises
     ------
@@ -203,14 +203,14 @@ class CNNNet(_DotProductNet):
 
     @property
     def cnn_layers(self) -> list[nn.Conv2d]:
-        """The convolutions, first to last."""
+        """The convolutions in order."""
         return [getattr(self, f"cnn_{index}") for index in range(self._num_layers)]
 
     def user_representation(self, item_sequences):
-        """Give the states before each item (batch, dim, time) and after the last (batch, dim)."""
+        """Return the states before each item, (batch, dim, time), and after the last item, (batch, dim)."""
         states = F.pad(self._channels(item_sequences), (0, 0, 1, 0))  # (batch, dim, time + 1, 1)
         for layer in self.cnn_layers:
-            # What a kernel reaches back to: with this many zeros in front, no output sees its future.
+            # With as many leading zeros as a kernel reaches back, no output depends on later items.
             reach = (layer.kernel_size[0] - 1) * layer.dilation[0]
             outputs = self.nonlinearity(layer(F.pad(states, (0, 0, reach, 0))))  # (batch, dim, time + 1, 1)
             states = outputs + states if self.residual_connections else outputs

@@ -1,4 +1,4 @@
-"""A loaded model is the one that was saved: every system, fitted or not, with users and without, both dwell rules."""
+"""Saved and loaded models and live sessions: every system, fitted or not, with and without users, both dwell rules."""
 
 from functools import partial
 
@@ -8,9 +8,11 @@ import torch
 from torch import nn
 
 from spotlight_asars import host
+from spotlight_asars.sequence.implicit import ASARSSequenceModel
 from spotlight_asars.sequence.non_neural.memory import SessionMemory
 from spotlight_asars.sequence.non_neural.neighbours import STAN, VSKNN, VSTAN
 from spotlight_asars.sequence.non_neural.rules import Popularity, SequentialRules
+from spotlight_asars.sequence.online.sessions import LiveSession, LiveSessions
 from spotlight_asars.sequence.representations.registry import (
     register_representation,
     representation_factory,
@@ -18,14 +20,21 @@ from spotlight_asars.sequence.representations.registry import (
     unregister_representation,
 )
 from spotlight_asars.sequence.two_stage.model import Member, TwoStageRanker
-from spotlight_asars.serialization.models import MODEL, load_model, registered_kinds, save_model
+from spotlight_asars.serialization.models import (
+    MODEL,
+    load_model,
+    load_sessions,
+    registered_kinds,
+    save_model,
+    save_sessions,
+)
 from spotlight_asars.serialization.state import constructor_arguments
 
 pytestmark = pytest.mark.filterwarnings("ignore:a user has every item:UserWarning")
 
 HOST_NETS = ["pooling", "cnn", "lstm"] + (["mixture"] if host.NAME == "spotlight" else [])
 NETS = [*representation_names(), *HOST_NETS]
-COUNTING = [
+NON_NEURAL = [
     Popularity(),
     SequentialRules(steps=3, weighting="linear"),
     VSKNN(k=7, sample_size=20, weighting="division", idf_weight=0.5),
@@ -60,7 +69,7 @@ class TestNets:
     def test_fitted_and_not(
         self, representation, dwell, users, rows, anonymous_rows, make_model, tmp_path, assert_alike
     ):
-        """An unfitted model is fitted to the same bits as the one that was saved."""
+        """Fitting a loaded unfitted model gives the same bits as fitting the saved one."""
         rows = rows if users else anonymous_rows
         model = make_model(representation, dwell=dwell, n_iter=1)
         unfitted = again(model, tmp_path)
@@ -182,7 +191,7 @@ class TestWhatIsCode:
 
 
 class TestOthers:
-    @pytest.mark.parametrize("system", COUNTING, ids=lambda system: type(system).__name__)
+    @pytest.mark.parametrize("system", NON_NEURAL, ids=lambda system: type(system).__name__)
     @pytest.mark.parametrize("users", [True, False])
     def test_that_count(self, system, users, rows, anonymous_rows, tmp_path, assert_alike):
         rows = rows if users else anonymous_rows
@@ -194,7 +203,7 @@ class TestOthers:
 
     @pytest.mark.parametrize("dwell", ["known", "observed"])
     def test_two_stages(self, dwell, rows, make_model, tmp_path, assert_alike):
-        """Scores, and a second fit that begins anew."""
+        """Scores, and a second fit, which starts over."""
         members = [
             Member(lambda epochs: make_model("gru4rec", n_iter=epochs, dwell=dwell), 2),
             Member(lambda epochs: SessionMemory(dwell, rounds=1)),
@@ -207,7 +216,7 @@ class TestOthers:
         loaded = again(ranker, tmp_path)
         assert_alike(ranker, loaded, rows)
         assert loaded.member_epochs == ranker.member_epochs
-        assert loaded.systems[0].item_vocabulary is loaded.item_vocabulary  # one in the file, one in memory
+        assert loaded.systems[0].item_vocabulary is loaded.item_vocabulary  # one object in the file and in memory
         assert loaded.systems[0] is not loaded._members[0].new(2)
         for one in (unfitted, loaded):
             assert_alike(ranker, one.fit(rows), rows)
@@ -218,13 +227,13 @@ class TestOthers:
         assert_alike(ranker, again(ranker, tmp_path), rows)
 
     def test_every_system_is_here(self):
-        here = {type(system).__name__ for system in COUNTING} | {"ASARSSequenceModel", "TwoStageRanker"}
+        here = {type(system).__name__ for system in NON_NEURAL} | {"ASARSSequenceModel", "TwoStageRanker"}
         ours = [kind for kind in registered_kinds(MODEL) if kind.__module__.startswith("spotlight_asars.")]
         assert here == {kind.__name__ for kind in ours}
 
 
 class TestWhatNoFileCanHold:
-    """It is refused before anything is written."""
+    """Refused before anything is written."""
 
     def refused(self, model, tmp_path, refuses, *parts):
         refuses(lambda: save_model(model, tmp_path / "model.h5"), *parts)
@@ -265,3 +274,46 @@ def test_a_gpu_that_is_not_there(make_model, rows, tmp_path, refuses, assert_ali
     loaded = load_model(tmp_path / "model.h5", use_cuda=False)
     assert loaded._use_cuda is False
     assert_alike(model, loaded, rows)
+
+
+@pytest.fixture(scope="module")
+def pointer_model(rows):
+    options = {"hidden_dim": 6, "pointer": True, "recency": True}
+    return ASARSSequenceModel(
+        representation="asars_time_user", embedding_dim=6, n_iter=1, random_state=0, representation_options=options
+    ).fit(rows)
+
+
+def observed(sessions, model, first: int, last: int):
+    items = model.raw_items.inverse(list(range(1, 14))).tolist()
+    for step in range(first, last):
+        if isinstance(sessions, LiveSession):
+            sessions.observe(items[step % 13], 1e6 + 500.0 * step)
+        else:
+            sessions.observe([items[step % 13], items[(step * 5) % 13]], [1e6 + 500.0 * step, 1e6 + 900.0 * step])
+    return sessions.scores(now=1e6 + 900.0 * last)
+
+
+class TestLiveSessions:
+    @pytest.mark.parametrize("make", [lambda model: model.session(103), lambda model: LiveSessions(model, [None, 105])])
+    def test_saved_sessions_go_on(self, make, pointer_model, tmp_path):
+        sessions = make(pointer_model)
+        observed(sessions, pointer_model, 0, 9)
+        save_sessions(sessions, tmp_path / "sessions.h5")
+        save_model(pointer_model, tmp_path / "model.h5")
+        loaded = load_sessions(tmp_path / "sessions.h5", load_model(tmp_path / "model.h5"))
+        assert type(loaded) is type(sessions)
+        assert torch.equal(observed(loaded, pointer_model, 9, 30), observed(sessions, pointer_model, 9, 30))
+
+    def test_another_model_or_file_is_refused(self, pointer_model, rows, tmp_path, refuses):
+        path = tmp_path / "sessions.h5"
+        save_sessions(pointer_model.session(), path)
+        other = ASARSSequenceModel(representation="asars_time_user", embedding_dim=6, n_iter=1, random_state=1)
+        other.fit(rows)
+        refuses(lambda: load_sessions(path, other), str(path), "other weights")
+        refuses(lambda: load_model(path), str(path), "live sessions")
+        save_model(pointer_model, tmp_path / "model.h5")
+        refuses(lambda: load_sessions(tmp_path / "model.h5", pointer_model), "model file", "save_sessions")
+        path.write_bytes(path.read_bytes()[:-9])
+        refuses(lambda: load_sessions(path, pointer_model), str(path), "save the sessions again")
+        refuses(lambda: save_sessions(pointer_model, path), "model.session()")

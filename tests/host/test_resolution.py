@@ -1,4 +1,4 @@
-"""Which host is chosen, with fake packages called ``spotlight``."""
+"""The choice of the host, with fake packages called ``spotlight``."""
 
 import ast
 import importlib
@@ -12,10 +12,10 @@ import pytest
 
 import spotlight_asars
 from spotlight_asars import host
-from spotlight_asars.host import _resolve
+from spotlight_asars.host import resolution
 
 ROOT = Path(spotlight_asars.__file__).parents[1]
-VARIABLE = _resolve.ENVIRONMENT_VARIABLE
+VARIABLE = resolution.ENVIRONMENT_VARIABLE
 
 
 def write_packages(folder, files):
@@ -26,10 +26,10 @@ def write_packages(folder, files):
 
 
 def spotlight_files(**texts):
-    """A package with Spotlight's modules, empty but for the texts given."""
+    """Files of a package with Spotlight's modules, which are empty except for the given texts."""
     files = {"spotlight/__init__.py": "", "spotlight/sequence/__init__.py": ""}
     files["spotlight/factorization/__init__.py"] = ""
-    for attribute, path in _resolve.MODULES.items():
+    for attribute, path in resolution.MODULES.items():
         files[f"spotlight/{path.replace('.', '/')}.py"] = texts.get(attribute, "")
     return files
 
@@ -41,7 +41,7 @@ def forget_spotlight():
 
 @pytest.fixture
 def install(tmp_path, monkeypatch):
-    """Put a package called ``spotlight`` in front of any other for the time of one test."""
+    """Install a package called ``spotlight`` ahead of any other, for one test."""
     remembered = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "spotlight"}
 
     def put(files):
@@ -63,16 +63,16 @@ def no_spotlight(monkeypatch):
 def test_a_spotlight_is_used(install):
     folder = install(spotlight_files(interactions="FAKE = True"))
     for environment in ({}, {VARIABLE: "auto"}, {VARIABLE: "spotlight"}):
-        found = _resolve.resolve(environment)
+        found = resolution.resolve(environment)
         assert found.name == "spotlight"
         assert found.modules["interactions"].FAKE
-        assert found.modules.keys() == _resolve.MODULES.keys()
+        assert found.modules.keys() == resolution.MODULES.keys()
         assert Path(found.modules["sequence_implicit"].__file__).is_relative_to(folder)
 
 
 def test_embedded_can_be_forced_and_imports_no_spotlight(install):
     install(spotlight_files(interactions="raise ValueError('must not be imported')"))
-    found = _resolve.resolve({VARIABLE: "embedded"})
+    found = resolution.resolve({VARIABLE: "embedded"})
     assert found.name == "embedded"
     assert found.modules["interactions"].__name__ == "spotlight_asars.host.embedded.interactions"
     assert "spotlight" not in sys.modules
@@ -81,13 +81,13 @@ def test_embedded_can_be_forced_and_imports_no_spotlight(install):
 def test_without_a_spotlight_auto_is_silent(no_spotlight):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        assert _resolve.resolve({}).name == "embedded"
+        assert resolution.resolve({}).name == "embedded"
     assert caught == []
 
 
 def test_without_a_spotlight_forcing_it_says_how_to_install(no_spotlight):
     with pytest.raises(ImportError, match=r"not installed.*setup\.py bdist_wheel.*pip install dist") as caught:
-        _resolve.resolve({VARIABLE: "spotlight"})
+        resolution.resolve({VARIABLE: "spotlight"})
     assert all(name in str(caught.value) for name in ("scipy", "scikit-learn", "requests", "h5py"))
 
 
@@ -103,27 +103,27 @@ def test_without_a_spotlight_forcing_it_says_how_to_install(no_spotlight):
 def test_another_package_of_the_name_is_recognised(install, files):
     folder = install(files)
     with pytest.warns(UserWarning, match="is not the recommender library.*embedded host is used") as caught:
-        assert _resolve.resolve({}).name == "embedded"
+        assert resolution.resolve({}).name == "embedded"
     assert str(folder) in str(caught[0].message)
     with pytest.raises(ImportError, match=r"PyPI is an unrelated library.*setup\.py bdist_wheel"):
-        _resolve.resolve({VARIABLE: "spotlight"})
+        resolution.resolve({VARIABLE: "spotlight"})
 
 
 def test_a_folder_of_the_name_is_no_package(install, monkeypatch):
-    """A checkout in the working directory must not be taken for an installed package."""
+    """A checkout in the working directory is not an installed package."""
     folder = install({"spotlight/setup.py": ""})
     monkeypatch.setattr(sys, "path", [str(folder)])
-    assert _resolve.resolve({}).name == "embedded"
+    assert resolution.resolve({}).name == "embedded"
     with pytest.raises(ImportError, match="Spotlight is not installed"):
-        _resolve.resolve({VARIABLE: "spotlight"})
+        resolution.resolve({VARIABLE: "spotlight"})
 
 
 def test_a_missing_dependency_is_named(install):
     install(spotlight_files(layers="import a_module_nobody_has.inside"))
     with pytest.warns(UserWarning, match="needs the module 'a_module_nobody_has', which is not"):
-        assert _resolve.resolve({}).name == "embedded"
+        assert resolution.resolve({}).name == "embedded"
     with pytest.raises(ImportError, match="needs the module 'a_module_nobody_has'") as caught:
-        _resolve.resolve({VARIABLE: "spotlight"})
+        resolution.resolve({VARIABLE: "spotlight"})
     assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 
 
@@ -131,15 +131,15 @@ def test_a_missing_dependency_is_named(install):
 def test_any_other_failed_import_is_told(install, text):
     install(spotlight_files(layers=text))
     with pytest.warns(UserWarning, match="fails to import: .*(nothing_of_that_name|spotlight.gone)"):
-        assert _resolve.resolve({}).name == "embedded"
+        assert resolution.resolve({}).name == "embedded"
     with pytest.raises(ImportError, match="fails to import"):
-        _resolve.resolve({VARIABLE: "spotlight"})
+        resolution.resolve({VARIABLE: "spotlight"})
 
 
 @pytest.mark.parametrize("choice", ["Spotlight", "", "real"])
 def test_another_choice_is_refused(choice):
     with pytest.raises(ValueError, match=f"{VARIABLE} must be one of auto, spotlight, embedded, not '{choice}'"):
-        _resolve.resolve({VARIABLE: choice})
+        resolution.resolve({VARIABLE: choice})
 
 
 def import_host(choice):
@@ -159,9 +159,9 @@ def test_the_environment_variable_decides_at_import():
 def test_the_host_module_has_what_it_promises():
     assert host.NAME in ("spotlight", "embedded")
     assert all(hasattr(host, name) for name in host.__all__)
-    assert set(_resolve.MODULES) <= set(host.__all__)
+    assert set(resolution.MODULES) <= set(host.__all__)
     package = "spotlight" if host.NAME == "spotlight" else "spotlight_asars.host.embedded"
-    for attribute, path in _resolve.MODULES.items():
+    for attribute, path in resolution.MODULES.items():
         assert getattr(host, attribute) is importlib.import_module(f"{package}.{path}")
 
 

@@ -1,4 +1,4 @@
-"""Which Spotlight this package plugs into: an installed one, else the embedded one."""
+"""The choice of the host: an installed Spotlight, else the embedded implementation."""
 
 import importlib
 import importlib.machinery
@@ -11,7 +11,7 @@ from typing import NamedTuple
 ENVIRONMENT_VARIABLE = "SPOTLIGHT_ASARS_HOST"
 CHOICES = ("auto", "spotlight", "embedded")
 
-# Attribute of spotlight_asars.host -> module inside the host package.
+# Attributes of spotlight_asars.host, and the modules of the host package.
 MODULES = {
     "evaluation": "evaluation",
     "factorization_implicit": "factorization.implicit",
@@ -27,14 +27,14 @@ MODULES = {
 
 _EMBEDDED_PACKAGE = "spotlight_asars.host.embedded"
 _HOW_TO_INSTALL = (
-    "Spotlight proper is on no package index: in a checkout of https://github.com/maciejkula/spotlight run "
+    "Spotlight is not on PyPI: in a checkout of https://github.com/maciejkula/spotlight run "
     "`python setup.py bdist_wheel`, then `pip install dist/*.whl scipy scikit-learn requests h5py` (it needs "
-    "these four and does not declare them)."
+    "these four but does not declare them)."
 )
 
 
 class Host(NamedTuple):
-    """The host in use: its name and its modules by their attribute names."""
+    """A host: its name, and its modules by attribute name."""
 
     name: str
     modules: dict[str, ModuleType]
@@ -47,7 +47,7 @@ def resolve(environment: Mapping[str, str]) -> Host:
     Parameters
     ----------
     environment : mapping
-        As ``os.environ``; SPOTLIGHT_ASARS_HOST is read: 'auto' (the default), 'spotlight' or 'embedded'.
+        Such as ``os.environ``. The variable SPOTLIGHT_ASARS_HOST is 'auto' (the default), 'spotlight' or 'embedded'.
 
     Returns
     -------
@@ -57,14 +57,14 @@ def resolve(environment: Mapping[str, str]) -> Host:
     Raises
     ------
     ValueError
-        If the variable is none of the three.
+        If the variable has another value.
     ImportError
-        If 'spotlight' is asked for and cannot be had; the message says why.
+        If 'spotlight' is requested but cannot be used; the message says why.
 
     Warns
     -----
     UserWarning
-        Under 'auto', if there is a ``spotlight`` that cannot be used.
+        With 'auto', if there is a ``spotlight`` that cannot be used.
     """
     choice = environment.get(ENVIRONMENT_VARIABLE, "auto")
     if choice not in CHOICES:
@@ -99,10 +99,10 @@ def _import_host(name: str, package: str) -> Host:
 
 def _find_spotlight() -> tuple[str | None, bool]:
     """
-    Give where a package called ``spotlight`` lies, None if nowhere, and whether it is the recommender.
+    Return the path of a package called ``spotlight``, None if there is none, and whether it is the recommender library.
 
-    Looks for files and imports nothing, because an unrelated package may itself fail to import. A mere folder
-    of that name, such as a checkout in the working directory, is no package.
+    This looks for files and imports nothing, because importing an unrelated package may fail. A folder of that name
+    without code, such as a checkout in the working directory, does not count.
     """
     spec = importlib.util.find_spec("spotlight")
     if spec is None or spec.origin is None:
