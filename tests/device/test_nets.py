@@ -57,7 +57,7 @@ def fitted(rows, use_cuda, representation="asars_time_user", loss="cross_entropy
 def found_by(model, rows):
     """All that a model tells of some rows and of a history."""
     states = model.target_states(rows)
-    assert isinstance(states, HistoryStates) or states.device == model._device
+    assert isinstance(states, HistoryStates) or states.device == next(model.net.parameters()).device
     assert {one.device.type for one in model.net.state_dict().values()} == {"cuda" if model._use_cuda else "cpu"}
     sequences = rows.sequences[:3]
     answer = model.recommend(ITEMS, TIMES, user=3, k=30, exclude_seen=True, return_scores=True)

@@ -114,7 +114,7 @@ def test_a_ranking_with_a_net_on_the_gpu(rows, gpu, tmp_path):
     wanted = ranking_of(False).fit(rows)
     with gpu():
         ranking = ranking_of(True).fit(rows)
-        assert ranking.systems[0]._device.type == "cuda"
+        assert next(ranking.systems[0].net.parameters()).device.type == "cuda"
         assert_alike(ranking, wanted)
         np.testing.assert_array_equal(rank_targets(ranking, rows).ranks, rank_targets(wanted, rows).ranks)
         save_model(ranking, tmp_path / "ranking.h5")
