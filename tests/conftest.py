@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from spotlight_asars.errors import InputError
 
-# How long an example takes depends on what else the machine does.
+# The time that an example takes depends on the load of the machine.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
 
 def pytest_configure():
-    """Give one thread to each worker of pytest-xdist, which inherits this, and to each process that a test starts."""
+    """Limit the workers of pytest-xdist, and the processes that tests start, to one thread each."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
 

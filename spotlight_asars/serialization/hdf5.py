@@ -104,10 +104,12 @@ def write_sealed(path: str | Path, fill: Callable[[h5py.File], None], kind: File
     image = io.BytesIO()
     with h5py.File(image, "w", libver=LIBRARY_VERSIONS, userblock_size=SEAL_BYTES) as file:
         fill(file)
-    content = image.getbuffer()
-    behind = content[SEAL_BYTES:]
-    content[:SEAL_BYTES] = _seal(kind, len(behind), hashlib.sha256(behind).hexdigest())
-    write_whole(path, content)
+    # Views are released even if writing fails: Python 3.12 may crash when it collects a buffer that still has views.
+    with image.getbuffer() as content:
+        with content[SEAL_BYTES:] as behind:
+            seal = _seal(kind, len(behind), hashlib.sha256(behind).hexdigest())
+        content[:SEAL_BYTES] = seal
+        write_whole(path, content)
 
 
 def write_sealed_on_disk(path: str | Path, fill: Callable[[h5py.File], None], kind: FileKind) -> None:
