@@ -1,13 +1,13 @@
 """
-What training, evaluation and preparation cost, by events, items, users and length of sequences, and what memory.
+Measure the time and memory of training, evaluation and preparation by number of events, items, users and row length.
 
     OMP_NUM_THREADS=1 python benchmarks/cost_curves.py --out benchmarks/results/cost_curves
 
-One size varies at a time, the others stay at the middle. Each size is measured in a process of its own: seconds of
-``to_session_sequences``, of an epoch of ``fit`` after the first (time attention, cross-entropy sampled with 100 shared
-negatives), of ``rank_targets`` over all items, and the peak of the process's memory above its start. Seconds are of
-the processor's time, one thread, which other work on the machine moves little. Writes OUT.json with every figure and
-OUT.png, and prints a table with the exponent a of ``size ** a`` over each curve's three largest sizes.
+One size varies at a time while the others keep a middle value. Each size is measured in its own process: seconds of
+``to_session_sequences``, of an epoch of ``fit`` after the first (time attention, sampled cross-entropy with 100 shared
+negatives) and of ``rank_targets`` over all items, and the peak memory above the start of the process. Seconds are
+processor time of one thread, which other work on the machine hardly affects. The script prints a table with the
+exponent a of ``size ** a`` over each curve's three largest sizes, and writes OUT.json with every figure and OUT.png.
 """
 
 import argparse
@@ -47,17 +47,17 @@ DIM = 32
 
 
 def make_log(sizes: dict[str, int]) -> Interactions:
-    """Random clicks, in order of time; a few minutes apart within a user."""
+    """Return random clicks in order of time, a minute apart on average within a user."""
     draw = np.random.RandomState(0)
     users = draw.randint(1, sizes["users"] + 1, size=sizes["events"]).astype(np.int32)
     items = draw.randint(1, sizes["items"] + 1, size=sizes["events"]).astype(np.int32)
-    # All of a user's events lie within a session for as long as the rows are: the pause between two is 60 s on average.
+    # Pauses of 60 s on average keep all of a user's events in one session, so that rows reach their full length.
     seconds = np.sort(draw.uniform(60.0 * sizes["events"] / sizes["users"], size=sizes["events"])) + 1.5e9
     return Interactions(users, items, timestamps=seconds, num_users=sizes["users"] + 1, num_items=sizes["items"] + 1)
 
 
 def measure(sizes: dict[str, int]) -> dict:
-    """Seconds and MiB of each step."""
+    """Return the seconds and MiB of each step."""
     log = make_log(sizes)
     before = take_back_peak()
     begin = time.process_time()
@@ -88,7 +88,7 @@ def measure(sizes: dict[str, int]) -> dict:
 
 
 def in_a_process(sizes: dict[str, int]) -> dict:
-    """:func:`measure` in a process of its own."""
+    """Call :func:`measure` in a new process."""
     run = subprocess.run([sys.executable, __file__, "--sizes", json.dumps(sizes)], capture_output=True, text=True)
     if run.returncode:
         raise RuntimeError(f"{sizes} ended with {run.returncode}: {run.stderr.strip()[-400:]}")
@@ -96,7 +96,7 @@ def in_a_process(sizes: dict[str, int]) -> dict:
 
 
 def exponents(found: dict[str, list[dict]]) -> dict[str, dict[str, float]]:
-    """Growth of each cost with each size over the three largest sizes."""
+    """Return how each cost grows with each size, over the three largest sizes."""
     result: dict[str, dict[str, float]] = {}
     for varied, curve in found.items():
         upper = curve[-3:]
@@ -106,7 +106,7 @@ def exponents(found: dict[str, list[dict]]) -> dict[str, dict[str, float]]:
 
 
 def draw_curves(found: dict[str, list[dict]], growing: dict[str, dict[str, float]]) -> Figure:
-    """A row a cost, a column a size, on logarithmic scales; equal scales along a row."""
+    """Draw one row per cost and one column per size, on logarithmic scales shared along a row."""
     figure = Figure(figsize=(13, 11), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(COSTS), len(SIZES), sharey="row", sharex="col")
@@ -122,18 +122,18 @@ def draw_curves(found: dict[str, list[dict]], growing: dict[str, dict[str, float
             if line == len(COSTS) - 1:
                 plot.set_xlabel("longest row (events)" if varied == "length" else f"number of {varied}")
     middle = ", ".join(f"{number:,} {name}" for name, number in MIDDLE.items() if name != "length")
-    figure.suptitle(f"One size varied, the others at {middle}, rows of {MIDDLE['length']} (dotted); one core")
+    figure.suptitle(f"One size varied, the others fixed at {middle}, rows of {MIDDLE['length']} (dotted); one core")
     return figure
 
 
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", type=json.loads, help="measure these sizes alone, in this process")
-    parser.add_argument("--out", type=Path, help="the files' path without ending")
+    parser.add_argument("--sizes", type=json.loads, help="measure only these sizes, in this process")
+    parser.add_argument("--out", type=Path, help="path of the files, without suffix")
     options = parser.parse_args()
     if options.sizes:
-        measure(SMALL)  # what the first call of anything loads must not count
+        measure(SMALL)  # first calls load modules, which must not count
         print(json.dumps(measure(options.sizes)))
         return 0
     about, found = about_this_run(), {}

@@ -1,19 +1,19 @@
 """
-Exact ranking over all items, beside Spotlight's ``sequence_mrr_score`` and official GRU4Rec's ``batch_eval``.
+Time exact ranking over all items against Spotlight's ``sequence_mrr_score`` and the official GRU4Rec's ``batch_eval``.
 
     OMP_NUM_THREADS=1 python benchmarks/evaluation_speed.py --train train.txt --test valid.txt \\
         --spotlight CHECKOUT --gru4rec CHECKOUT --out benchmarks/results/evaluation_speed.json
 
-What is counted, for one test part (RecSys 2015 clicks) and nets of the same sizes, which are not trained to an end:
+All rank one test part (RecSys 2015 clicks) with nets of the same sizes, which are barely trained:
 
-- ours: targets ranked a second by ``rank_targets``: states, scores of all items and exact ranks with the tie rule.
-  The rows are made before, except beside GRU4Rec, where ``to_session_sequences`` counts too.
-- Spotlight: sequences a second of ``sequence_mrr_score``, which ranks the last item of each sequence. Its sequences are
-  windows of every prefix (``step_size=1``), so it ranks the same kind of targets; ``--sequences`` of them, drawn once.
-- GRU4Rec: targets a second of ``batch_eval`` at four cutoffs, batches of 512 sessions, its iterator made each time.
+- ours: targets per second of ``rank_targets``: states, scores of all items, and exact ranks with the tie rule. Rows are
+  prepared beforehand, except against GRU4Rec, where ``to_session_sequences`` is timed too.
+- Spotlight: sequences per second of ``sequence_mrr_score``, which ranks the last item of each sequence. Its sequences
+  are windows of every prefix (``step_size=1``), so it ranks the same kind of targets; a sample of ``--sequences``.
+- GRU4Rec: targets per second of ``batch_eval`` at four cutoffs, batches of 512 sessions, with a new iterator each time.
 
-All take turns within one process; ratios are of neighbours, and their median counts. Memory: the peak above what was
-there before, for catalogues of growing size and two settings of ``memory_mib``. Prints a table, writes JSON.
+They take turns in one process; the reported ratio is the median over consecutive pairs. Memory is the peak above the
+start, for catalogues of growing size and two settings of ``memory_mib``. The script prints a table and writes JSON.
 """
 
 import argparse
@@ -44,7 +44,7 @@ CUTOFFS = [10, 20, 30, 40]
 
 
 class Timed:
-    """A system that counts the seconds of its states and of its scores."""
+    """A wrapper that times the states and the scores of a system."""
 
     def __init__(self, system: object) -> None:
         self.system, self.seconds = system, {"states": 0.0, "scores": 0.0}
@@ -63,7 +63,7 @@ class Timed:
 
 
 class RandomVectors:
-    """A system of random vectors: a matrix product a block, whatever the catalogue."""
+    """A system of random vectors: one matrix product per block, for any catalogue."""
 
     num_users = 1
 
@@ -80,7 +80,7 @@ class RandomVectors:
 
 
 def seconds_of(call: Callable, *arguments: object) -> float:
-    """Seconds of one call; what it prints is not shown."""
+    """Return the seconds of one call, and discard what it prints."""
     with contextlib.redirect_stdout(io.StringIO()):
         begin = time.perf_counter()
         call(*arguments)
@@ -88,8 +88,8 @@ def seconds_of(call: Callable, *arguments: object) -> float:
 
 
 def our_model(representation: str, train: SessionSequences, dim: int) -> ASARSSequenceModel:
-    """A net after one epoch on a few rows: its cost does not depend on its weights."""
-    # Spotlight's own lstm has no sizes but the embeddings', which are its hidden state's.
+    """Return a net after one epoch on a few rows; its cost does not depend on its weights."""
+    # The hidden state of Spotlight's own lstm always has the size of the embeddings.
     options = {"representation_options": {"hidden_dim": dim}} if representation == "gru4rec" else {}
     loss = "cross_entropy" if representation == "gru4rec" else "bpr"
     model = ASARSSequenceModel(
@@ -99,13 +99,13 @@ def our_model(representation: str, train: SessionSequences, dim: int) -> ASARSSe
 
 
 def spotlights(checkout: Path, split: object, dim: int, how_many: int) -> tuple[object, object]:
-    """Spotlight's model and a drawn part of its own sequences of the test part."""
+    """Return Spotlight's model and a sample of its own sequences of the test part."""
     sys.path.insert(0, str(checkout))
     from spotlight.interactions import Interactions, SequenceInteractions
     from spotlight.sequence.implicit import ImplicitSequenceModel
 
     def sequences_of(part: object) -> object:
-        # A user a session: the log is anonymous.
+        # One user per session: the log is anonymous.
         log = Interactions(part.session_ids.astype(np.int32), part.item_ids, timestamps=np.arange(len(part)),
                            num_items=part.num_items)  # fmt: skip
         return log.to_sequence(max_sequence_length=LONGEST, min_sequence_length=2, step_size=1)
@@ -119,7 +119,7 @@ def spotlights(checkout: Path, split: object, dim: int, how_many: int) -> tuple[
 
 
 def official_gru4rec(checkout: Path, train: Path, test: Path, dim: int) -> tuple[Callable[[], object], int]:
-    """Its evaluation of the same test events, and how many targets that ranks."""
+    """Return GRU4Rec's evaluation of the same test events, and the number of targets it ranks."""
     sys.path.insert(0, str(checkout))
     from evaluation import batch_eval
     from gru4rec_pytorch import GRU4Rec
@@ -127,16 +127,16 @@ def official_gru4rec(checkout: Path, train: Path, test: Path, dim: int) -> tuple
     logs = [pd.read_csv(path, sep="\t", dtype={"ItemId": str}) for path in (train, test)]
     net = GRU4Rec(layers=[dim], n_epochs=0, device=torch.device("cpu"))
     with contextlib.redirect_stdout(io.StringIO()):
-        net.fit(logs[0], compatibility_mode=False)  # its other way to begin fails on newer numpy
+        net.fit(logs[0], compatibility_mode=False)  # compatibility mode fails on newer numpy
     known = logs[1][logs[1].ItemId.isin(set(logs[0].ItemId))].reset_index(drop=True)
     targets = int((known.groupby("SessionId").size() - 1).sum())
     return lambda: batch_eval(net, known.copy(), cutoff=CUTOFFS), targets
 
 
 def in_turn(ours: Callable, theirs: Callable, counts: tuple[int, int], repetitions: int) -> dict:
-    """Both a number of times, in turn; rates and the median of the ratios of neighbours."""
+    """Run both in turn, several times; return rates and the median ratio of consecutive pairs."""
     seconds = {"ours": [], "theirs": []}
-    seconds_of(ours), seconds_of(theirs)  # the first of each loads what it needs
+    seconds_of(ours), seconds_of(theirs)  # first calls load modules
     for _ in range(repetitions):
         seconds["ours"].append(seconds_of(ours))
         seconds["theirs"].append(seconds_of(theirs))
@@ -148,7 +148,7 @@ def in_turn(ours: Callable, theirs: Callable, counts: tuple[int, int], repetitio
 
 
 def parts_of_time(model: object, rows: SessionSequences, repetitions: int) -> dict:
-    """Median seconds of states, scores and ranks."""
+    """Return the median seconds of states, scores and ranks."""
     found = []
     for _ in range(repetitions):
         timed = Timed(model)
@@ -159,7 +159,7 @@ def parts_of_time(model: object, rows: SessionSequences, repetitions: int) -> di
 
 
 def memory(num_items: int, setting: float, targets: int, dim: int) -> dict:
-    """Peak MiB of ranking so many targets, above the system and the rows."""
+    """Return the peak MiB of ranking this many targets, above the system and the rows."""
     items = np.random.RandomState(0).randint(1, num_items, size=(targets // 10, 11))
     rows, system = SessionSequences(items, num_items=num_items), RandomVectors(num_items, dim)
     torch.set_num_threads(1)
@@ -177,15 +177,15 @@ def main() -> int:
     parser.add_argument("--spotlight", type=Path, help="a checkout of Spotlight")
     parser.add_argument("--gru4rec", type=Path, help="a checkout of GRU4Rec's official PyTorch code")
     parser.add_argument("--dim", type=int, default=100)
-    parser.add_argument("--sequences", type=int, default=1_000, help="that Spotlight ranks a repetition")
+    parser.add_argument("--sequences", type=int, default=1_000, help="sequences that Spotlight ranks in a repetition")
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--catalogues", type=int, nargs="+", default=[2_000, 20_000, 200_000], help="for the memory")
+    parser.add_argument("--catalogues", type=int, nargs="+", default=[2_000, 20_000, 200_000], help="sizes, for memory")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     found = {**about_this_run(), "sizes": {"dim": options.dim, "sequences": options.sequences}}
     catalogues = [(number, setting) for setting in (64.0, 256.0) for number in options.catalogues]
-    # A process for each: what one has let go of would serve the next.
+    # One process each, so that none reuses memory freed by another.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         found["memory"] = [pool.submit(memory, *one, 1_000, options.dim).result() for one in catalogues]
     split = prepare_log(LogChoice(train=options.train, test=options.test, log_format="recsys15")).split
@@ -212,7 +212,7 @@ def main() -> int:
         if name in found:
             one, parts = found[name], found[name]["parts"]
             print(f"{name:>10}: ours {one['rates']['ours']:,.0f} a second, theirs {one['rates']['theirs']:,.0f}: "
-                  f"{one['ratio']:.1f} times ({min(one['ratios']):.1f} to {max(one['ratios']):.1f}); ours goes into "
+                  f"{one['ratio']:.1f} times ({min(one['ratios']):.1f} to {max(one['ratios']):.1f}); ours spends "
                   + ", ".join(f"{part} {seconds:.3f} s" for part, seconds in parts.items()))  # fmt: skip
     print(f"{'items':>9} {'memory_mib':>11} {'block':>6} {'peak MiB':>9} {'seconds':>8}   (1,000 targets)")
     for one in found["memory"]:

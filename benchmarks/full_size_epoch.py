@@ -1,12 +1,12 @@
 """
-One epoch over as many events as the whole RecSys 2015 log has, on a CPU or a GPU.
+Train one epoch on as many events as the whole RecSys 2015 log has, on a CPU or a GPU.
 
     python benchmarks/full_size_epoch.py --use-cuda --out benchmarks/results/full_size_epoch.json
 
-The log is simulated in that log's shape: sessions of two events or more, four on average, few items with many events.
-Seconds are of making the rows, of ``fit`` before its first step (initial embeddings, and what it copies and counts)
-and of an epoch; memory is the process's peak in ``fit``, or the GPU's. Then some sessions are ranked over all items.
-Prints a table, writes JSON.
+The log is simulated in that log's shape: sessions of two or more events, four on average, and few items with many
+events. Timed are the rows, the part of ``fit`` before its first step (initial embeddings, copies and counts) and one
+epoch; memory is the peak of the process in ``fit``, or of the GPU. Then some sessions are ranked over all items. The
+script prints a table and writes JSON.
 """
 
 import argparse
@@ -32,11 +32,11 @@ EVENTS, ITEMS = 17_900_000, 37_483
 MEAN_LENGTH, MAX_LENGTH = 4, 200
 RANKED = 5_000  # sessions
 SYSTEMS = ("asars_time_user", "gru4rec_bpr_max")
-ALL_ITEMS = "asars_time_user over all items"  # at each step, for comparison on fewer events
+ALL_ITEMS = "asars_time_user over all items"  # scored at each step; for comparison, on fewer events
 
 
 def simulated(events: int, num_items: int) -> SessionInteractions:
-    """Sessions of geometric lengths, clicks a minute apart on average."""
+    """Return sessions of geometric lengths, with clicks a minute apart on average."""
     draw = np.random.RandomState(0)
     lengths = 1 + draw.geometric(1 / (MEAN_LENGTH - 1), size=events // MEAN_LENGTH)  # (sessions,), from 2
     sessions = np.repeat(np.arange(len(lengths)), lengths)  # (events,)
@@ -47,21 +47,21 @@ def simulated(events: int, num_items: int) -> SessionInteractions:
 
 
 def systems(negatives: int, rows: int) -> dict[str, NetSettings]:
-    """As `compare` has them on a catalogue of this size."""
+    """Return the settings that `compare` uses on a catalogue of this size."""
     sizes = {"num_negative_samples": negatives, "batch_size": rows, "batch_events": 0}
     found = {name: replace(settings_of(name).for_catalogue(ITEMS), **sizes) for name in SYSTEMS}
     return found | {ALL_ITEMS: replace(settings_of("asars_time_user"), batch_size=rows, batch_events=0)}
 
 
 def epoch_of(settings: NetSettings, options: argparse.Namespace) -> dict:
-    """Seconds and memory of one system."""
+    """Return the seconds and memory of one system."""
     log = simulated(options.events, options.items)
     begin = time.perf_counter()
     rows = to_session_sequences(log, MAX_LENGTH)
     made = time.perf_counter() - begin
     training = Training(epochs=1, use_cuda=options.use_cuda)
     few = rows.rows(np.arange(min(2 * options.rows, len(rows))))
-    settings.new_system(few, training).fit(few)  # what a first step makes and loads is not counted
+    settings.new_system(few, training).fit(few)  # the first step allocates and loads, which must not count
     model = settings.new_system(rows, training)
     with PeakMemory(options.use_cuda) as memory:
         begin = time.perf_counter()
@@ -91,7 +91,7 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=EVENTS)
     parser.add_argument("--items", type=int, default=ITEMS)
     parser.add_argument("--negatives", type=int, default=2048, help="shared by the targets of a mini-batch")
-    parser.add_argument("--rows", type=int, default=256, help="sessions of a mini-batch")
+    parser.add_argument("--rows", type=int, default=256, help="sessions in a mini-batch")
     parser.add_argument("--systems", nargs="+", choices=list(systems(1, 1)), default=list(SYSTEMS))
     parser.add_argument("--use-cuda", action="store_true")
     parser.add_argument("--out", type=Path)

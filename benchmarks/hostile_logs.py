@@ -1,13 +1,13 @@
 """
-Thousands of generated hostile inputs: each must end with a right result, or with one line that says what is wrong.
+Feed thousands of generated hostile inputs; each must give a right result or one line that says what is wrong.
 
     OMP_NUM_THREADS=1 python benchmarks/hostile_logs.py --cases 15000 --out benchmarks/results/hostile_logs.json
 
-Five kinds in turn: text files in the form of each reader, damaged at random, which Python's csv module reads too;
-harmless changes of such files (line ends, quotes, gzip, a byte order mark), after which nothing may differ; tables of
-columns that no log should have, to sessions, to rows, and every fifth to a fitted system and its answers; requests to
-two fitted systems; and lines of JSON to live sessions. A violation, which is any other error than an InputError of one
-line, an event lost or changed, or a score that is no number, is printed with its seed; the script then ends with 1.
+Five kinds take turns: randomly damaged text files of each format, checked against Python's csv module; harmless changes
+of such files (line ends, quotes, gzip, a byte order mark), after which nothing may differ; tables with columns no log
+should have, turned into sessions and rows, and every fifth passed to a fitted system; requests to two fitted systems;
+and lines of JSON to live sessions. A violation is any error other than an InputError of one line, a lost or changed
+event, or a score that is not a number. It is printed with its seed, and the script then exits with 1.
 """
 
 import argparse
@@ -59,7 +59,7 @@ DAMAGES = b', \t " \n \r \r\n \0 nan - 1e5 \xff \xef\xbb\xbf 0 :: ; inf \xc3\xa9
 
 
 class Violation(Exception):
-    """What must not happen."""
+    """A result or an error that must not occur."""
 
 
 def require(condition: bool, what: str) -> None:
@@ -72,7 +72,7 @@ def require(condition: bool, what: str) -> None:
 
 
 def written(draw: random.Random, name: str) -> tuple[list[list[str]], str, str, dict, list[str]]:
-    """Rows of a small right log as fields, with header; separator, file name, reader's options, roles of columns."""
+    """Return a small valid log: rows of fields with header, separator, file name, reader options, column roles."""
     events = draw.randint(1, 30)
     users, items = ([str(draw.randint(1, 9)) for _ in range(events)] for _ in range(2))
     if draw.random() < 0.3:
@@ -101,12 +101,12 @@ def written(draw: random.Random, name: str) -> tuple[list[list[str]], str, str, 
 
 
 def as_text(rows: list[list[str]], separator: str) -> bytes:
-    """Rows as a file."""
+    """Return the content of a file with these rows."""
     return "".join(separator.join(row) + "\n" for row in rows).encode()
 
 
 def expected_events(content: bytes, separator: str, roles: list[str], header: bool) -> list[tuple]:
-    """The events as Python's csv module reads them; fields as text, times as numbers."""
+    """Return the events as Python's csv module reads them: fields as text, times as numbers."""
     rows = csv.reader(
         io.StringIO(content.decode(), newline="\n"), delimiter=separator, skipinitialspace=separator != " ", strict=True
     )
@@ -117,7 +117,7 @@ def expected_events(content: bytes, separator: str, roles: list[str], header: bo
 
 
 def check_read(log: pd.DataFrame, expected: list[tuple], roles: list[str]) -> None:
-    """The reader's table holds the expected events, in their order."""
+    """Require that the reader's table holds the expected events in order."""
     kept = [name for name in roles if name]
     require(len(log) == len(expected), f"{len(expected)} events became {len(log)}")
     for name, values in zip(kept, zip(*expected, strict=True), strict=True):
@@ -125,7 +125,7 @@ def check_read(log: pd.DataFrame, expected: list[tuple], roles: list[str]) -> No
         if name == "timestamp":
             require(np.allclose(column, values, rtol=1e-15, atol=0.0), "a time changed")
         else:
-            # White space around a whole number are no part of it, as pandas reads them; around text they are.
+            # As in pandas, white space around a whole number is not part of it; around text it is.
             same = (
                 str(one) == (value.strip() if isinstance(one, int) else value)
                 for one, value in zip(column, values, strict=True)
@@ -134,7 +134,7 @@ def check_read(log: pd.DataFrame, expected: list[tuple], roles: list[str]) -> No
 
 
 def damaged_file(draw: random.Random, folder: Path) -> str:
-    """A file with some bytes altered: refused, or read as the csv module reads it."""
+    """Alter some bytes of a file: it is refused, or read as the csv module reads it."""
     name = draw.choice(list(FORMATS))
     rows, separator, file_name, options, roles = written(draw, name)
     content = bytearray(as_text(rows, separator))
@@ -159,15 +159,15 @@ def damaged_file(draw: random.Random, folder: Path) -> str:
     try:
         expected = expected_events(plain, separator, roles, header=name in ("csv", "recsys15"))
     except (ValueError, csv.Error, UnicodeDecodeError) as error:
-        raise Violation(f"read, where the csv module finds no log: {error}") from error
-    if name == "tianchi":  # it says how many it leaves out
+        raise Violation(f"read, but the csv module finds no log: {error}") from error
+    if name == "tianchi":  # it reports how many it leaves out
         expected = [event for event in expected if FIRST_SECOND <= event[-1] <= LAST_SECOND]
     check_read(log, expected, roles)
     return RIGHT
 
 
 def harmless_change(draw: random.Random, folder: Path) -> str:
-    """A file written otherwise, with the same events; every fourth prepared too."""
+    """Write the same events differently; every fourth file is prepared too."""
     name = draw.choice(list(FORMATS))
     rows, separator, file_name, options, roles = written(draw, name)
     expected = expected_events(as_text(rows, separator), separator, roles, header=name in ("csv", "recsys15"))
@@ -198,7 +198,7 @@ def harmless_change(draw: random.Random, folder: Path) -> str:
 
 
 def roles_kept(roles: list[str]) -> list[str]:
-    """Roles of the columns that are read."""
+    """Return the roles of the columns that are read."""
     return [name for name in roles if name]
 
 
@@ -206,7 +206,7 @@ def roles_kept(roles: list[str]) -> list[str]:
 
 
 def column_of(draw: random.Random, events: int, what: str) -> list:
-    """Values of a column, all of a kind or with strange ones among them."""
+    """Return values of a column: all of one kind, or with strange ones among them."""
     if what == "time":
         begin, step = draw.choice(
             [(0, 1), (1.5e9, 60), (1.5e12, 1000), (-1e9, 1), (1.5e9, 0), (1.5e9, -5), (1.6e15, 1e6)]
@@ -234,7 +234,7 @@ def column_of(draw: random.Random, events: int, what: str) -> list:
 
 
 def strange_table(draw: random.Random, folder: Path) -> str:
-    """A DataFrame to sessions, rows, and at times a system: nothing is lost, and every score is a number."""
+    """Turn a DataFrame into sessions, rows and sometimes a system: nothing is lost, every score is a number."""
     events = draw.choice([0, 1, 2, 5, 20, 60])
     columns = {"item": column_of(draw, events, "id"), "timestamp": column_of(draw, events, "time")}
     for name in ("user", "session"):
@@ -253,12 +253,12 @@ def strange_table(draw: random.Random, folder: Path) -> str:
     )
     require(len(sessions) == events, f"{events} events became {len(sessions)}")
     back = sessions.to_log()
-    # Raw ids are told apart as keys of a dictionary are.
+    # Raw ids are equal if they are equal as dictionary keys.
     require(Counter(map(key_of, back["item"])) == Counter(map(key_of, log["item"])), "items changed")
-    require(bool(np.isfinite(back["timestamp"]).all()), "a time is no number")
+    require(bool(np.isfinite(back["timestamp"]).all()), "a time is not a number")
     rows = to_session_sequences(sessions)
     require(int(rows.lengths.sum()) == events, "rows hold another number of events")
-    require(rows.num_targets == events - sessions.num_sessions, "there are not as many targets as events after a first")
+    require(rows.num_targets == events - sessions.num_sessions, "targets are not the events after a first")
     if draw.random() < 0.2:
         systems: list = [SequentialRules()]
         if draw.random() < 0.3:
@@ -268,14 +268,14 @@ def strange_table(draw: random.Random, folder: Path) -> str:
         for system in systems:
             system.fit(rows)
             ranks = rank_targets(system, rows).ranks
-            require(bool(((ranks >= 1) & (ranks < max(2, rows.num_items))).all()), "a rank is none")
+            require(bool(((ranks >= 1) & (ranks < max(2, rows.num_items))).all()), "a rank is out of range")
             answer = system.recommend(back["item"].tolist()[:3], k=3, return_scores=True)
-            require(all(math.isfinite(score) for _, score in answer), "a score is no number")
+            require(all(math.isfinite(score) for _, score in answer), "a score is not a number")
     return RIGHT
 
 
 def key_of(value: object) -> object:
-    """What tells ids apart: numpy's numbers are those of Python."""
+    """Return the Python value of an id, so that numpy's numbers compare as keys."""
     return value.item() if isinstance(value, np.generic) else value
 
 
@@ -283,7 +283,7 @@ def key_of(value: object) -> object:
 
 
 def fitted_systems() -> list:
-    """A net and a system that counts, fitted on a few sessions of the items a, b, c, d and 5."""
+    """Return a net and a non-neural system, fitted on a few sessions of the items a, b, c, d and 5."""
     log = pd.DataFrame(
         {
             "user": [1, 1, 1, "u", "u", "u"] * 4,
@@ -297,7 +297,7 @@ def fitted_systems() -> list:
 
 
 def strange_request(draw: random.Random, systems: list) -> str:
-    """`recommend` of a history that nobody should ask with: known items with finite scores, at most k, best first."""
+    """Call `recommend` with an odd history: the answer has known items and finite scores, at most k, best first."""
     system, length = draw.choice(systems), draw.choice([0, 1, 3, 10])
     items = [
         draw.choice([*"abcd", 5, 5.0, "5"]) if draw.random() < 0.9 else draw.choice(STRANGE) for _ in range(length)
@@ -321,12 +321,15 @@ def strange_request(draw: random.Random, systems: list) -> str:
     require(
         all(math.isfinite(score) for score in scores) and scores == sorted(scores, reverse=True), "scores out of order"
     )
-    require(len(answer) <= arguments["k"] and {item for item, _ in answer} <= {*"abcd", 5}, "another answer than items")
+    require(
+        len(answer) <= arguments["k"] and {item for item, _ in answer} <= {*"abcd", 5},
+        "other answers than items",
+    )
     return RIGHT
 
 
 def strange_line(draw: random.Random, answers: Answers, moment: float) -> str:
-    """A line of JSON to live sessions, or what looks like one; `moment` goes on from one to the next."""
+    """Send a line that is or resembles JSON to live sessions; `moment` increases from line to line."""
     pieces = IN_JSON.split(";")
     if draw.random() < 0.5:
         request = {
@@ -346,17 +349,17 @@ def strange_line(draw: random.Random, answers: Answers, moment: float) -> str:
     if draw.random() < 0.2:
         line = line[: draw.randrange(len(line) + 1)] + bytes([draw.randrange(256)])
     answer = answers.of_line(line)
-    require(all(math.isfinite(score) for score in answer["scores"]), "a score is no number")
+    require(all(math.isfinite(score) for score in answer["scores"]), "a score is not a number")
     json.dumps(answer)
     return RIGHT
 
 
 def one_case(run: Callable[[], str]) -> tuple[str, str]:
-    """Outcome and, where it is a violation, what it was."""
+    """Return the outcome and, for a violation, its description."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            warnings.simplefilter("ignore", UserWarning)  # of items that are not known
+            warnings.simplefilter("ignore", UserWarning)  # about unknown items
             return run(), ""
     except InputError as error:
         message = str(error)
@@ -371,7 +374,7 @@ def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=15_000)
-    parser.add_argument("--seed", type=int, default=0, help="of the first case; the next has the next")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first case; each next case adds 1")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)

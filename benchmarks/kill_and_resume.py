@@ -1,13 +1,13 @@
 """
-Kill training processes with SIGKILL at random moments, let them go on from their checkpoint, and compare the weights.
+Kill training processes with SIGKILL at random moments, let them resume from their checkpoint, and compare the weights.
 
-A round trains one model: a process begins, is killed after a random time, the next one makes the same call, and so on
-until one reaches the end. Its weights must be those of a process that was never stopped, bit for bit. Checkpoints are
-written after every mini-batch, so that kills hit training and writing alike.
+A round trains one model: a process starts and is killed after a random time, the next one makes the same call, and so
+on until one finishes. Its weights must equal those of a process that was never stopped, bit for bit. Checkpoints are
+written after every mini-batch, so that kills hit both training and writing.
 
     OMP_NUM_THREADS=1 python benchmarks/kill_and_resume.py --kills 1000
 
-It prints what it saw as JSON, and ends with 1 where a round differed. It needs ``os.fork``.
+The script prints what it saw as JSON, and exits with 1 if a round differed. It needs ``os.fork``.
 """
 
 import argparse
@@ -38,7 +38,7 @@ CASES = {
 
 
 def train(case: str, checkpoint: Path | None, result: Path) -> None:
-    """What each process does; the weights are there only once all is done."""
+    """Train in one process; the file of weights appears only when it has finished."""
     draw = np.random.RandomState(0)
     items = draw.randint(1, 40, size=(60, 9))
     items[np.arange(9) < draw.randint(0, 7, size=(60, 1))] = 0  # rows of 3 to 9 events
@@ -53,7 +53,7 @@ def train(case: str, checkpoint: Path | None, result: Path) -> None:
 
 
 def in_a_process(*arguments: object) -> int:
-    """Begin :func:`train` in a process of its own; returns its id."""
+    """Start :func:`train` in a new process and return its id."""
     process = os.fork()
     if process:
         return process
@@ -66,18 +66,18 @@ def in_a_process(*arguments: object) -> int:
 
 
 def same(one: Path, other: Path) -> bool:
-    """Whether two processes came to the same weights and losses, to the bit."""
+    """Return whether two processes reached the same weights and losses, to the bit."""
     with np.load(one) as first, np.load(other) as second:
         return set(first) == set(second) and all(first[name].tobytes() == second[name].tobytes() for name in first)
 
 
 def kill_and_resume(kills: int, longest: float, seed: int, folder: Path) -> dict:
-    """Whole rounds until there were at least so many kills, and every case had its round."""
+    """Run whole rounds until there were at least this many kills and every case had a round."""
     moments, seen = random.Random(seed), {"kills": 0, "while_writing": 0, "rounds": 0, "most_lives": 0, "differed": []}
-    train("sparse", None, folder / "first.npz")  # what torch imports only now, no process has to import again
+    train("sparse", None, folder / "first.npz")  # import everything before forking
     for case in CASES:
         status = os.waitpid(in_a_process(case, None, folder / f"{case}.npz"), 0)[1]
-        assert status == 0, f"the process that was not to be stopped ended with {status}"
+        assert status == 0, f"the uninterrupted process ended with {status}"
     while seen["kills"] < kills or seen["rounds"] < len(CASES):
         case = list(CASES)[seen["rounds"] % len(CASES)]
         place = Path(tempfile.mkdtemp(dir=folder))
@@ -85,7 +85,7 @@ def kill_and_resume(kills: int, longest: float, seed: int, folder: Path) -> dict
         while status != 0:
             process = in_a_process(case, place / "checkpoint.h5", place / "weights.npz")
             time.sleep(moments.uniform(0.0, longest))
-            os.kill(process, signal.SIGKILL)  # it is there until it was waited for, even if it has ended
+            os.kill(process, signal.SIGKILL)  # the id stays valid until waitpid, even if it has ended
             status = os.waitpid(process, 0)[1]
             lives += 1
             assert not os.WIFEXITED(status) or status == 0, f"a process of {case} failed"
@@ -102,8 +102,8 @@ def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--longest", type=float, default=0.3, help="seconds that a process lives at most")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--longest", type=float, default=0.3, help="most seconds a process lives")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random times")
     options = parser.parse_args()
     torch.set_num_threads(1)
     begin = time.perf_counter()

@@ -1,10 +1,10 @@
 """
-What a click and its answer cost in a live session, by the session's length, and many sessions stepped as one batch.
+Time a click and its answer in a live session, by the session's length, and many sessions stepped as one batch.
 
     OMP_NUM_THREADS=1 python benchmarks/live_sessions.py --out benchmarks/results/live_sessions.json
 
-A table is printed, and JSON with every repetition written. The net is not trained: its cost does not depend on that.
-Beside it stands where the time goes, part by part, and the floor: how long reading the item embeddings once takes here.
+The script prints a table, the time of each part, and the floor: the time to read the item embeddings once. It writes
+JSON with every repetition. The net is hardly trained, since its cost does not depend on that.
 """
 
 import argparse
@@ -42,7 +42,7 @@ PARTS = {
 
 
 def make_model(representation: str, num_items: int, dim: int) -> ASARSSequenceModel:
-    """A net over so many items, after one epoch on two short rows."""
+    """Return a net over this many items, after one epoch on two short rows."""
     seconds = np.array([0.0, 30.0, 90.0, 0.0, 45.0, 200.0])
     log = SessionInteractions(
         np.repeat([1, 2], 3), np.array([1, 2, 3, 4, 5, num_items - 1]), timestamps=seconds, num_items=num_items
@@ -58,7 +58,7 @@ def make_model(representation: str, num_items: int, dim: int) -> ASARSSequenceMo
 
 
 def one_session(model: ASARSSequenceModel, length: int, repetitions: int) -> dict:
-    """Milliseconds of `observe` and of the top 20 after it, in a session that long when it begins to be timed."""
+    """Return milliseconds of `observe` and the top 20 after it, in a session of this length at the start of timing."""
     draw = np.random.RandomState(0)
     raw = model.raw_items.inverse(draw.randint(1, model.num_items, size=length + repetitions - 1)).tolist()
     live, now = model.session(), 1.7e9
@@ -77,14 +77,14 @@ def one_session(model: ASARSSequenceModel, length: int, repetitions: int) -> dic
 
 
 def summary(length: int, milliseconds: list[float]) -> dict:
-    """Median, 99 %, the least, and every repetition, in milliseconds."""
+    """Return median, 99th percentile, minimum and every repetition, in milliseconds."""
     middle, late = np.percentile(milliseconds, [50, 99])
     rounded = {"median": middle, "percentile_99": late, "least": min(milliseconds), "milliseconds": milliseconds}
     return {"length": length, **{name: np.round(value, 4).tolist() for name, value in rounded.items()}}
 
 
 def parts_of_a_click(model: ASARSSequenceModel, repetitions: int) -> dict:
-    """Milliseconds of each part of a click and its answer, timed where it stands between the others."""
+    """Return milliseconds of each part of a click and its answer, timed in place."""
     taken = defaultdict(list)
 
     def timed(part: str, function: Callable) -> Callable:
@@ -114,7 +114,7 @@ def parts_of_a_click(model: ASARSSequenceModel, repetitions: int) -> dict:
         whole = one_session(model, 2, repetitions)["milliseconds"]
     finally:
         vars(online).update(plain)
-    parts = {part: values[-repetitions:] for part, values in taken.items()}  # without the first event's
+    parts = {part: values[-repetitions:] for part, values in taken.items()}  # without those of the first event
     rest = np.array(whole) - np.array(list(parts.values())).sum(axis=0)  # (repetitions,)
     parts["all else: ids, times, bins, events"] = rest.tolist()
     return {
@@ -123,7 +123,7 @@ def parts_of_a_click(model: ASARSSequenceModel, repetitions: int) -> dict:
 
 
 def reading_once(model: ASARSSequenceModel, repetitions: int) -> dict:
-    """What no answer can go below that looks at every item embedding: reading them once, as a sum does."""
+    """Time a sum over all item embeddings, a lower bound for every answer that reads each of them."""
     weights, milliseconds = model.net.item_embeddings.weight.detach(), []
     for _ in range(repetitions):
         begin = time.perf_counter()
@@ -135,7 +135,7 @@ def reading_once(model: ASARSSequenceModel, repetitions: int) -> dict:
 
 
 def full_replay(model: ASARSSequenceModel, length: int, repetitions: int) -> dict:
-    """Milliseconds of the same answer from `recommend`, which reads the whole session each time."""
+    """Return milliseconds of the same answer from `recommend`, which reads the whole session each time."""
     draw = np.random.RandomState(0)
     raw = model.raw_items.inverse(draw.randint(1, model.num_items, size=length)).tolist()
     times = (1.7e9 + 30.0 * np.arange(length)).tolist()
@@ -148,7 +148,7 @@ def full_replay(model: ASARSSequenceModel, length: int, repetitions: int) -> dic
 
 
 def one_batch(model: ASARSSequenceModel, sessions: int, steps: int) -> dict:
-    """Seconds of each step that takes in one event of every session, without answers."""
+    """Return seconds of each step that processes one event of every session, without answers."""
     draw = np.random.RandomState(0)
     live, seconds = LiveSessions(model, [None] * sessions), []
     for step in range(steps):
@@ -160,7 +160,7 @@ def one_batch(model: ASARSSequenceModel, sessions: int, steps: int) -> dict:
 
 
 def machine() -> dict:
-    """What the figures were measured on, and how busy it was before."""
+    """Describe the machine and its load before measuring."""
     names = [line.split(":")[1].strip() for line in CPU_INFO.read_text().splitlines() if line.startswith("model name")]
     return {
         "processor": names[0] if names else platform.machine(),
@@ -171,7 +171,7 @@ def machine() -> dict:
 
 
 def print_found(found: dict) -> None:
-    """The table, the parts of a click, and the floor."""
+    """Print the table, the parts of a click, and the floor."""
     print(f"{'length':>8} {'median ms':>10} {'99 % ms':>10} {'least ms':>10} {'full replay, median ms':>24}")
     for live, replay in zip(found["live"], found["replay"], strict=True):
         figures = f"{live['median']:10.3f} {live['percentile_99']:10.3f} {live['least']:10.3f} {replay['median']:24.3f}"
@@ -196,7 +196,7 @@ def main() -> int:
     parser.add_argument("--items", type=int, default=32_000)
     parser.add_argument("--dim", type=int, default=100)
     parser.add_argument("--repetitions", type=int, default=300)
-    parser.add_argument("--sessions", type=int, default=4_000, help="in the batch")
+    parser.add_argument("--sessions", type=int, default=4_000, help="sessions in the batch")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)

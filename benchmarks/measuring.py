@@ -1,4 +1,4 @@
-"""What the benchmarks share: peak memory of this process, the machine and versions, growth exponents."""
+"""Helpers of the benchmarks: peak memory of this process, machine and versions, growth exponents."""
 
 import os
 import platform
@@ -9,19 +9,19 @@ import numpy as np
 
 
 def take_back_peak() -> float:
-    """Let the peak count from here; MiB that this process has in memory now."""
+    """Reset the peak of this process's memory, and return the MiB it uses now."""
     Path("/proc/self/clear_refs").write_text("5")
     return peak_mib()
 
 
 def peak_mib() -> float:
-    """The most MiB that this process had in memory since :func:`take_back_peak`, or since its start."""
+    """Return this process's peak memory in MiB since :func:`take_back_peak`, or since its start."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) / 1024
 
 
 def about_this_run() -> dict:
-    """Machine, threads, load and versions, for a benchmark's JSON; to be asked before measuring."""
+    """Describe machine, threads, load and versions for a benchmark's JSON; call it before measuring."""
     names = ("numpy", "pandas", "torch", "spotlight-asars")
     return {
         "machine": {
@@ -35,7 +35,7 @@ def about_this_run() -> dict:
 
 
 def version_of(name: str) -> str | None:
-    """Of an installed package; None where it is not."""
+    """Return the version of an installed package, else None."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -43,5 +43,5 @@ def version_of(name: str) -> str | None:
 
 
 def growth(sizes: list[float], values: list[float]) -> float:
-    """The exponent a of ``size ** a`` that fits the values best, on logarithmic scales."""
+    """Return the exponent a of ``size ** a`` that fits the values best, on logarithmic scales."""
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])

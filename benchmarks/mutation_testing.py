@@ -1,12 +1,12 @@
 """
-Mutation testing: the share of small faults, planted one at a time, that the tests notice.
+Mutation testing: plant small faults one at a time, and measure the share that the tests notice.
 
     pip install mutmut
     OMP_NUM_THREADS=1 python benchmarks/mutation_testing.py --out benchmarks/results/mutation_testing.json
 
-mutmut changes a copy of this checkout, an operator or a value at a time, and runs the tests that reach the place. It
-takes about half an hour on one core. A table by file is printed; the JSON names every mutant that survived, whose
-change ``mutmut show NAME`` prints in the folder that ``--folder`` names. Ends with 1 below 85 % killed.
+mutmut changes one operator or value at a time in a copy of this checkout, and runs the tests that reach it. It takes
+about half an hour on one core. The script prints a table by module; the JSON names every surviving mutant, whose change
+``mutmut show NAME`` prints in the folder given by ``--folder``. It exits with 1 if fewer than 85 % are killed.
 """
 
 import argparse
@@ -24,14 +24,18 @@ from pathlib import Path
 from spotlight_asars.serialization.files import write_whole
 
 ROOT = Path(__file__).resolve().parent.parent
-MODULES = ("binning", "layers", "losses", "sampling", "interactions", "evaluation")
+MODULES = (
+    "interactions/binning", "interactions/sequences", "layers/attention", "layers/basic", "layers/padding", "losses",
+    "sampling", "evaluation",
+)  # fmt: skip
 TESTS = (
-    "test_binning", "test_layers", "test_layers_apart", "test_losses", "test_missing_negatives", "test_sampling",
-    "test_interactions", "test_session_sequences", "test_evaluation", "test_host_data", "sequence/test_online",
-    "serialization/test_round_trip",
+    "interactions/test_binning", "interactions/test_host_data", "interactions/test_sequences",
+    "interactions/test_session_sequences", "layers/test_attention", "layers/test_layers_apart", "layers/test_padding",
+    "layers/test_running_mixture", "layers/test_scaled_linear", "test_losses", "test_sampling", "test_evaluation",
+    "sequence/online/test_sessions", "sequence/training/test_missing_negatives", "serialization/test_round_trip",
 )  # fmt: skip
 GOAL = 0.85
-# mutmut runs the tests in more ways than hypothesis expects; and a mutant shall meet the same examples as the code.
+# mutmut runs tests in ways hypothesis warns about, and a mutant must meet the same examples as the original.
 PROFILE = """
 from hypothesis import HealthCheck, settings
 
@@ -41,7 +45,7 @@ settings.load_profile("mutation")
 
 
 def copy_checkout(folder: Path) -> None:
-    """A copy with mutmut's settings in it."""
+    """Copy the checkout and add mutmut's settings."""
     ignored = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "results", "*.egg-info")
     shutil.copytree(ROOT, folder, ignore=ignored, dirs_exist_ok=True)
     quoted = [f'"spotlight_asars/{name}.py"' for name in MODULES], [f'"tests/{name}.py"' for name in TESTS]
@@ -53,7 +57,7 @@ def copy_checkout(folder: Path) -> None:
 
 
 def outcomes(folder: Path) -> dict[str, str]:
-    """Of each mutant by its name what became of it."""
+    """Return the outcome of each mutant by name."""
     told = subprocess.run(
         ["mutmut", "results", "--all", "true"], cwd=folder, capture_output=True, text=True, check=True
     ).stdout
@@ -61,7 +65,7 @@ def outcomes(folder: Path) -> dict[str, str]:
 
 
 def by_module(found: dict[str, str]) -> dict[str, Counter]:
-    """How many mutants of each module ended how."""
+    """Count the outcomes of the mutants of each module."""
     table: dict[str, Counter] = defaultdict(Counter)
     for mutant, outcome in found.items():
         table[mutant.split(".")[1]]["killed" if outcome in ("killed", "timeout") else "survived"] += 1
@@ -71,7 +75,7 @@ def by_module(found: dict[str, str]) -> dict[str, Counter]:
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, help="where the copy is made, and where a stopped run goes on")
+    parser.add_argument("--folder", type=Path, help="folder of the copy, in which a stopped run continues")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     if shutil.which("mutmut") is None:

@@ -1,13 +1,13 @@
 """
-What it costs to make sequences of a log, beside Spotlight, and to prepare logs of growing size.
+Time the making of sequences, beside Spotlight's, and the preparation of logs of growing size.
 
     OMP_NUM_THREADS=1 python benchmarks/preparation.py --spotlight CHECKOUT --out benchmarks/results/preparation.json
 
-Sequences: ``to_session_sequences`` (sessions cut, dwell binned, users and times kept) and Spotlight's
-``Interactions.to_sequence`` (items alone) of the same events, in order of time, as a log is written, or of user.
-Preparation: a text file in the form of Tianchi's (100 events a user, one item for 25 events) is written, then
-prepared by ``python -m spotlight_asars prepare`` in a process of its own, whose time and peak memory count. Prints a
-table, writes JSON.
+Sequences: ``to_session_sequences`` (which finds sessions, bins dwell, and keeps users and times) and Spotlight's
+``Interactions.to_sequence`` (items alone) on the same events, ordered by time, as logs are written, or by user.
+Preparation: a text file like Tianchi's (100 events per user, one item for 25 events) is written and then prepared by
+``python -m spotlight_asars prepare`` in its own process, whose time and peak memory count. The script prints a table
+and writes JSON.
 """
 
 import argparse
@@ -57,13 +57,13 @@ print(json.dumps(time.perf_counter() - begin))
 
 
 def seconds_to_rows(events: int, how: str, path: Path, events_a_user: int, order: str) -> float:
-    """Seconds of one conversion in a process of its own."""
+    """Return the seconds of one conversion in its own process."""
     call = [sys.executable, "-c", SEQUENCES, str(events), how, str(path), str(events_a_user), order]
     return json.loads(subprocess.run(call, capture_output=True, text=True, check=True).stdout)
 
 
 def floor_seconds(events: int) -> float:
-    """Seconds to read what our sequences are made of and to write what they hold, once, as fast as copies go."""
+    """Return the seconds to read our sequences' input and write their output once, at the speed of a copy."""
     source = np.ones(1 << 25, np.int8)
     target, seconds = np.empty_like(source), []
     for _ in range(9):
@@ -75,7 +75,7 @@ def floor_seconds(events: int) -> float:
 
 
 def sequences_in_turn(options: argparse.Namespace, root: Path, events_a_user: int, order: str) -> dict:
-    """Seconds of ours and Spotlight's sequences in turn, and the floor of ours."""
+    """Return the seconds of our sequences and Spotlight's, in turn, and the floor of ours."""
     found = {"events": options.events, "events_a_user": events_a_user, "order": order, "ours": [], "spotlight": []}
     for _ in range(options.repetitions):
         for how, path in (("ours", root), ("spotlight", options.spotlight)):
@@ -88,7 +88,7 @@ def sequences_in_turn(options: argparse.Namespace, root: Path, events_a_user: in
 
 
 def write_log(path: Path, events: int) -> None:
-    """A text file in the form of Tianchi's, in order of time."""
+    """Write a text file like Tianchi's, in order of time."""
     draw = np.random.RandomState(0)
     with path.open("w") as file:
         for begin in range(0, events, EVENTS_AT_ONCE):
@@ -106,7 +106,7 @@ def write_log(path: Path, events: int) -> None:
 
 
 def prepare(events: int, folder: Path) -> dict:
-    """Seconds, peak memory and size of what is written."""
+    """Return seconds, peak memory and file sizes of one preparation."""
     log, out = folder / "UserBehavior.csv", folder / "log.h5"
     write_log(log, events)
     call = [
@@ -140,12 +140,18 @@ def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--spotlight", type=Path, help="a checkout of Spotlight; without it only preparation is timed")
-    parser.add_argument("--events", type=int, default=10_000_000, help="for the sequences")
+    parser.add_argument("--events", type=int, default=10_000_000, help="events for the sequences")
     parser.add_argument("--events-a-user", type=int, nargs="+", default=[5, 20, 100], help="for the sequences")
     parser.add_argument("--orders", nargs="+", choices=("time", "user"), default=["time", "user"], help="of the log")
-    parser.add_argument("--repetitions", type=int, default=3, help="of the sequences")
-    parser.add_argument("--sizes", type=int, nargs="*", default=[1_000_000, 10_000_000, 100_000_000], help="to prepare")
-    parser.add_argument("--folder", type=Path, help="where the logs are written for a while")
+    parser.add_argument("--repetitions", type=int, default=3, help="repetitions of the sequences")
+    parser.add_argument(
+        "--sizes",
+        type=int,
+        nargs="*",
+        default=[1_000_000, 10_000_000, 100_000_000],
+        help="to prepare",
+    )
+    parser.add_argument("--folder", type=Path, help="folder for the temporary logs")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     root = Path(__file__).resolve().parent.parent

@@ -1,11 +1,11 @@
 """
-How fast nets train: beside Spotlight and GRU4Rec, on catalogues of growing size, and where the time of a step goes.
+Time training beside Spotlight and GRU4Rec, on catalogues of growing size, and by part of a step.
 
     OMP_NUM_THREADS=1 python benchmarks/training_speed.py --train train.txt --format recsys15 --spotlight CHECKOUT
         --gru4rec CHECKOUT --out benchmarks/results/training_speed.json
 
-Without a checkout its comparison is left out. Both run from their own code, turn by turn with ours in one process. An
-event is a real one, never padding. Prints tables, writes JSON with every repetition.
+Without a checkout, its comparison is left out. Both run their own code, taking turns with ours in one process. Only
+real events count, never padding. The script prints tables and writes JSON with every repetition.
 """
 
 import argparse
@@ -48,12 +48,12 @@ from spotlight_asars.sequence.training import negatives
 from spotlight_asars.sequence.training import trainer as host_step
 from spotlight_asars.serialization.files import write_whole
 
-# Beside Spotlight: its defaults.
+# Against Spotlight: its defaults.
 DIM, ROWS, MAX_LENGTH = 32, 256, 200
-LOSSES = {"bpr": 1, "adaptive_hinge": 5}  # and negatives a target
+LOSSES = {"bpr": 1, "adaptive_hinge": 5}  # and negatives per target
 FULL_ROWS = 1024  # of simulated users with MAX_LENGTH events each
 
-# Beside GRU4Rec: BPR-max as its authors set it for clicks.
+# Against GRU4Rec: BPR-max with its authors' settings for clicks.
 UNITS, SAMPLES, EVENTS = 100, 2048, 80
 GRU4REC = {"layers": [UNITS], "loss": "bpr-max", "batch_size": EVENTS, "n_sample": SAMPLES, "sample_alpha": 0.4,
            "dropout_p_embed": 0.5, "dropout_p_hidden": 0.05, "learning_rate": 0.05, "momentum": 0.4, "bpreg": 1.95,
@@ -68,7 +68,7 @@ SAMPLINGS = {
 
 
 def time_user(loss: str, num_negative_samples: int, **settings) -> ASARSSequenceModel:
-    """The paper's net: a recurrent layer over items and one over dwell, attention, user."""
+    """Return the paper's net: recurrent layers over items and over dwell, attention, user."""
     options = {"hidden_dim": DIM, **settings.pop("representation_options", {})}
     settings = {"embedding_dim": DIM, "batch_size": ROWS, "n_iter": 1, "random_state": 0, **settings}
     return ASARSSequenceModel(
@@ -77,7 +77,7 @@ def time_user(loss: str, num_negative_samples: int, **settings) -> ASARSSequence
 
 
 def full_rows(num_items: int) -> SessionInteractions:
-    """Users with as many random events as a row holds, so that nothing is padded."""
+    """Return users with as many random events as a row holds, so that nothing is padded."""
     draw, events = np.random.RandomState(0), FULL_ROWS * MAX_LENGTH
     seconds = draw.randint(1, 600, size=(FULL_ROWS, MAX_LENGTH)).cumsum(axis=1).ravel()
     users = np.repeat(np.arange(1, FULL_ROWS + 1), MAX_LENGTH)
@@ -85,14 +85,14 @@ def full_rows(num_items: int) -> SessionInteractions:
 
 
 def seconds_of(call: Callable[[], object]) -> float:
-    """Wall clock."""
+    """Return the wall-clock seconds of a call."""
     begin = time.perf_counter()
     call()
     return time.perf_counter() - begin
 
 
 def beside_spotlight(log: SessionInteractions, losses: list[str], repetitions: int) -> Iterator[dict]:
-    """Seconds an epoch, ours and Spotlight's LSTM, on the log's sessions and on full rows."""
+    """Yield seconds per epoch of our net and Spotlight's LSTM, on the log's sessions and on full rows."""
     interactions = importlib.import_module("spotlight.interactions")
     implicit = importlib.import_module("spotlight.sequence.implicit")
     for name, events, rows_of_users in (
@@ -116,7 +116,7 @@ def beside_spotlight(log: SessionInteractions, losses: list[str], repetitions: i
                 "ours without dropout": partial(undropped.fit, ours),
                 "spotlight": partial(spotlight.fit, theirs),
             }
-            few = slice(2 * ROWS)  # what a first step makes and loads is not counted
+            few = slice(2 * ROWS)  # the first step allocates and loads, which must not count
             spotlight.fit(interactions.SequenceInteractions(theirs.sequences[few], num_items=theirs.num_items))
             for net in (model, undropped):
                 net.fit(ours.rows(few))
@@ -132,7 +132,7 @@ def beside_spotlight(log: SessionInteractions, losses: list[str], repetitions: i
 
 
 class Gru4RecSystem:
-    """A model of the official code, to be ranked by ours: it is asked for the scores of all items."""
+    """A model of the official code, wrapped so that our evaluation can rank it."""
 
     def __init__(self, model: object, num_items: int) -> None:
         self._model, numbers = model, model.data_iterator.itemidmap
@@ -141,7 +141,7 @@ class Gru4RecSystem:
         self._num_items = num_items
 
     def target_states(self, sequences: SessionSequences) -> Tensor:
-        """Its GRU's states before each target, (targets, units)."""
+        """Return its GRU's states before each target: (targets, units)."""
         net, events = self._model.model, torch.from_numpy(sequences.padded_events(np.arange(len(sequences))))
         place = torch.zeros(self._num_items, dtype=torch.long)
         place[self._items] = self._columns
@@ -156,7 +156,7 @@ class Gru4RecSystem:
         return torch.stack(before, dim=1)[events[:, :, TARGET] != 0]
 
     def item_scores(self, states: Tensor) -> Tensor:
-        """Those of the items it has not come last: (targets, items)."""
+        """Return its scores of all items, unknown ones last: (targets, items)."""
         net = self._model.model
         scores = torch.full((len(states), self._num_items), -1e9)
         with torch.no_grad():
@@ -165,7 +165,7 @@ class Gru4RecSystem:
 
 
 def our_rivals() -> dict[str, NetSettings | CountingSettings]:
-    """Ours beside GRU4Rec: its settings, faster ones, and ASARS systems as `compare` has them."""
+    """Return our systems against GRU4Rec: its settings, faster ones, and ASARS as in `compare`."""
     same = replace(settings_of("gru4rec_bpr_max"), batch_events=EVENTS, num_negative_samples=SAMPLES)
     return {
         "gru4rec_bpr_max": same,
@@ -178,9 +178,9 @@ def our_rivals() -> dict[str, NetSettings | CountingSettings]:
 
 def beside_gru4rec(log: SessionInteractions, epochs: int) -> dict:
     """
-    MRR@20 and Recall@20 of held-out sessions against seconds of training, ours and theirs, an epoch in turn.
+    Return MRR@20 and Recall@20 of held-out sessions by seconds of training, ours and theirs taking turns by epoch.
 
-    Seconds are all that `fit` takes, what it does before the first epoch too. What only counts is fitted once.
+    Seconds include all of `fit`, also before the first epoch. Non-neural systems are fitted once.
     """
     official: ModuleType = importlib.import_module("gru4rec_pytorch")
     split = time_based_split(log, HELD_OUT)
@@ -197,7 +197,7 @@ def beside_gru4rec(log: SessionInteractions, epochs: int) -> dict:
         curves[name].append({"seconds": so_far + seconds, **found})
 
     class Turns(official.SessionDataIterator):
-        """Theirs, which after each of its epochs lets ours have one; only its own time counts."""
+        """Their iterator, which gives ours a turn after each of its epochs; only its own time counts."""
 
         def __call__(self, *arguments: object, **options: object) -> Iterator:
             begin = time.perf_counter()
@@ -219,18 +219,18 @@ def beside_gru4rec(log: SessionInteractions, epochs: int) -> dict:
 
 
 def of_catalogue(num_items: int, sampling: str, batches: int) -> dict:
-    """Milliseconds a mini-batch on rows of random items out of so many."""
+    """Return milliseconds per mini-batch on rows of random items from a catalogue of this size."""
     draw, rows, length = np.random.RandomState(0), 64, 10
     items = draw.randint(1, num_items, size=(rows * batches, length))
     data = SessionSequences(items, np.arange(1, len(items) + 1), num_items)
     model = time_user(**SAMPLINGS[sampling], batch_size=rows, sparse=True)
-    calls = [seconds_of(partial(model.fit, data)) for _ in range(3)]  # the first is not counted
+    calls = [seconds_of(partial(model.fit, data)) for _ in range(3)]  # the first does not count
     steps = [1e3 * record.seconds / batches for record in model.epoch_records[1:]]
     return {"items": num_items, "sampling": sampling, "rows": rows, "length": length,
             "milliseconds_a_mini_batch": steps, "seconds_a_call": calls[1:]}  # fmt: skip
 
 
-# Functions of the forward pass by what they do.
+# Functions of the forward pass by part.
 WATCHED = (
     ("rows of a mini-batch", SessionSequences, "padded_events"),
     ("sampling", negatives, "sample_local_items"),
@@ -243,14 +243,14 @@ WATCHED = (
     ("scores, forward", negatives, "score_items"),
     ("loss, forward", host_step.HostStep, "measure"),
 )
-# And of the backward pass by the beginning of their name.
+# Autograd nodes of the backward pass by prefix.
 NODES = {"MkldnnRnn": "recurrent layers", "NewestWalk": "recurrent layers", "RunningMixture": "attention",
          "Embedding": "embeddings"}  # fmt: skip
 
 
 @contextlib.contextmanager
 def watched() -> Iterator[None]:
-    """While it is open, torch's profiler sees what the functions of WATCHED do by name."""
+    """Let torch's profiler see the functions of WATCHED by name within the context."""
     standing = [(holder, name, getattr(holder, name)) for _, holder, name in WATCHED]
 
     def marked(part: str, function: Callable) -> Callable:
@@ -270,7 +270,7 @@ def watched() -> Iterator[None]:
 
 
 def profile(rows: SessionSequences) -> dict:
-    """Milliseconds a step by part, and those that torch's LSTM alone needs on the same shapes."""
+    """Return milliseconds per step by part, and those of torch's LSTMs alone on the same shapes."""
     model = time_user("bpr", 1).fit(rows)
     model.fit(rows)
     batches = like_length_batches(rows.lengths, ROWS)
@@ -299,7 +299,7 @@ def profile(rows: SessionSequences) -> dict:
 
 
 def lstm_alone(shapes: list[tuple[int, int]]) -> None:
-    """Forward and backward of torch's own LSTM over items and of one over dwell bins."""
+    """Run torch's own LSTMs over items and dwell bins forward and backward."""
     layers = [nn.LSTM(size, DIM, batch_first=True) for size in (DIM, 16)]
     for rows, length in shapes:
         for layer in layers:
@@ -307,7 +307,7 @@ def lstm_alone(shapes: list[tuple[int, int]]) -> None:
 
 
 def about() -> dict:
-    """Machine, versions and threads."""
+    """Describe machine, versions and threads."""
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__,
                 "spotlight_asars": spotlight_asars.__version__}  # fmt: skip
     return {
@@ -319,7 +319,7 @@ def about() -> dict:
 
 
 def show_spotlight(found: dict) -> None:
-    """Two lines of the table."""
+    """Print two lines of the table."""
     best = {kind: min(seconds) for kind, seconds in found["seconds"].items()}
     for kind in ("ours", "ours without dropout"):
         ratios = np.divide(found["seconds"]["spotlight"], found["seconds"][kind])
@@ -332,7 +332,7 @@ def show_spotlight(found: dict) -> None:
 
 
 def show_gru4rec(found: dict) -> None:
-    """Speed, the best epoch, and when the best MRR@20 and Recall@20 of theirs were reached."""
+    """Print speed, the best epoch, and when each reached GRU4Rec's best MRR@20 and Recall@20."""
     wanted = {metric: max(point[metric] for point in found["curves"]["gru4rec"]) for metric in ("mrr@20", "recall@20")}
     for name, curve in found["curves"].items():
         rate = found["events"] * len(curve) / curve[-1]["seconds"]
@@ -346,7 +346,7 @@ def show_gru4rec(found: dict) -> None:
 
 
 def show_profile(found: dict) -> None:
-    """A step by part."""
+    """Print a step by part."""
     for part, milliseconds in sorted(found["parts"].items(), key=lambda item: -item[1]):
         print(f"{part:<28} {milliseconds:8.2f} ms {100 * milliseconds / found['under_the_profiler']:5.1f} %")
     share = found["lstm_alone_milliseconds_a_step"] / found["milliseconds_a_step"]
@@ -360,11 +360,11 @@ def main() -> int:
     parser.add_argument("--format", choices=sorted(FORMATS), required=True)
     parser.add_argument("--spotlight", type=Path, help="a checkout of Spotlight")
     parser.add_argument("--gru4rec", type=Path, help="a checkout of the official GRU4Rec for PyTorch")
-    parser.add_argument("--losses", nargs="+", choices=tuple(LOSSES), default=list(LOSSES), help="beside Spotlight")
-    parser.add_argument("--repetitions", type=int, default=2, help="epochs beside Spotlight (%(default)s)")
-    parser.add_argument("--epochs", type=int, default=6, help="beside GRU4Rec (%(default)s)")
+    parser.add_argument("--losses", nargs="+", choices=tuple(LOSSES), default=list(LOSSES), help="against Spotlight")
+    parser.add_argument("--repetitions", type=int, default=2, help="epochs against Spotlight (%(default)s)")
+    parser.add_argument("--epochs", type=int, default=6, help="epochs against GRU4Rec (%(default)s)")
     parser.add_argument("--catalogues", type=int, nargs="*", default=CATALOGUES, help="numbers of items")
-    parser.add_argument("--batches", type=int, default=12, help="mini-batches of a catalogue (%(default)s)")
+    parser.add_argument("--batches", type=int, default=12, help="mini-batches per catalogue (%(default)s)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()

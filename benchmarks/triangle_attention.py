@@ -1,12 +1,12 @@
 """
-Triangle attention in linear and dense form and as a loop over sub-sequences: time and peak memory by length.
+Measure time and peak memory of triangle attention by length: linear form, dense form, loop over sub-sequences.
 
     OMP_NUM_THREADS=1 python benchmarks/triangle_attention.py --out benchmarks/results/triangle_attention.json
 
-The loop is what a model does that takes each sub-sequence by itself: a softmax over each prefix. Each form and length
-runs in a process of its own, forms in turn. Its peak memory is that of its resident set less what it was before the
-first repetition, with inputs and gradients of the inputs made by then; time is of the fastest repetition. Growth is the
-exponent a of n ** a between neighbouring lengths. Prints a table, writes JSON with every repetition.
+The loop stands for a model that processes each sub-sequence by itself: a softmax over each prefix. Each form and length
+runs in its own process, the forms in turn. Peak memory is that of the resident set above the start of the first
+repetition, when the inputs exist already; time is that of the fastest repetition. Growth is the exponent a of n ** a
+between neighbouring lengths. The script prints a table and writes JSON with every repetition.
 """
 
 import argparse
@@ -29,7 +29,7 @@ PASSES = ("forward", "forward and backward")
 
 
 def loop(scores: Tensor, values: Tensor, present: Tensor) -> Tensor:
-    """The same attention, one sub-sequence after the other: (batch, time, dim)."""
+    """Compute the same attention one sub-sequence after the other: (batch, time, dim)."""
     mixed = []
     for end in range(1, scores.shape[1] + 1):
         logits = scores[:, :end].masked_fill(~present[:, :end], -torch.inf)  # (batch, end)
@@ -38,14 +38,14 @@ def loop(scores: Tensor, values: Tensor, present: Tensor) -> Tensor:
 
 
 def attention_of(form: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """The attention in one of the forms."""
+    """Return the attention function of a form."""
     if form == "loop":
         return loop
     return lambda scores, values, present: triangle_attention(scores, values, present, form=form)
 
 
 def measure(form: str, steps: int, batch: int, dim: int, repetitions: int, gradients: bool) -> dict:
-    """Seconds of each repetition, and MiB above what was there before them."""
+    """Return the seconds of each repetition, and the peak MiB above the start."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     scores = torch.randn(batch, steps, requires_grad=gradients)
@@ -61,7 +61,7 @@ def measure(form: str, steps: int, batch: int, dim: int, repetitions: int, gradi
             torch.autograd.grad(mixed, (scores, values), upstream)
         return time.perf_counter() - begin
 
-    # What the first call of anything loads into memory must not count.
+    # First calls load modules into memory, which must not count.
     few = torch.randn(2, 3, dim, requires_grad=gradients)
     mixed = attend(few[:, :, 0], few, torch.ones(2, 3, dtype=torch.bool))
     if gradients:
@@ -73,7 +73,7 @@ def measure(form: str, steps: int, batch: int, dim: int, repetitions: int, gradi
 
 
 def in_a_process(form: str, steps: int, options: argparse.Namespace, gradients: bool) -> dict:
-    """:func:`measure` in a process of its own."""
+    """Call :func:`measure` in a new process."""
     fewer = 2 if form != "linear" and steps >= 1_000 else options.repetitions
     call = [sys.executable, __file__, "--form", form, "--lengths", steps, "--batch", options.batch, "--dim",
             options.dim, "--repetitions", fewer]  # fmt: skip
@@ -85,16 +85,16 @@ def in_a_process(form: str, steps: int, options: argparse.Namespace, gradients: 
 
 
 def difference(batch: int, dim: int, steps: int) -> float:
-    """The largest difference of the other forms to the dense one."""
+    """Return the largest difference of the other forms from the dense one."""
     torch.manual_seed(0)
     inputs = torch.randn(batch, steps), torch.randn(batch, steps, dim), torch.rand(batch, steps) > 0.1
-    inputs[2][:, 0] = True  # the loop's softmax over nothing is no number
+    inputs[2][:, 0] = True  # the loop's softmax over nothing is not a number
     dense = attention_of("dense")(*inputs)
     return max(float((attention_of(form)(*inputs) - dense).abs().max()) for form in ("linear", "loop"))
 
 
 def print_table(found: list[dict]) -> None:
-    """A row a length and form: time and memory, how they compare with the linear form's, and how they grow."""
+    """Print one row per length and form: time and memory, relative to the linear form, and their growth."""
     for name in PASSES:
         print(f"\n{name}\n{'steps':>7} {'form':>7} {'ms':>10} {'of linear':>10} {'growth':>7} "
               f"{'MiB':>9} {'of linear':>10} {'growth':>7}")  # fmt: skip
@@ -116,7 +116,7 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--dim", type=int, default=100)
     parser.add_argument("--repetitions", type=int, default=15, help="2 for the slow forms of 1,000 steps or more")
-    parser.add_argument("--form", choices=FORMS, help="measure this form alone, in this process")
+    parser.add_argument("--form", choices=FORMS, help="measure only this form, in this process")
     parser.add_argument("--gradients", action="store_true", help="with --form: forward and backward")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -140,7 +140,7 @@ def main() -> int:
                 found.append(one)
     print_table(found)
     apart = difference(4, options.dim, 200)
-    print(f"\nlargest difference of linear form and loop from the dense form at 200 steps: {apart:.1e}")
+    print(f"\nlargest difference of the linear form and the loop from the dense form at 200 steps: {apart:.1e}")
     if options.out:
         about = {**about, "sizes": sizes, "largest_difference": apart}
         write_whole(options.out, json.dumps({**about, "found": found}, indent=1) + "\n")
