@@ -61,7 +61,7 @@ def table(results: dict) -> str:
         row["of best"] = f"{model['share_of_oracle']:.0%}" if "share_of_oracle" in model else ""
         rows.append(row)
     columns = [column for column in rows[0] if any(row[column] for row in rows)]
-    cells = [columns, *([row[column] or "-" for column in columns] for row in rows)]
+    cells = [columns, *([row[column] or "n/a" for column in columns] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     rule = "  ".join("=" * width for width in widths)
     heading, *lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)

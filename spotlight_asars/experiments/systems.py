@@ -27,7 +27,7 @@ from spotlight_asars.sequence.representations.registry import (
 from spotlight_asars.sequence.two_stage.model import TwoStageRanker
 
 DEFAULT_SYSTEMS = ("gru4rec", "vsknn", "asars_memory", "asars_time_user")
-# Chosen by MRR@20 on the latest sessions of training logs; see benchmarks/README.rst.
+# Chosen by MRR@20 on the latest sessions of training logs; see benchmarks/TRIALS.rst.
 _GRU4REC = NetSettings(
     "gru4rec",
     mix_lengths=True,
