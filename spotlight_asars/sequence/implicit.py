@@ -557,7 +557,9 @@ class ASARSSequenceModel(Recommender, ImplicitSequenceModel):
         -------
         tensor of shape (targets, *state)
         """
-        sequences = self.checked_rows(sequences)
+        self.check_fitted()
+        sequences = as_session_sequences(sequences, like=self)
+        check_same_numbering(sequences, self)
         self._net.train(False)
         return target_states(self._net, sequences, self._batch_size)
 

@@ -308,7 +308,7 @@ def test_a_checkpoint_that_cannot_be_written_costs_one_line(log, small, tmp_path
     arguments = ["train", "--train", log, *COLUMNS, *small, "--epochs", "2", "--quiet", "--out", tmp_path / "model.h5"]
     with warnings.catch_warnings(action="default"):
         code, _, err = run(capsys, *arguments, "--checkpoint", tmp_path / "fit.h5")
-    assert code == 0 and err.count("\n") == 1 and err.startswith("spotlight-asars: fitting goes on")
+    assert code == 0 and err.count("\n") == 1 and err.startswith("spotlight-asars: fitting continues")
     assert "No space left" in err and (tmp_path / "model.h5").exists()
 
 

@@ -16,7 +16,7 @@ from spotlight_asars.interactions.channels import ITEM
 from spotlight_asars.interactions.sequences import SessionSequences, as_session_sequences, with_unknown_target
 from spotlight_asars.interactions.vocabulary import Vocabulary, as_column, in_order_of_appearance
 from spotlight_asars.sequence.recommender.explaining import Explanation, explain, no_attention
-from spotlight_asars.sequence.recommender.fitted import Numbering, check_item_ids, check_same_numbering
+from spotlight_asars.sequence.recommender.fitted import Numbering, check_events, check_item_ids, check_same_numbering
 from spotlight_asars.sequence.recommender.requests import request_rows, request_seconds
 from spotlight_asars.serialization.state import SystemState, constructor_arguments
 
@@ -131,11 +131,13 @@ class Recommender(ABC):
         Raises
         ------
         InputError
-            If the system is not fitted, or the rows number ids or bins otherwise; see ``check_same_numbering``.
+            If the system is not fitted, or the rows number ids or bins otherwise; see ``check_same_numbering``
+            and ``check_events``.
         """
         self.check_fitted()
         sequences = as_session_sequences(sequences, like=self)
         check_same_numbering(sequences, self)
+        check_events(sequences, self)
         return sequences
 
     @property

@@ -74,8 +74,7 @@ def check_same_numbering(sequences: SessionSequences, fitted: "Numbering | Recom
     Raises
     ------
     InputError
-        If the rows have more items or users, another vocabulary or other dwell bins, or if an item id or dwell bin is
-        out of range.
+        If the rows have more items or users, another vocabulary or other dwell bins.
     """
     for kind in ("items", "users"):
         there, known = getattr(sequences, f"num_{kind}"), getattr(fitted, f"num_{kind}")
@@ -96,6 +95,10 @@ def check_same_numbering(sequences: SessionSequences, fitted: "Numbering | Recom
             "the rows have other dwell bins than the model, so the same bin means another time: make them with "
             "binning=model.binning, or with history= the training part"
         )
+
+
+def check_events(sequences: SessionSequences, fitted: "Numbering | Recommender") -> None:  # noqa: F821
+    """Raise an InputError if an item id or dwell bin is out of range; it reads all events of rows on disk."""
     items, bins = sequences.events[:, ITEM], sequences.events[:, DWELL]
     check_item_ids(items, fitted.num_items)
     most = int(bins.max(initial=0))
