@@ -435,7 +435,7 @@ def _check_range(name: str, values: np.ndarray, low: int, stop: int, mend: str) 
 
 def as_session_sequences(
     sequences: SequenceInteractions | Interactions,
-    like: "SessionSequences | System | None" = None,  # noqa: F821
+    like: object | None = None,
 ) -> SessionSequences:
     """
     Return the host's data as SessionSequences; SessionSequences are returned unchanged.
@@ -444,7 +444,7 @@ def as_session_sequences(
     ----------
     sequences : SessionSequences, or the host's SequenceInteractions or Interactions
         SequenceInteractions have no dwell. Interactions need timestamps, which split them into sessions.
-    like : SessionSequences or a fitted system, optional
+    like : SessionSequences or a fitted recommender, optional
         Provides binnings and the session gap for Interactions. Users of SequenceInteractions that it does not know
         become anonymous.
 

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import asdict, is_dataclass
-from functools import partial, wraps
+from functools import wraps
 from pathlib import Path
 
 import numpy as np
@@ -54,10 +54,18 @@ from spotlight_asars.sequence.training.resuming import (
 from spotlight_asars.sequence.training.trainer import Trainer, TrainingOptions
 from spotlight_asars.serialization.checkpoints import Checkpoint, CheckpointFile
 from spotlight_asars.serialization.models import register_kind
-from spotlight_asars.serialization.state import SystemState, as_plain, constructor_arguments, plain_and_code
+from spotlight_asars.serialization.state import (
+    OptimizerFunc,
+    SystemState,
+    as_plain,
+    constructor_arguments,
+    optimizer_as_data,
+    optimizer_from,
+    plain_and_code,
+    random_state_as_data,
+)
 from spotlight_asars.serialization.weights import load_weights, weights_of
 
-OptimizerFunc = Callable[[Iterable], torch.optim.Optimizer]
 _TRAINING_KEYWORDS = ("early_stopping", "mix_lengths", "initial_embeddings")  # of release 0.1.0, now in `training`
 
 
@@ -585,7 +593,7 @@ class ASARSSequenceModel(Recommender, ImplicitSequenceModel):
             If there are weights or raw ids that no file can hold.
         """
         settings, code = self._settings()
-        settings["random_state"] = _random_state_as_data(self._random_state)
+        settings["random_state"] = random_state_as_data(self._random_state)
         if not self._initialized:
             return SystemState(settings, code)
         numbering = Numbering.of(self)
@@ -599,7 +607,7 @@ class ASARSSequenceModel(Recommender, ImplicitSequenceModel):
         settings = _regrouped(state.settings)
         random_state = np.random.RandomState()
         random_state.set_state(settings.pop("random_state"))
-        settings["optimizer_func"] = _optimizer_from(settings["optimizer_func"])
+        settings["optimizer_func"] = optimizer_from(settings["optimizer_func"])
         with random_numbers_kept(settings["use_cuda"]):  # the host seeds torch for the whole process
             model = cls(**settings, random_state=random_state)
             random_state.set_state(state.settings["random_state"])  # the host has drawn torch's seed from it
@@ -618,7 +626,7 @@ class ASARSSequenceModel(Recommender, ImplicitSequenceModel):
         """Return the constructor arguments but the random state: plain data, and the names of those that are code."""
         arguments = {name: asdict(one) if is_dataclass(one) else one for name, one in self._parameters().items()}
         del arguments["random_state"]
-        arguments["optimizer_func"] = _optimizer_as_data(self._optimizer_func)
+        arguments["optimizer_func"] = optimizer_as_data(self._optimizer_func)
         return plain_and_code(arguments)
 
     def _settings_of_call(self) -> dict[str, object]:
@@ -664,42 +672,3 @@ def _rows_with_targets(
     if not sequences.num_targets:
         raise InputError("no row has an event to predict: sessions need at least two events")
     return sequences
-
-
-def _random_state_as_data(random_state: np.random.RandomState) -> dict[str, object]:
-    found = random_state.get_state(legacy=False)
-    if found["bit_generator"] != "MT19937":
-        raise InputError(
-            f"the random_state runs on {found['bit_generator']}, which no model file can hold: "
-            "give an int or numpy.random.RandomState(seed)"
-        )
-    return {**found, "state": {"key": found["state"]["key"].tolist(), "pos": int(found["state"]["pos"])}}
-
-
-def _optimizer_as_data(optimizer_func: OptimizerFunc | None) -> object:
-    """A class of torch.optim, with plain keywords or without, as data; anything else as it is."""
-    made_by, keywords = optimizer_func, {}
-    if isinstance(optimizer_func, partial) and not optimizer_func.args:
-        made_by, keywords = optimizer_func.func, optimizer_func.keywords
-    name = getattr(made_by, "__name__", None)
-    if name is None or _optimizer_class(name) is not made_by:
-        return optimizer_func
-    try:
-        return {"optimizer": name, "keywords": as_plain(keywords)}
-    except TypeError:
-        return optimizer_func
-
-
-def _optimizer_from(data: object) -> OptimizerFunc | None:
-    if not isinstance(data, dict):
-        return data
-    made_by = _optimizer_class(data["optimizer"])
-    if made_by is None:
-        raise InputError(f"there is no optimizer {data['optimizer']!r} here: update torch or spotlight_asars")
-    keywords = {name: tuple(one) if isinstance(one, list) else one for name, one in data["keywords"].items()}
-    return partial(made_by, **keywords)
-
-
-def _optimizer_class(name: str) -> type[torch.optim.Optimizer] | None:
-    found = getattr(torch.optim, name, None)
-    return found if isinstance(found, type) and issubclass(found, torch.optim.Optimizer) else None

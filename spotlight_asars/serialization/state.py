@@ -7,7 +7,9 @@ Python data with tensors, such as an optimizer's state, into plain data and arra
 
 import hashlib
 import inspect
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -15,9 +17,14 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from spotlight_asars.errors import InputError
+
 PLAIN_NUMBERS = "biuf"  # kinds of numpy types whose values Python's own types can hold
 _KINDS = {list: "list", tuple: "tuple"}
 _TYPES = {name: kind for kind, name in _KINDS.items()}
+
+
+OptimizerFunc = Callable[[Iterable], torch.optim.Optimizer]
 
 
 @dataclass(frozen=True)
@@ -165,3 +172,58 @@ def sha256_of(*columns: np.ndarray) -> str:
         found.update(f"{column.dtype.str} {column.shape};".encode())
         found.update(np.ascontiguousarray(column).reshape(-1).view(np.uint8))
     return found.hexdigest()
+
+
+def random_state_as_data(random_state: np.random.RandomState) -> dict[str, object]:
+    """
+    Return a random state as plain data, for ``numpy.random.RandomState.set_state``.
+
+    Raises
+    ------
+    InputError
+        If its bit generator is not numpy's default.
+    """
+    found = random_state.get_state(legacy=False)
+    if found["bit_generator"] != "MT19937":
+        raise InputError(
+            f"the random_state runs on {found['bit_generator']}, which no model file can hold: "
+            "give an int or numpy.random.RandomState(seed)"
+        )
+    return {**found, "state": {"key": found["state"]["key"].tolist(), "pos": int(found["state"]["pos"])}}
+
+
+def optimizer_as_data(optimizer_func: OptimizerFunc | None) -> object:
+    """Return a class of torch.optim, or a partial of one with plain keywords, as data; anything else unchanged."""
+    made_by, keywords = optimizer_func, {}
+    if isinstance(optimizer_func, partial) and not optimizer_func.args:
+        made_by, keywords = optimizer_func.func, optimizer_func.keywords
+    name = getattr(made_by, "__name__", None)
+    if name is None or _optimizer_class(name) is not made_by:
+        return optimizer_func
+    try:
+        return {"optimizer": name, "keywords": as_plain(keywords)}
+    except TypeError:
+        return optimizer_func
+
+
+def optimizer_from(data: object) -> OptimizerFunc | None:
+    """
+    Return the optimizer function that :func:`optimizer_as_data` took.
+
+    Raises
+    ------
+    InputError
+        If this version of torch has no such optimizer.
+    """
+    if not isinstance(data, dict):
+        return data
+    made_by = _optimizer_class(data["optimizer"])
+    if made_by is None:
+        raise InputError(f"there is no optimizer {data['optimizer']!r} here: update torch or spotlight_asars")
+    keywords = {name: tuple(one) if isinstance(one, list) else one for name, one in data["keywords"].items()}
+    return partial(made_by, **keywords)
+
+
+def _optimizer_class(name: str) -> type[torch.optim.Optimizer] | None:
+    found = getattr(torch.optim, name, None)
+    return found if isinstance(found, type) and issubclass(found, torch.optim.Optimizer) else None

@@ -2,19 +2,34 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
 from spotlight_asars.errors import InputError
 from spotlight_asars.interactions.binning import UNKNOWN_BIN
 from spotlight_asars.interactions.channels import DWELL
 from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.interactions.sessionization import dwell_times
+from spotlight_asars.sequence.recommender.fitted import NumberedSystem
 from spotlight_asars.sequence.recommender.requests import request_rows, request_seconds
 
 _EVENTS_A_BLOCK = 2**17  # events of the histories that are scored together
 _ATTENTION_COLOUR, _FALL_COLOUR = "#3b6ea5", "#c06c3e"
+
+
+class ExplainedSystem(NumberedSystem, Protocol):
+    """A fitted system whose recommendations can be explained."""
+
+    dwell: str | None
+
+    def scores_after(self, rows: SessionSequences) -> Tensor:
+        """Return scores of items 1, 2, ... after the last event of each row: (rows, num_items - 1)."""
+
+    def attention_weights(self, rows: SessionSequences) -> np.ndarray:
+        """Return the weight of each event in the recommendation after the last event of its row: (events,)."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +113,7 @@ def no_attention(name: str) -> str:
 
 
 def explain(
-    system: "Recommender",  # noqa: F821 - it imports this module
+    system: ExplainedSystem,
     items: Sequence[Hashable],
     timestamps: Sequence[float] | None,
     user: Hashable,
@@ -142,7 +157,7 @@ def explain(
 
 
 def _without(
-    system: "Recommender",  # noqa: F821
+    system: ExplainedSystem,
     items: list[Hashable],
     seconds: np.ndarray | None,
     user: Hashable,
@@ -170,7 +185,7 @@ def _ranks(scores: np.ndarray, place: int) -> np.ndarray:
 
 
 def _dwell(
-    system: "Recommender",  # noqa: F821
+    system: ExplainedSystem,
     rows: SessionSequences,
     seconds: np.ndarray,
     now: float | None,

@@ -1,6 +1,7 @@
 """What a fitted system keeps of its training part: the numbering of ids and bins, and the check that rows share it."""
 
 from dataclasses import dataclass, fields
+from typing import Protocol
 
 import numpy as np
 
@@ -12,6 +13,19 @@ from spotlight_asars.interactions.vocabulary import Vocabulary
 from spotlight_asars.serialization.state import HasState, SystemState, as_plain
 
 _PARTS = ("item_vocabulary", "user_vocabulary", "binning", "gap_binning")
+
+
+class NumberedSystem(Protocol):
+    """The numbering of a fitted system, whose attributes those of :class:`Numbering` are."""
+
+    num_items: int
+    num_users: int
+    session_gap: float
+    binning: ScottBinning
+    gap_binning: ScottBinning
+    item_vocabulary: Vocabulary | None
+    user_vocabulary: Vocabulary | None
+    raw_items: Vocabulary
 
 
 @dataclass(frozen=True)
@@ -60,7 +74,7 @@ class Numbering:
         return {name: part for name, part in found.items() if part is not None}
 
 
-def check_same_numbering(sequences: SessionSequences, fitted: "Numbering | Recommender") -> None:  # noqa: F821
+def check_same_numbering(sequences: SessionSequences, fitted: "Numbering | NumberedSystem") -> None:
     """
     Raise an InputError unless rows number their ids and bins as a fitted system does.
 
@@ -97,7 +111,7 @@ def check_same_numbering(sequences: SessionSequences, fitted: "Numbering | Recom
         )
 
 
-def check_events(sequences: SessionSequences, fitted: "Numbering | Recommender") -> None:  # noqa: F821
+def check_events(sequences: SessionSequences, fitted: "Numbering | NumberedSystem") -> None:
     """Raise an InputError if an item id or dwell bin is out of range; it reads all events of rows on disk."""
     items, bins = sequences.events[:, ITEM], sequences.events[:, DWELL]
     check_item_ids(items, fitted.num_items)

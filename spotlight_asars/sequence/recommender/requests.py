@@ -10,12 +10,13 @@ from spotlight_asars.interactions.channels import DWELL, TARGET, USER, event_cha
 from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.interactions.sessionization import ends_session, number_sessions, session_starts
 from spotlight_asars.interactions.times import timestamps_in_seconds
+from spotlight_asars.sequence.recommender.fitted import NumberedSystem
 
 _NOBODY = ("nobody",)  # a raw id that is in no log
 
 
 def request_rows(
-    model: "ASARSSequenceModel",  # noqa: F821 - the model imports this module
+    model: NumberedSystem,
     items: Sequence[Sequence[Hashable]],
     timestamps: Sequence[Sequence[float]] | None,
     users: Sequence[Hashable] | None,
@@ -113,7 +114,7 @@ def _check_lengths(
 
 
 def _events(
-    model: "ASARSSequenceModel",  # noqa: F821
+    model: NumberedSystem,
     row: np.ndarray,
     numbers: np.ndarray,
     seconds: np.ndarray | None,
@@ -131,7 +132,7 @@ def _events(
 
 
 def _write_newest_dwell(
-    model: "ASARSSequenceModel",  # noqa: F821
+    model: NumberedSystem,
     events: np.ndarray,
     row: np.ndarray,
     seconds: np.ndarray,
