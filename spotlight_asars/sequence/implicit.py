@@ -14,17 +14,12 @@ from spotlight_asars import host
 from spotlight_asars.errors import InputError, check_choice
 from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
 from spotlight_asars.host import ImplicitSequenceModel, SequenceInteractions
-from spotlight_asars.interactions.binning import UNKNOWN_BIN, ScottBinning
+from spotlight_asars.interactions.binning import ScottBinning
 from spotlight_asars.interactions.channels import (
     DWELL_RULES,
     ITEM,
-    NUM_CHANNELS,
-    UNKNOWN_TIME,
-    whole_seconds,
-    write_padded_events,
 )
 from spotlight_asars.interactions.sequences import SessionSequences, as_session_sequences
-from spotlight_asars.interactions.sessionization import ANONYMOUS_USER
 from spotlight_asars.interactions.vocabulary import Vocabulary
 from spotlight_asars.sequence.online.sessions import LiveSession
 from spotlight_asars.sequence.recommender.base import PADDING_SCORE, Recommender
@@ -402,106 +397,27 @@ class ASARSSequenceModel(Recommender, ImplicitSequenceModel):
         # The host's, with each weight's step as one operation.
         return torch.optim.Adam(weights, lr=rate, weight_decay=self._l2, fused=True)
 
-    def _check_input(self, item_ids: np.ndarray | int) -> None:
-        item_ids = np.asarray(item_ids)
-        items = item_ids[..., ITEM] if item_ids.ndim == 3 else item_ids
-        if items.size and items.max() >= self._num_items:
-            raise ValueError(f"item id {items.max()} is not below the {self._num_items} item ids the model knows")
-        if items.size and items.min() < 0:
-            raise ValueError(f"item id {items.min()} is negative")
-
     @property
     def is_fitted(self) -> bool:
         """Whether the model has a net."""
         return self._initialized
-
-    def predict(
-        self,
-        sequences: np.ndarray,
-        item_ids: np.ndarray | None = None,
-        user_ids: np.ndarray | int | None = None,
-        dwell: np.ndarray | None = None,
-        session_starts: np.ndarray | None = None,
-        timestamps: np.ndarray | None = None,
-    ) -> np.ndarray:
-        """
-        Score the next item after one sequence, or after each of a batch.
-
-        Parameters
-        ----------
-        sequences : int array of shape (time,), (1, time) or (batch, time)
-            Item ids, 0 is padding.
-        item_ids : int array of shape (items,) or (items, 1), optional
-            Items to score; all ids by default, where the padding gets the smallest float.
-        user_ids : int or int array of shape (batch,), optional
-            0, the default, is anonymous.
-        dwell, session_starts : arrays of the shape of `sequences`, optional
-            Dwell bins, as in ``SessionSequences.dwell``, and where sessions begin. Under ``dwell='known'`` the newest
-            event's bin is not looked at.
-        timestamps : array of the shape of `sequences`, optional
-            Seconds since 1970, for nets that look at the moment of an event.
-
-        Returns
-        -------
-        float32 array of shape (items,) for one sequence, (batch, items) for more
-        """
-        self.check_fitted()
-        sequences = np.atleast_2d(np.asarray(sequences))
-        if sequences.size and sequences.dtype.kind not in "iu":
-            raise ValueError(f"the sequences are of type {sequences.dtype}: give item numbers, or raw ids to recommend")
-        self._check_input(sequences)
-        wanted = np.arange(self._num_items) if item_ids is None else np.asarray(item_ids).reshape(-1)
-        self._check_input(wanted)
-        events = self._events_of(sequences, user_ids, dwell, session_starts, timestamps)
-        self._net.train(False)
-        with torch.no_grad():
-            states = final_states(self._net, self._tensor(events))  # (batch, *state)
-            if item_ids is None:
-                scores = score_all_items(self._net, states, self._num_items)  # (batch, items - 1)
-                scores = nn.functional.pad(scores, (1, 0), value=PADDING_SCORE)  # (batch, items)
-            else:
-                items = self._tensor(wanted.astype(np.int64))[:, None].expand(-1, len(states))  # (items, batch)
-                scores = score_items(self._net, states, items).T  # (batch, items)
-                scores = scores.masked_fill(items.T == PADDING_ITEM, PADDING_SCORE)
-        scores = scores.cpu().numpy()
-        return scores[0] if len(scores) == 1 else scores
-
-    def _events_of(
-        self,
-        sequences: np.ndarray,
-        user_ids: np.ndarray | int | None,
-        dwell: np.ndarray | None,
-        session_starts: np.ndarray | None,
-        timestamps: np.ndarray | None,
-    ) -> np.ndarray:
-        """Events of shape (batch, time, channel); see :meth:`predict` for the parameters."""
-        given = {"dwell": dwell, "session_starts": session_starts, "timestamps": timestamps}
-        given = {name: np.atleast_2d(values) for name, values in given.items() if values is not None}
-        for name, values in given.items():
-            if values.shape != sequences.shape:
-                raise ValueError(f"{name} has shape {values.shape} and sequences {sequences.shape}")
-        bins = given.get("dwell", np.array(UNKNOWN_BIN))
-        if not 0 <= bins.min(initial=0) <= bins.max(initial=0) < self.binning.num_bins:
-            raise ValueError(f"a dwell bin is not one of the {self.binning.num_bins} the model knows")
-        users = np.asarray(ANONYMOUS_USER if user_ids is None else user_ids)
-        if users.shape not in ((), (1,), (len(sequences),)):
-            raise ValueError(f"there are {len(sequences)} sequences and user_ids of shape {users.shape}")
-        if users.max(initial=0) >= self._num_users or users.min(initial=0) < 0:
-            raise ValueError(f"a user id is not one of the {self._num_users} the model knows")
-        return write_padded_events(
-            np.zeros((*sequences.shape, NUM_CHANNELS), dtype=np.int64),  # (batch, time, channel)
-            sequences,
-            given.get("session_starts"),
-            dwell=bins,
-            times=whole_seconds(given["timestamps"]) if "timestamps" in given else UNKNOWN_TIME,
-            users=users.reshape(-1, 1),
-        )
 
     def scores_after(self, rows: SessionSequences) -> Tensor:
         self._net.train(False)
         events = self._tensor(rows.padded_events(np.arange(len(rows))))  # (rows, time, channel)
         with torch.no_grad():
             return score_all_items(self._net, final_states(self._net, events), self._num_items)
+
+    def item_scores_after(self, rows: SessionSequences, items: np.ndarray) -> np.ndarray:
+        """Return scores of given items after the last event of each row: float32, (rows, items)."""
+        if np.array_equal(items, np.arange(self._num_items)):
+            return super().item_scores_after(rows, items)
+        self._net.train(False)
+        with torch.no_grad():
+            states = final_states(self._net, self._tensor(rows.padded_events(np.arange(len(rows)))))  # (rows, *state)
+            wanted = self._tensor(items.astype(np.int64))[:, None].expand(-1, len(rows))  # (items, rows)
+            scores = score_items(self._net, states, wanted).T  # (rows, items)
+            return scores.masked_fill(wanted.T == PADDING_ITEM, PADDING_SCORE).cpu().numpy()
 
     is_random = True
     has_live_sessions = True

@@ -209,10 +209,14 @@ class Recommender(ABC):
             gap_binning=self.gap_binning,
             **{name: None if given is None else np.atleast_2d(given) for name, given in matrices.items()},
         )
-        scores = np.full((len(rows), self.num_items), PADDING_SCORE, dtype=np.float32)  # (batch, num_items)
-        scores[:, PADDING_ITEM + 1 :] = self.scores_after(rows).cpu().numpy()
-        scores = scores[:, wanted]  # (batch, items)
+        scores = self.item_scores_after(rows, wanted)  # (batch, items)
         return scores[0] if len(scores) == 1 else scores
+
+    def item_scores_after(self, rows: SessionSequences, items: np.ndarray) -> np.ndarray:
+        """Return scores of given items after the last event of each row: float32, (rows, items)."""
+        scores = np.full((len(rows), self.num_items), PADDING_SCORE, dtype=np.float32)  # (rows, num_items)
+        scores[:, PADDING_ITEM + 1 :] = self.scores_after(rows).cpu().numpy()
+        return scores[:, items]
 
     def _users_of(self, batch: int, user_ids: np.ndarray | int | None) -> np.ndarray:
         """User numbers for `batch` sequences: (batch,)."""

@@ -125,7 +125,7 @@ def check_events(sequences: SessionSequences, fitted: "Numbering | NumberedSyste
 def check_item_ids(items: np.ndarray, num_items: int) -> None:
     """Raise an InputError unless all item ids are among the `num_items` known ones, 0 included."""
     if items.size and not (items.min() >= 0 and items.max() < num_items):
+        wrong = items.min() if items.min() < 0 else items.max()
         raise InputError(
-            f"item ids run from {items.min()} to {items.max()}: number them as in the training part, which has "
-            f"{num_items} ids"
+            f"item id {wrong} is not one of the {num_items} ids known, from 0: number items as in the training part"
         )
