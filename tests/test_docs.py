@@ -16,6 +16,7 @@ import pytest
 from spotlight_asars import cli
 
 ROOT = Path(__file__).parent.parent
+PATHS = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])  # where a real Spotlight may lie
 RECIPES = (ROOT / "docs" / "recipes.rst").read_text(encoding="utf-8")
 REFERENCE = (ROOT / "docs" / "reference.rst").read_text(encoding="utf-8")
 
@@ -76,7 +77,7 @@ def test_the_recipes_run_one_after_the_other(folder, capsys):
             continue
         if kind == "job":
             job = [sys.executable, "-m", "torch.distributed.run", *shlex.split(text)[1:]]
-            subprocess.run(job, capture_output=True, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+            subprocess.run(job, capture_output=True, check=True, env={**os.environ, "PYTHONPATH": PATHS})
             continue
         request, _, command = text.rpartition(" | ")
         arguments = shlex.split(command)
@@ -84,7 +85,7 @@ def test_the_recipes_run_one_after_the_other(folder, capsys):
         if request:  # `echo '...'` in front
             ran = subprocess.run(
                 [sys.executable, "-m", "spotlight_asars", *arguments[1:]], input=shlex.split(request)[1] + "\n",
-                capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+                capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": PATHS},
             )  # fmt: skip
             assert len(json.loads(ran.stdout)["items"]) == 5
         else:
