@@ -265,7 +265,7 @@ class ASARSSequenceModel(Recommender, ImplicitSequenceModel):
             A file that records progress, after every epoch or as ``Checkpoint(path, minutes=10)`` says. If the process
             is killed, the same call with the same settings, rows and file resumes there and ends with the same weights,
             to the bit on a CPU; callbacks are called for the remaining epochs. A finished call returns at once when
-            repeated, and goes on with a larger `n_iter`. Each call needs its own file.
+            repeated, and continues with a larger `n_iter`. Each call needs its own file.
 
         Returns
         -------
@@ -281,7 +281,7 @@ class ASARSSequenceModel(Recommender, ImplicitSequenceModel):
         Warns
         -----
         UserWarning
-            Once, if a checkpoint cannot be written; fitting goes on.
+            Once, if a checkpoint cannot be written; fitting continues.
         """
         group = ProcessGroup.current()
         sequences = _rows_with_targets(interactions, like=self)
@@ -326,7 +326,7 @@ class ASARSSequenceModel(Recommender, ImplicitSequenceModel):
         if file is None or not group.is_first:
             self._interrupted_start = None
             return None
-        # A model whose call was interrupted, say by Ctrl-C, is not as that call found it; it goes on all the same.
+        # A model whose call was interrupted, say by Ctrl-C, is not as that call found it; it resumes all the same.
         start = self._interrupted_start if file.exists and self._interrupted_start else self._start()
         saved = saved_progress(file, call_of(settings, start, sequences, validation), self._n_iter)
         self._interrupted_start = start

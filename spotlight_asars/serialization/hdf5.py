@@ -71,7 +71,7 @@ MODEL_FILE = FileKind(
     "model file", 1, "give a file that train or save_model wrote", "save the model again, or take another copy"
 )
 CHECKPOINT = FileKind(
-    "checkpoint", 1, "give checkpoint= another path", "remove it to begin anew, or give checkpoint= another path"
+    "checkpoint", 1, "give checkpoint= another path", "remove it to start over, or give checkpoint= another path"
 )
 LIVE_SESSIONS = FileKind(
     "live sessions",

@@ -285,7 +285,7 @@ def test_another_log_under_the_same_checkpoint_is_told(log, small, tmp_path, cap
     frame = pd.read_csv(log)
     frame[:-4].to_csv(tmp_path / "shorter.csv", index=False)
     code, _, err = run(capsys, *arguments, "--train", tmp_path / "shorter.csv")
-    assert code == 2 and "on other rows" in err and "begin anew" in err and err.count("\n") == 1
+    assert code == 2 and "on other rows" in err and "start over" in err and err.count("\n") == 1
 
 
 def test_figures_that_went_astray_are_told(log, small, tmp_path, capsys, monkeypatch):

@@ -131,7 +131,7 @@ def test_the_checkpoint_of_another_call_is_refused(changed, rows, told, tmp_path
     path = tmp_path / "checkpoint.h5"
     make_model().fit(make_rows(), checkpoint=path)
     before, model = path.read_bytes(), make_model(**changed)
-    refuses(lambda: model.fit(rows, checkpoint=path), str(path), told, "remove it to begin anew")
+    refuses(lambda: model.fit(rows, checkpoint=path), str(path), told, "remove it to start over")
     assert path.read_bytes() == before
     assert not model.epoch_records
 
@@ -144,7 +144,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, refuses):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         refuses(lambda: make_model().fit(make_rows(), checkpoint=path), str(path))
     path.write_bytes(whole[: len(whole) // 2])
-    refuses(lambda: make_model().fit(make_rows(), checkpoint=path), str(path), "remove it to begin anew")
+    refuses(lambda: make_model().fit(make_rows(), checkpoint=path), str(path), "remove it to start over")
 
 
 def test_a_full_disk_costs_the_checkpoint_and_not_the_run(tmp_path, monkeypatch):

@@ -94,7 +94,7 @@ def determinants(job: Job, dataset: dict, events: str, max_sequence_length: int)
     """
     found = {
         "settings": describe(job.settings),
-        "training": asdict(job.training) if job.settings.random else None,
+        "training": asdict(job.training) if job.settings.random else {"dwell": job.training.dwell},
         "twin": job.twin,
         "rows": {"max_sequence_length": max_sequence_length},
         "log": {"counts": dataset, "events": events},

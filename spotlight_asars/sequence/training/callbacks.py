@@ -203,7 +203,7 @@ class EarlyStopping(Callback):
         if len(self.figures) < epochs:
             raise InputError(
                 f"{self._path}: it lacks figures of epochs that the checkpoint beside it has: remove both files to "
-                "begin anew"
+                "start over"
             )
 
     def _read(self) -> list[dict[str, float]]:

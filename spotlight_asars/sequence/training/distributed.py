@@ -89,7 +89,7 @@ def _reached() -> Iterator[None]:
         reason = " ".join(str(error).split())[:200]
         raise LostProcess(
             f"a process of the job has ended or does not answer ({reason}): give the same command again; with a "
-            "checkpoint it goes on from there"
+            "checkpoint it resumes from there"
         ) from error
 
 

@@ -90,7 +90,7 @@ class LocalNegatives:
             self._fallback_said = True
             warnings.warn(
                 "a user has every item of his mini-batch, so his negatives are drawn from all items by popularity; "
-                "a larger batch_size makes this rarer (said once)",
+                "a larger batch_size makes this rarer (reported once)",
                 stacklevel=2,
             )
         negatives = negatives[:, targets.is_target][:, targets.own]  # (negatives, targets)

@@ -246,7 +246,7 @@ class Trainer:
             reason = str(error).partition("\n")[0]
             raise InputError(
                 f"{file.path}: the checkpoint does not fit this net and optimizer ({reason}): make them as they were, "
-                "or remove it to begin anew"
+                "or remove it to start over"
             ) from error
 
     def _take_up(self, snapshot: dict[str, object]) -> FitProgress:

@@ -55,6 +55,11 @@ class TestDeterminants:
         job = Job("vsknn", CountingSettings("vsknn"), Training(epochs=4, seed=2))
         assert decided(job) == decided(replace(job, training=Training(epochs=9, seed=3)))
 
+    def test_the_dwell_rule_decides_for_systems_without_a_net_too(self):
+        """Regression: a kept run under 'known' was taken for one under 'observed'."""
+        job = Job("asars_memory", CountingSettings("asars_memory"), Training(epochs=4, seed=2))
+        assert decided(job) != decided(replace(job, training=Training(epochs=4, seed=2, dwell="observed")))
+
     def test_a_log_is_told_by_its_events(self, tiny_log):
         split = tiny_log.split
         before = log_fingerprint(split)
