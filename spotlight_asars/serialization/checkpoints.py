@@ -171,7 +171,7 @@ class CheckpointFile:
             write_sealed(self.path, lambda file: _fill(file, self._call, plain, arrays), CHECKPOINT)
         except (InputError, TypeError) as error:
             if not self._failure_reported:
-                warnings.warn(f"fitting continues, but its checkpoint is not kept: {error} (reported once)", stacklevel=3)
+                warnings.warn(f"fitting continues, but its checkpoint is not kept: {error} (said once)", stacklevel=3)
             self._failure_reported = True
 
 
