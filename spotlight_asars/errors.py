@@ -11,7 +11,7 @@ class InputError(ValueError):
     """
     Invalid user input: a file, a column, a value or an option.
 
-    The message is one line that names what is wrong and how to mend it. The command line prints it and exits with
+    The message is one line that says what is wrong and how to fix it. The command line prints it and exits with
     code 2.
     """
 

@@ -209,6 +209,6 @@ class AuditedRows:
 
 
 def _others(values: np.ndarray, low: int, stop: int, draw: np.random.RandomState) -> np.ndarray:
-    """For each value another between `low` and `stop`, the same only where there is no other."""
+    """Return a different value from `low` up to `stop` for each value; the same one only if there is no other."""
     span = stop - low
     return values if span < 2 else low + (values - low + draw.randint(1, span, size=len(values))) % span

@@ -105,12 +105,12 @@ def check_recommender(system: Recommender) -> None:
     ContractError
         With one line that names the first check that failed.
     InputError
-        If the system is no Recommender, or is fitted already.
+        If the system is not a Recommender, or is already fitted.
     """
     if not isinstance(system, Recommender):
-        raise InputError(f"{type(system).__name__} is no Recommender: derive it from sequence.Recommender")
+        raise InputError(f"{type(system).__name__} is not a Recommender: derive it from sequence.Recommender")
     if system.is_fitted:
-        raise InputError("the system is fitted already: give check_recommender a new one, it fits clones of it")
+        raise InputError("the system is already fitted: give check_recommender an unfitted one; it fits clones of it")
     _run(system, "parameters", _check_parameters, system)
     _run(system, "not fitted", _check_not_fitted, system)
     for kind in LOGS:
@@ -339,7 +339,10 @@ def _check_state(case: _Case) -> None:
         return  # settings that are code are given again, which only their user can
     copy = kind.from_state(case.system.state())
     _require(type(copy) is kind, f"from_state gives a {type(copy).__name__}")
-    _require(bool((_scores(copy, case.test) == _scores(case.system, case.test)).all()), "from_state scores otherwise")
+    _require(
+        bool((_scores(copy, case.test) == _scores(case.system, case.test)).all()),
+        "the system from from_state scores differently",
+    )
     _require(not kind.from_state(case.unfitted.state()).is_fitted, "from_state of an unfitted system is fitted")
 
 
@@ -359,10 +362,10 @@ def _check_file(case: _Case) -> None:
         copy = load_model(path)
     _require(type(copy) is kind, f"load_model gives a {type(copy).__name__}")
     _require(
-        bool((_scores(copy, case.test) == _scores(case.system, case.test)).all()), "a loaded model scores otherwise"
+        bool((_scores(copy, case.test) == _scores(case.system, case.test)).all()), "a loaded model scores differently"
     )
     history = case.history
-    _require(copy.recommend(**history) == case.system.recommend(**history), "a loaded model recommends otherwise")
+    _require(copy.recommend(**history) == case.system.recommend(**history), "a loaded model recommends differently")
 
 
 def _check_session(case: _Case) -> None:

@@ -35,7 +35,7 @@ def audit(
     rank: Rank = rank_targets,
 ) -> AuditReport:
     """
-    Change what must not move a score, and measure whether it does.
+    Change inputs that must not affect a score, and measure whether they do.
 
     Each check changes copies of the rows and scores them again:
 

@@ -19,7 +19,7 @@ EXAMPLES = """examples:
       falls without it
   spotlight-asars explain --items A,B,C --times 0,20,65 --item D --plot why.png --json
 
-A model without attention is explained by the score falls alone.
+A model without attention is explained by the score drops alone.
 
 exit codes: 0, done; 2, wrong input.
 """

@@ -120,7 +120,7 @@ def add_log_options(
 
 
 def add_format_options(group: argparse._ArgumentGroup) -> None:
-    """Add the options that tell how to read a file of events."""
+    """Add the options that say how to read a file of events."""
     group.add_argument("--format", dest="log_format", choices=sorted(FORMATS),
                        help="file format")  # fmt: skip
     group.add_argument("--columns", metavar="USER,ITEM,TIME[,SESSION]",

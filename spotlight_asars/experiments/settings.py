@@ -181,7 +181,7 @@ class CountingSettings:
 
     @property
     def has_users(self) -> bool:
-        """Whether the system learns of users."""
+        """Whether the system learns about users."""
         return COUNTING_SYSTEMS[self.system].has_users
 
     @property

@@ -75,7 +75,7 @@ class SessionSequences(SequenceInteractions):
     Raises
     ------
     InputError
-        If shapes differ, or ids or bins are no integers or out of range.
+        If shapes differ, or ids or bins are not integers or are out of range.
     """
 
     def __init__(

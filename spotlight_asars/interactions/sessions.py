@@ -238,7 +238,7 @@ def integers(name: str, values: np.ndarray, mend: str = "give integers") -> np.n
     Raises
     ------
     InputError
-        If a value is no integer or too large.
+        If a value is not an integer, or too large.
     """
     try:
         values = np.asarray(values)

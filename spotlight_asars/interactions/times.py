@@ -99,7 +99,7 @@ def _numbers_of_times(times: np.ndarray | pd.Series) -> np.ndarray:
 
 
 def _example(times: np.ndarray) -> str:
-    """Return the first value that is no number, for a message."""
+    """Return the first value that is not a number, for a message."""
     values = times.ravel().tolist()
     first = next((time for time in values if isinstance(time, bool) or not isinstance(time, int | float)), None)
     return "" if first is None else f", such as {first!r:.40}"

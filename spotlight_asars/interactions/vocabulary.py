@@ -176,7 +176,7 @@ class Vocabulary:
     def raw_ids(self) -> np.ndarray:
         """Raw ids, shape (n,); the one at position k has number k + 1."""
         kind = self._index.dtype
-        # numpy turns nanoseconds into integers, which are other ids; pandas converts text anew on every access.
+        # numpy turns nanoseconds into integers, which are other ids; pandas converts text again on every access.
         as_objects = kind.kind in "mM" or isinstance(kind, pd.StringDtype)
         ids = (self._as_objects if as_objects else self._index).to_numpy().view()
         ids.setflags(write=False)  # as pandas 3 hands them out; before it, a caller could change the index by them
@@ -187,7 +187,7 @@ class Vocabulary:
         if isinstance(raw_ids, list) and len(raw_ids) <= _SHORT_LIST and set(map(type, raw_ids)) <= _DICT_TYPES:
             return np.array([self._number_of.get(raw_id, UNKNOWN_ID) for raw_id in raw_ids], dtype=np.int32)
         known, wanted = self._index, to_index(raw_ids)
-        if known.dtype != wanted.dtype:  # a common type could merge ids: 2**53 + 1 is no float
+        if known.dtype != wanted.dtype:  # a common type could merge ids: 2**53 + 1 is not a float
             known, wanted = self._as_objects, wanted.astype(object)
         with _hashing():
             return (known.get_indexer(wanted) + 1).astype(np.int32)
@@ -207,7 +207,7 @@ class Vocabulary:
         Raises
         ------
         InputError
-            If a number is 0 (unknown) or greater than n, or numbers are no integers.
+            If a number is 0 (unknown) or greater than n, or a number is not an integer.
         """
         numbers = np.asarray(numbers)
         if not numbers.size:
@@ -268,7 +268,7 @@ def in_order_of_appearance(raw_ids: Iterable[Hashable]) -> tuple[np.ndarray, pd.
         if PANDAS_KEEPS_ZERO_BYTES or not (index.dtype == object or isinstance(index.dtype, pd.StringDtype)):
             return pd.factorize(index)
         ids = np.empty(len(index) + 1, dtype=object)
-        ids[0], ids[1:] = object(), index.astype(object)  # beside what is no text, text is compared as a whole
+        ids[0], ids[1:] = object(), index.astype(object)  # next to a non-text value, text is compared as a whole
         codes, unique = pd.factorize(pd.Index(ids, dtype=object, tupleize_cols=False))
         return np.maximum(codes[1:] - 1, -1), unique[1:].astype(index.dtype)
 

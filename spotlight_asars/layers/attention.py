@@ -196,7 +196,7 @@ def _in_chunks(wholes: tuple[Tensor | None, ...], slope: Tensor | None, chunk_si
     carry, mixed = _Carry.empty(wholes[1]), []
     for score, value, here, segment, current_score, current_value in chunks:
         if slope is not None:
-            # Relative to the end of the chunk, and the carry falls: over a long row rising scores lose precision.
+            # Relative to the end of the chunk, lowering the carry: scores that rise over a long row lose precision.
             rise = slope * torch.arange(1 - score.shape[1], 1, device=score.device)  # (chunk,)
             carry = carry.fallen(slope * score.shape[1])
             score, current_score = score + rise, None if current_score is None else current_score + rise

@@ -84,8 +84,8 @@ def _with_former_keywords(init: Callable) -> Callable:
         former = [name for name in (*_TRAINING_KEYWORDS, "sampling_options") if name in keywords]
         if former:
             warnings.warn(
-                f"{', '.join(former)}: these keywords go with the next release; give them in training={{...}}, and "
-                'options of the sampling in sampling={"kind": "shared", ...}',
+                f"{', '.join(former)}: these keywords will be removed in the next release; give them in "
+                'training={...}, and options of the sampling in sampling={"kind": "shared", ...}',
                 DeprecationWarning,
                 stacklevel=2,
             )
@@ -172,7 +172,7 @@ class ASARSSequenceModel(Recommender, ImplicitSequenceModel):
         check_choice("dwell", dwell, DWELL_RULES)
         _check_representation(representation, representation_options, dwell)
         if sparse and l2 and optimizer_func is None:
-            raise InputError("l2 is dense and does not go with sparse gradients: leave one out")
+            raise InputError("l2 is dense and cannot be combined with sparse gradients: leave one out")
         objective = Objective(loss, dict(loss_options or {}), SamplingOptions.of(sampling), num_negative_samples)
         options = TrainingOptions.of(training)
         # The host knows its own losses and nets only; it is given the net in `_initialize`.
@@ -326,7 +326,7 @@ class ASARSSequenceModel(Recommender, ImplicitSequenceModel):
         if file is None or not group.is_first:
             self._interrupted_start = None
             return None
-        # A model whose call was interrupted, say by Ctrl-C, is not as that call found it; it resumes all the same.
+        # An interrupted call, say by Ctrl-C, has changed the model; resuming is allowed nevertheless.
         start = self._interrupted_start if file.exists and self._interrupted_start else self._start()
         saved = saved_progress(file, call_of(settings, start, sequences, validation), self._n_iter)
         self._interrupted_start = start
@@ -430,7 +430,7 @@ class ASARSSequenceModel(Recommender, ImplicitSequenceModel):
 
     @property
     def has_users(self) -> bool:
-        """Whether the net learns of users."""
+        """Whether the net learns about users."""
         return self._net_has("has_users")
 
     @property
@@ -575,7 +575,7 @@ def _check_representation(
     if representation == "mixture" and host.NAME == "embedded":
         raise InputError("representation 'mixture' is Spotlight's own and needs it installed: choose another")
     if options and (is_module or is_hosts):
-        raise InputError("representation_options go with our nets by name or a factory: this net takes none")
+        raise InputError("representation_options apply to nets given by name or by a factory: this net takes none")
     if is_module and getattr(representation, "dwell", dwell) != dwell:
         raise InputError(f"the net was made with dwell={representation.dwell!r} and the model with {dwell!r}")
 

@@ -44,7 +44,7 @@ Arrays = dict[str, "np.ndarray | csr_array | Arrays"]
 @dataclass(frozen=True)
 class FileKind:
     """
-    A kind of sealed file, and how to mend one that cannot be read.
+    A kind of sealed file, and what to do about one that cannot be read.
 
     Attributes
     ----------
@@ -193,7 +193,7 @@ def _check_seal(path: Path, content: BinaryIO, kind: FileKind) -> None:
 
 
 def _what_it_is(begin: bytes, kind: FileKind) -> str:
-    """Say what a file that does not begin like one of the kind is, and how to mend it."""
+    """Return what a file without the expected beginning is, and what to do about it."""
     wanted = _with_article(kind)
     if not begin:
         return f"empty, not {wanted}: {kind.mend}"

@@ -78,7 +78,7 @@ def write_model(file: h5py.File, model: HasState) -> None:
     """Write a model to an open file, as :func:`save_model` does."""
     if type(model) not in _KINDS[MODEL].values():
         known = ", ".join(_KINDS[MODEL])
-        raise InputError(f"{name_of(model)} is not a model that a file can hold: there are {known}")
+        raise InputError(f"{name_of(model)} is not a model that a file can hold: choose from {known}")
     RecordWriter(lambda made: _name_of_kind(made, MODEL)).write(file, MODEL, model)
 
 
@@ -132,7 +132,7 @@ def save_sessions(sessions: HasState, path: str | Path) -> None:
     Raises
     ------
     InputError
-        If these are no live sessions, or the file cannot be written. Nothing is left behind.
+        If these are not live sessions, or the file cannot be written. Nothing is left behind.
     """
     if type(sessions) not in _KINDS[SESSIONS].values():
         known = ", ".join(_KINDS[SESSIONS])
@@ -143,7 +143,7 @@ def save_sessions(sessions: HasState, path: str | Path) -> None:
 
 def load_sessions(path: str | Path, model: HasState) -> HasState:
     """
-    Read live sessions that :func:`save_sessions` wrote. They go on as if they had never stopped, to the bit.
+    Read live sessions that :func:`save_sessions` wrote. They continue bit for bit as if they had never stopped.
 
     Parameters
     ----------

@@ -294,7 +294,7 @@ def test_figures_that_went_astray_are_told(log, small, tmp_path, capsys, monkeyp
     monkeypatch.setattr("spotlight_asars.cli.train.save_model", lambda *parts: signal.raise_signal(signal.SIGINT))
     assert run(capsys, *arguments)[0] == 130
     figures = tmp_path / "fit.h5.validation.json"
-    for content, named in (("[]", "lacks figures"), ("{", "cannot be read")):
+    for content, named in (("[]", "figures are missing"), ("{", "cannot be read")):
         figures.write_text(content)
         code, _, err = run(capsys, *arguments)
         assert code == 2 and str(figures) in err and named in err and err.count("\n") == 1

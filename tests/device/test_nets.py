@@ -49,7 +49,7 @@ def fitted(rows, use_cuda, representation="asars_time_user", loss="cross_entropy
     fixed = {"embedding_dim": 6, "n_iter": 1, "batch_size": 16, "random_state": 3}
     model = ASARSSequenceModel(loss, representation, use_cuda=use_cuda, **{**fixed, **settings})
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "a user has every item")
+        warnings.filterwarnings("ignore", "a user has seen every item")
         model.fit(rows, validation=rows).fit(rows)
     return model
 

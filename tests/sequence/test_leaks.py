@@ -111,5 +111,5 @@ def test_under_observed_the_newest_dwell_does(name):
 @pytest.mark.parametrize("name", POINTERLESS)
 def test_a_pointer_is_refused_where_states_hold_terms_of_their_own(name):
     """Regression: it failed only at the first batch, with the shapes of two matrices."""
-    with pytest.raises(ValueError, match="pointer does not go with"):
+    with pytest.raises(ValueError, match="pointer cannot be used with"):
         representation_factory(name)(NUM_ITEMS, 8, pointer=True)

@@ -265,9 +265,9 @@ def test_a_planted_fault_is_named(faulty, check):
 
 
 def test_only_unfitted_recommenders_are_checked(refuses):
-    refuses(lambda: check_recommender(object()), "object is no Recommender")
+    refuses(lambda: check_recommender(object()), "object is not a Recommender")
     fitted = Popularity().fit(SessionSequences(np.array([[1, 2, 1]])))
-    refuses(lambda: check_recommender(fitted), "is fitted already")
+    refuses(lambda: check_recommender(fitted), "is already fitted")
 
 
 def test_an_abstract_recommender_cannot_be_made():

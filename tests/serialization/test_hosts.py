@@ -17,7 +17,7 @@ from spotlight_asars.sequence.non_neural.rules import SequentialRules
 from spotlight_asars.sequence.two_stage.model import Member, TwoStageRanker
 from spotlight_asars.serialization.models import load_model, save_model
 
-pytestmark = pytest.mark.filterwarnings("ignore:a user has every item:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:a user has seen every item:UserWarning")
 
 NETS = ["pooling", "cnn", "lstm", "asars_time_user", "asars_dynamics", "gru4rec", "time_svd"]
 SEQUENCE = [3, 1, 4, 1, 5]

@@ -30,7 +30,7 @@ from spotlight_asars.serialization.models import (
 )
 from spotlight_asars.serialization.state import constructor_arguments
 
-pytestmark = pytest.mark.filterwarnings("ignore:a user has every item:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:a user has seen every item:UserWarning")
 
 HOST_NETS = ["pooling", "cnn", "lstm"] + (["mixture"] if host.NAME == "spotlight" else [])
 NETS = [*representation_names(), *HOST_NETS]

@@ -241,7 +241,7 @@ def _run(trial: "Trial", settings: Settings, log: TuningLog, training: Training)
     except InputError as error:
         if "finite" not in str(error):
             raise
-        # Told as pruned: of failed trials the sampler learns nothing, and would go there again.
+        # Reported as pruned: the sampler learns nothing from failed trials, and would try the same region again.
         state, outcome = TrialState.PRUNED, "diverged"
     finally:
         trial.set_user_attr("outcome", outcome)

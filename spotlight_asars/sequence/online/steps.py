@@ -97,8 +97,8 @@ class TorchSteps:
             self._initial_carry = net.initial_carry
         else:
             warnings.warn(
-                f"{type(net).__name__}.empty_memory is now called initial_carry, and its old name goes with the next "
-                "release: rename it",
+                f"{type(net).__name__}.empty_memory is now called initial_carry, and its old name will go in the "
+                "next release: rename it",
                 DeprecationWarning,
                 stacklevel=4,
             )

@@ -400,12 +400,12 @@ class Recommender(ABC):
         before = self.get_params()
         for name in parameters:
             if name not in before:
-                raise InputError(f"{type(self).__name__} has no parameter {name!r}: there are {', '.join(before)}")
+                raise InputError(f"{type(self).__name__} has no parameter {name!r}: choose from {', '.join(before)}")
         if not parameters:
             return self
         if self.is_fitted:
             raise InputError(
-                f"this {type(self).__name__} is fitted, and fit would go on: set parameters of a new one, or of its "
+                f"this {type(self).__name__} is fitted, and fit would resume: set parameters of a new one, or of its "
                 "sklearn.base.clone"
             )
         kept = dict(vars(self))

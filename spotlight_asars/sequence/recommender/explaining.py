@@ -67,7 +67,7 @@ class Explanation:
 
     def plot(self) -> object:
         """
-        Draw one bar an event, for its attention weight and for the fall of the score without it; needs matplotlib.
+        Plot a bar per event for its attention weight, and one for the score drop without it; needs matplotlib.
 
         Raises
         ------

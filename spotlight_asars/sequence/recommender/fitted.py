@@ -16,7 +16,7 @@ _PARTS = ("item_vocabulary", "user_vocabulary", "binning", "gap_binning")
 
 
 class NumberedSystem(Protocol):
-    """The numbering of a fitted system, whose attributes those of :class:`Numbering` are."""
+    """The numbering of a fitted system: it has the attributes of :class:`Numbering`."""
 
     num_items: int
     num_users: int

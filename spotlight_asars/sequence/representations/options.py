@@ -119,7 +119,7 @@ def options_of(kind: type[Options], name: str, given: "Options | dict | None") -
     Raises
     ------
     InputError
-        If they are of another type, or there is no such option; the message lists those that there are.
+        If they are of another type, or there is no such option; the message lists the known ones.
     """
     if isinstance(given, kind):
         return given
@@ -128,5 +128,5 @@ def options_of(kind: type[Options], name: str, given: "Options | dict | None") -
     known = [field.name for field in fields(kind)]
     for option in given or {}:
         if option not in known:
-            raise InputError(f"{name} has no option {option!r}: there are {', '.join(known)}")
+            raise InputError(f"{name} has no option {option!r}: choose from {', '.join(known)}")
     return kind(**(given or {}))

@@ -104,7 +104,7 @@ class SessionNet(nn.Module):
         self.options = NetOptions.of(options)
         if self.options.pointer and type(self).score is not SessionNet.score:
             raise InputError(
-                f"pointer does not go with {type(self).__name__}, which has its own score: leave pointer out"
+                f"pointer cannot be used with {type(self).__name__}, which has its own score: leave pointer out"
             )
         self.num_items, self.embedding_dim = num_items, embedding_dim
         self.item_embeddings = item_embedding_layer or UnitEmbedding(

@@ -202,7 +202,7 @@ class EarlyStopping(Callback):
         """Raise an InputError if figures of earlier epochs are missing."""
         if len(self.figures) < epochs:
             raise InputError(
-                f"{self._path}: it lacks figures of epochs that the checkpoint beside it has: remove both files to "
+                f"{self._path}: figures are missing for epochs that the checkpoint beside it has: remove both files to "
                 "start over"
             )
 

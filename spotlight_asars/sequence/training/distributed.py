@@ -88,7 +88,7 @@ def _reached() -> Iterator[None]:
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise LostProcess(
-            f"a process of the job has ended or does not answer ({reason}): give the same command again; with a "
+            f"a process of the job has ended or does not answer ({reason}): run the same command again; with a "
             "checkpoint it resumes from there"
         ) from error
 
@@ -152,7 +152,7 @@ class ProcessGroup:
             for rank, other in enumerate(found):
                 if other[name] != value:
                     raise InputError(
-                        f"process {rank} has other {name} than process 0: give all the same log and options"
+                        f"process {rank} has other {name} than process 0: give every process the same log and options"
                     )
 
     def broadcast_state(self, state: dict[str, object]) -> dict[str, object]:

@@ -134,7 +134,7 @@ def start_from_cooccurrence(net: nn.Module, sequences: SessionSequences, by_cata
     if not isinstance(weight, nn.Parameter) or len(weight) != sequences.num_items:
         choice = "catalogue" if by_catalogue else "cooccurrence"
         raise InputError(
-            f"initial_embeddings={choice!r} sets a table of item embeddings, which {type(net).__name__} has not: "
+            f"initial_embeddings={choice!r} sets a table of item embeddings, which {type(net).__name__} does not have: "
             "choose 'random'"
         )
     found = cooccurrence_embeddings(sequences, weight.shape[1], by_catalogue=by_catalogue).to(weight.device)

@@ -89,8 +89,8 @@ class LocalNegatives:
         if fallbacks and not self._fallback_said:
             self._fallback_said = True
             warnings.warn(
-                "a user has every item of his mini-batch, so his negatives are drawn from all items by popularity; "
-                "a larger batch_size makes this rarer (reported once)",
+                "a user has seen every item of the mini-batch, so that user's negatives are drawn from all items by "
+                "popularity; a larger batch_size makes this rarer (reported once)",
                 stacklevel=2,
             )
         negatives = negatives[:, targets.is_target][:, targets.own]  # (negatives, targets)

@@ -50,10 +50,10 @@ class Objective:
         if isinstance(self.loss, str) and self.loss not in LOSSES:
             raise InputError(f"loss is {self.loss!r}: choose one of {', '.join(LOSSES)}")
         if self.loss_options and self.over_all_items:
-            raise InputError("loss_options go with losses that have options: 'cross_entropy' has none")
+            raise InputError("loss_options apply only to losses with options: 'cross_entropy' has none")
         if self.sampling.kind == "shared" and self.over_all_items:
             raise InputError(
-                "sampling='shared' goes with losses that sample: 'cross_entropy' is over all items; "
+                "sampling='shared' applies only to losses that sample: 'cross_entropy' scores all items; "
                 "choose 'sampled_cross_entropy' or 'bpr_max', or leave sampling out"
             )
         if self.num_negative_samples < 1:

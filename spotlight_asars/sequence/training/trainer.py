@@ -245,7 +245,7 @@ class Trainer:
             self._restore(before)
             reason = str(error).partition("\n")[0]
             raise InputError(
-                f"{file.path}: the checkpoint does not fit this net and optimizer ({reason}): make them as they were, "
+                f"{file.path}: the checkpoint does not fit this net and optimizer ({reason}): create both as before, "
                 "or remove it to start over"
             ) from error
 
@@ -330,7 +330,7 @@ class Trainer:
             self._restore(run.kept_state)
             raise InputError(
                 f"the loss is no longer finite in epoch {record.epoch}: fit a new model with a lower "
-                "learning_rate; this one is as it was when last kept"
+                "learning_rate; this one is back at its last kept weights"
             )
         return record
 
@@ -535,7 +535,7 @@ class HostLoop(ImplicitSequenceModel):
         step.finish()
 
     def _check_input(self, item_ids: np.ndarray) -> None:
-        """Accept the numbers of mini-batches, which are no item ids."""
+        """Accept the numbers of mini-batches, which are not item ids."""
 
     def _get_negative_prediction(self, shape: torch.Size, user_representation: TargetStates) -> Tensor:
         return self._net.negative_scores(user_representation)

@@ -101,7 +101,7 @@ def test_early_stopping_resumes_with_the_figures_of_its_file(tmp_path, monkeypat
     system.now = 0.2
     assert resumed.on_epoch_end(system, SimpleNamespace(epoch=1)) is False  # the second epoch again: its figures go
     assert [figures["mrr@20"] for figures in resumed.figures] == [0.1, 0.2]
-    with pytest.raises(InputError, match="lacks figures"):
+    with pytest.raises(InputError, match="figures are missing"):
         resumed.on_epoch_end(system, SimpleNamespace(epoch=4))
     path.write_text("{")
     with pytest.raises(InputError, match="cannot be read"):

@@ -25,7 +25,7 @@ from spotlight_asars.sequence.training.distributed import ProcessGroup, data_par
 from spotlight_asars.sequence.training.trainer import TrainingStep
 
 # Of the third mini-batch, one row: its user has seen all items in it, which does not matter here.
-ONE_ROW = "ignore:a user has every item of his mini-batch"
+ONE_ROW = "ignore:a user has seen every item of the mini-batch"
 WARNINGS = ["-W", "error", "-W", ONE_ROW]
 pytestmark = pytest.mark.filterwarnings(ONE_ROW)
 FOREVER = 3600.0  # seconds, which no job needs on the slowest machine: one that hangs is ended
@@ -114,7 +114,9 @@ def sum_some(folder, group):
 
 
 def other_rows(folder, group):
-    with pytest.raises(InputError, match="process 1 has other rows than process 0: give all the same log and options"):
+    with pytest.raises(
+        InputError, match="process 1 has other rows than process 0: give every process the same log and options"
+    ):
         new_model("sparse").fit(rows_for(9, seed=group.rank))
     with pytest.raises(InputError, match="process 1 has other settings"):
         new_model(["sparse", "dropout"][group.rank], optimizer_func=lambda weights: plain_steps(weights)).fit(
@@ -143,7 +145,7 @@ def lose_one(folder, group):
     with pytest.raises(LostProcess) as caught:
         model.fit(rows_for(9), checkpoint=folder / "fit.h5")
     message = str(caught.value)
-    assert "\n" not in message and "give the same command again" in message
+    assert "\n" not in message and "run the same command again" in message
     os._exit(3)  # the group cannot be left in order
 
 

@@ -161,7 +161,7 @@ def test_wrong_choices_are_told():
         representation=lambda **settings: _Untabled(), loss="bpr", training={"initial_embeddings": "cooccurrence"}
     )
     for _ in range(2):  # it is not half made after the first
-        with pytest.raises(InputError, match="_Untabled has not: choose 'random'"):
+        with pytest.raises(InputError, match="_Untabled does not have: choose 'random'"):
             model.fit(rows)
 
 

@@ -236,7 +236,7 @@ class TestLocal:
         events[:, :, ITEM], events[:, 1, TARGET] = torch.tensor([[1, 2]]), 1
         seen = SeenItems(np.array([0]), np.array([3]), num_users=1, num_items=4)
         negatives = LocalNegatives(seen, 3)
-        with pytest.warns(UserWarning, match="every item of his mini-batch") as told:
+        with pytest.warns(UserWarning, match="every item of the mini-batch") as told:
             for _ in range(2):
                 negatives.score(Table(4), targets_of([2], events=events), corrected=False)
         assert len(told) == 1
@@ -311,7 +311,7 @@ class TestModel:
         ("settings", "named"),
         [
             ({"sampling": "globally"}, "sampling is 'globally': choose one of local, shared"),
-            ({"sampling": {"beta": 1.0}}, "no option 'beta': there are kind, alpha, most_targets"),
+            ({"sampling": {"beta": 1.0}}, "no option 'beta': choose from kind, alpha, most_targets"),
             (
                 {"sampling": {"kind": "local", "alpha": 1.0}},
                 "alpha and most_targets are options of 'shared' sampling",
@@ -324,7 +324,7 @@ class TestModel:
                 {"sampling": {"kind": "shared", "most_targets": 1.5}},
                 "most_targets is 1.5: give a whole number of at least 0",
             ),
-            ({"loss": "cross_entropy"}, "'cross_entropy' is over all items; choose 'sampled_cross_entropy'"),
+            ({"loss": "cross_entropy"}, "'cross_entropy' scores all items; choose 'sampled_cross_entropy'"),
         ],
     )
     def test_a_wrong_choice_names_the_right_ones(self, settings, named):

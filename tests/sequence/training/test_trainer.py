@@ -211,7 +211,7 @@ class TestLosses:
     def test_the_fallback_of_the_sampler_is_said_once(self):
         items = np.tile(np.arange(1, 5), (6, 1))
         model = model_of(loss="bpr", n_iter=3, batch_size=2)
-        with pytest.warns(UserWarning, match="every item of his mini-batch") as told:
+        with pytest.warns(UserWarning, match="every item of the mini-batch") as told:
             model.fit(SessionSequences(items, num_items=8))
         assert len(told) == 1
 
@@ -502,9 +502,9 @@ class TestGroupedOptions:
     @pytest.mark.parametrize(
         ("settings", "named"),
         [
-            ({"training": {"patience": 3}}, "training has no option 'patience': there are early_stopping"),
+            ({"training": {"patience": 3}}, "training has no option 'patience': choose from early_stopping"),
             ({"training": 7}, "training is 7: give TrainingOptions"),
-            ({"sampling": {"kind": "shared"}, "loss": "cross_entropy"}, "sampling='shared' goes with losses"),
+            ({"sampling": {"kind": "shared"}, "loss": "cross_entropy"}, "sampling='shared' applies only to losses"),
         ],
     )
     def test_a_wrong_option_is_named(self, settings, named):
