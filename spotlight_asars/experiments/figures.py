@@ -36,7 +36,7 @@ def write_figures(results: dict, folder: Path) -> list[str]:
     """
     if Figure is None:
         return []
-    figures = {"mrr_at_k.png": _curves, "training_speed.png": _speed, "peak_memory.png": _memory}
+    figures = {"mrr_at_k.png": draw_curves, "training_speed.png": draw_speed, "peak_memory.png": draw_memory}
     for name, draw in figures.items():
         write_whole(folder / name, figure_as_png(draw(results)))
     return list(figures)
@@ -50,7 +50,7 @@ def figure_as_png(figure: "Figure") -> bytes:
     return content.getvalue()
 
 
-def _curves(results: dict) -> "Figure":
+def draw_curves(results: dict) -> "Figure":
     """Draw Figure 6, MRR@K, with Recall@K beside it; the legend lists systems from best to worst."""
     models = results["models"]
     ranking = sorted(models, key=lambda name: -models[name]["mrr@20"])
@@ -79,12 +79,12 @@ def _curves(results: dict) -> "Figure":
     return figure
 
 
-def _speed(results: dict) -> "Figure":
+def draw_speed(results: dict) -> "Figure":
     """Draw Figure 7, training speed."""
     return _bars(results, "events_per_second", "training events per second", "Training speed")
 
 
-def _memory(results: dict) -> "Figure":
+def draw_memory(results: dict) -> "Figure":
     """Draw Figure 8, peak memory."""
     where = "GPU memory" if results["protocol"]["use_cuda"] else "memory of the process"
     return _bars(results, "peak_memory_mib", f"peak {where}, MiB", "Peak memory")

@@ -116,7 +116,7 @@ def test_a_test_share_is_held_back(log, tmp_path, capsys):
     assert "fitted, " in printed and "360 events, 12 users, 25 items, 90 sessions" in printed
     frame = pd.read_csv(log)
     early = frame[frame.time < frame.time.min() + 7.5 * 43_200]  # 90 of the 120 sessions end first
-    clicks = load_model(tmp_path / "model.h5")._clicks.sum()
+    clicks = load_model(tmp_path / "model.h5").state().arrays["clicks"].sum()
     assert clicks == 360 and abs(len(early) - 360) <= 48
 
 

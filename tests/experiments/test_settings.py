@@ -31,12 +31,14 @@ def test_on_a_large_catalogue_sparse_steps_come_to_the_same_weights(name, monkey
         return settings.new_system(rows, Training(epochs=2))
 
     sparse = model(settings)
-    assert sparse._sparse
-    assert not model(replace(settings, optimizer="adam"))._sparse
-    assert not model(NetSettings(name, loss="cross_entropy"))._sparse  # whose gradients are of all items anyway
+    assert sparse.get_params()["sparse"]
+    assert not model(replace(settings, optimizer="adam")).get_params()["sparse"]
+    assert not model(NetSettings(name, loss="cross_entropy")).get_params()[
+        "sparse"
+    ]  # whose gradients are of all items anyway
     monkeypatch.setattr(settings_module, "LARGE_CATALOGUE", 10**9)
     dense = model(settings)
-    assert not dense._sparse
+    assert not dense.get_params()["sparse"]
     for one in (sparse, dense):
         one.fit(rows)
     for name, weight in dense.net.state_dict().items():

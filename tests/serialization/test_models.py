@@ -212,18 +212,18 @@ class TestOthers:
         ranker = TwoStageRanker(members, dwell, candidates=5, epochs=2, rankers=2)
         unfitted = again(ranker, tmp_path)
         ranker.fit(rows)
-        assert ranker._rankers
+        assert ranker.ranking_nets
         loaded = again(ranker, tmp_path)
         assert_alike(ranker, loaded, rows)
         assert loaded.member_epochs == ranker.member_epochs
         assert loaded.systems[0].item_vocabulary is loaded.item_vocabulary  # one object in the file and in memory
-        assert loaded.systems[0] is not loaded._members[0].new(2)
+        assert loaded.systems[0] is not loaded.members[0].new(2)
         for one in (unfitted, loaded):
             assert_alike(ranker, one.fit(rows), rows)
 
     def test_two_stages_without_ranking_nets(self, rows, tmp_path, assert_alike):
         ranker = TwoStageRanker([Member(lambda epochs: Popularity())], candidates=3).fit(rows)
-        ranker._rankers = []
+        ranker.ranking_nets = []
         assert_alike(ranker, again(ranker, tmp_path), rows)
 
     def test_every_system_is_here(self):
@@ -272,7 +272,7 @@ def test_a_gpu_that_is_not_there(make_model, rows, tmp_path, refuses, assert_ali
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     refuses(lambda: load_model(tmp_path / "model.h5"), "model.h5", "GPU", "use_cuda=False")
     loaded = load_model(tmp_path / "model.h5", use_cuda=False)
-    assert loaded._use_cuda is False
+    assert loaded.get_params()["use_cuda"] is False
     assert_alike(model, loaded, rows)
 
 

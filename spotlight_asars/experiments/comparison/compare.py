@@ -78,7 +78,7 @@ def compare(
     dict
         The content of ``results.json``: 'dataset', 'protocol', 'models' and, for a simulated log, 'oracle'.
     """
-    _warn(log, systems, protocol, report)
+    report_cautions(log, systems, protocol, report)
     parts = parts_of(log.split, protocol.max_sequence_length)
     runner = _Runner(log, systems, protocol, parts, report, folder)
     oracle = _oracle(log, parts, protocol.dwell)
@@ -103,7 +103,10 @@ def compare(
     }
 
 
-def _warn(log: PreparedLog, systems: dict[str, Settings], protocol: Protocol, report: Callable[[str], None]) -> None:
+def report_cautions(
+    log: PreparedLog, systems: dict[str, Settings], protocol: Protocol, report: Callable[[str], None]
+) -> None:
+    """Report systems that cannot use what the log lacks, a line for each kind."""
     with_users = [name for name, settings in systems.items() if settings.has_users]
     if with_users and not log.split.train.user_ids.any():
         report(f"the log has no users: {', '.join(with_users)} cannot learn from them")

@@ -22,7 +22,7 @@ TINIEST = 1e-12  # added to a likelihood before its logarithm
 
 
 @dataclass(frozen=True)
-class _Pairs:
+class Pairs:
     """Pairs of a target and one of the newest events of its session, ordered by target, then by time."""
 
     target: np.ndarray  # (pairs,)
@@ -33,7 +33,7 @@ class _Pairs:
     has_earlier: np.ndarray  # (targets,); whether its user has earlier sessions in the row
 
     @classmethod
-    def of(cls, prefixes: Prefixes, steps: int, dwell: str) -> "_Pairs":
+    def of(cls, prefixes: Prefixes, steps: int, dwell: str) -> "Pairs":
         begin = np.maximum(prefixes.begin, prefixes.end - steps)
         event, target, _ = flat_positions(begin, prefixes.end - begin)
         lag = prefixes.end[target] - event
@@ -53,7 +53,7 @@ class _Weights(nn.Module):
         self.dwell = nn.Parameter(torch.zeros(2, num_bins, dtype=torch.float64))
         self.ways = nn.Parameter(torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=torch.float64))
 
-    def attention(self, pairs: _Pairs) -> Tensor:
+    def attention(self, pairs: Pairs) -> Tensor:
         """Return the softmax over the events of each target's session, for transitions and for repeats: (2, pairs)."""
         lag, bins, target = (torch.from_numpy(one) for one in (pairs.lag, pairs.bins, pairs.target))
         score = self.lag[:, lag - 1] + self.dwell[:, bins]  # (2, pairs)
@@ -63,7 +63,7 @@ class _Weights(nn.Module):
         weight = (score - top[:, target]).exp()
         return weight / torch.zeros_like(top).scatter_add(1, places, weight)[:, target]
 
-    def shares(self, pairs: _Pairs) -> Tensor:
+    def shares(self, pairs: Pairs) -> Tensor:
         """Return the weights of transition, repeat, earlier and popular, 0 where a target lacks one: (targets, 4)."""
         has_session, has_earlier = torch.from_numpy(pairs.has_session), torch.from_numpy(pairs.has_earlier)
         possible = torch.stack([has_session, has_session, has_earlier, torch.ones_like(has_earlier)], dim=1)
@@ -136,7 +136,7 @@ class SessionMemory(NonNeuralRecommender):
         sequences = as_session_sequences(sequences)
         if not sequences.num_targets:
             raise InputError("no row has an event to predict: sessions need at least two events")
-        training = _Training(sequences, self.steps, self.dwell, self.smoothing)
+        training = TrainingCounts(sequences, self.steps, self.dwell, self.smoothing)
         weights = _Weights(self.steps, sequences.binning.num_bins)
         for _ in range(self.rounds):
             # The first counts are shared by lag alone; each further round shares them by the weights of the last.
@@ -145,7 +145,7 @@ class SessionMemory(NonNeuralRecommender):
             with torch.no_grad():
                 training.share(weights.attention(training.pairs)[0].numpy() * transition)
         self.keep_numbering(sequences)
-        self._weights, self._popular = weights, training.popular  # (num_items,)
+        self.weights, self._popular = weights, training.popular  # (num_items,)
         counts, total = training.counts()
         # T is kept in two parts: the counts, and the weight of the popularity added to them.
         self._transitions = sparse.diags_array(1.0 / (total + self.smoothing)) @ counts  # (num_items, num_items)
@@ -156,7 +156,7 @@ class SessionMemory(NonNeuralRecommender):
         """Return the memory as data; see ``SystemState``."""
         state = super().state()
         if state.fitted is not None:
-            state.arrays["weights"] = weights_of(self._weights)
+            state.arrays["weights"] = weights_of(self.weights)
         return state
 
     @classmethod
@@ -164,8 +164,8 @@ class SessionMemory(NonNeuralRecommender):
         """Return an equal memory."""
         memory = super().from_state(state)
         if state.fitted is not None:
-            memory._weights = _Weights(memory.steps, memory.binning.num_bins)
-            load_weights(memory._weights, state.arrays["weights"])
+            memory.weights = _Weights(memory.steps, memory.binning.num_bins)
+            load_weights(memory.weights, state.arrays["weights"])
         return memory
 
     def _costs(self, states: Prefixes) -> np.ndarray:
@@ -176,10 +176,10 @@ class SessionMemory(NonNeuralRecommender):
         return self.item_scores(states)
 
     def _block_scores(self, states: Prefixes) -> np.ndarray:
-        pairs = _Pairs.of(states, self.steps, self.dwell)
+        pairs = Pairs.of(states, self.steps, self.dwell)
         shape = (len(states), self.num_items)
         with torch.no_grad():
-            attention, shares = self._weights.attention(pairs).numpy(), self._weights.shares(pairs).numpy()
+            attention, shares = self.weights.attention(pairs).numpy(), self.weights.shares(pairs).numpy()
         attended, repeated = (sparse.csr_array((one, (pairs.target, pairs.source)), shape=shape) for one in attention)
         length = states.begin - states.row_begin
         event, target, _ = flat_positions(states.row_begin, length)
@@ -190,7 +190,7 @@ class SessionMemory(NonNeuralRecommender):
         return found.toarray() + popular[:, None] * self._popular
 
 
-def _fit_weights(weights: _Weights, training: "_Training", transition: np.ndarray) -> None:
+def _fit_weights(weights: _Weights, training: "TrainingCounts", transition: np.ndarray) -> None:
     """Maximise the leave-one-out likelihood of the targets for the present counts."""
     seen = torch.from_numpy(np.stack([transition, training.same]))  # (2, pairs)
     optimizer = torch.optim.LBFGS(weights.parameters(), max_iter=25, line_search_fn="strong_wolfe")
@@ -204,7 +204,7 @@ def _fit_weights(weights: _Weights, training: "_Training", transition: np.ndarra
     optimizer.step(closure)
 
 
-def _negative_log_likelihood(weights: _Weights, training: "_Training", seen: Tensor) -> Tensor:
+def _negative_log_likelihood(weights: _Weights, training: "TrainingCounts", seen: Tensor) -> Tensor:
     parts = weights.attention(training.pairs) * seen  # (2, pairs)
     places = torch.from_numpy(training.pairs.target).expand(2, -1)
     inside = parts.new_zeros(2, len(training.wanted)).scatter_add(1, places, parts)  # (2, targets)
@@ -213,12 +213,12 @@ def _negative_log_likelihood(weights: _Weights, training: "_Training", seen: Ten
     return -(likelihood + TINIEST).log().mean()
 
 
-class _Training:
+class TrainingCounts:
     """The targets of a training part, and the transition counts being fitted."""
 
     def __init__(self, sequences: SessionSequences, steps: int, dwell: str, smoothing: float) -> None:
         prefixes = Prefixes.before_targets(sequences)
-        self.pairs = _Pairs.of(prefixes, steps, dwell)
+        self.pairs = Pairs.of(prefixes, steps, dwell)
         self.wanted = prefixes.events.items[prefixes.end].astype(np.int64)  # (targets,)
         self.earlier = _earlier_shares(prefixes, sequences)  # (targets,)
         popularity = np.bincount(self.wanted, minlength=sequences.num_items).astype(np.float64)
@@ -235,12 +235,12 @@ class _Training:
 
     def share(self, weight: np.ndarray) -> None:
         """Share each target, as one transition, among its events in proportion to `weight` (pairs,)."""
-        self._share = weight / np.bincount(self.pairs.target, weight)[self.pairs.target]
+        self.shares = weight / np.bincount(self.pairs.target, weight)[self.pairs.target]
 
     def transition(self) -> np.ndarray:
         """Return ``T(item_k, target)`` of each pair, without the target's own session: (pairs,)."""
         of_edge, of_source = (
-            np.bincount(whole, self._share)[whole] - np.bincount(own, self._share)[own]
+            np.bincount(whole, self.shares)[whole] - np.bincount(own, self.shares)[own]
             for whole, own in ((self._edge, self._own_edge), (self.pairs.source, self._own_source))
         )
         # Rounding may make a difference of 0 negative.
@@ -250,8 +250,8 @@ class _Training:
     def counts(self) -> tuple[sparse.csr_array, np.ndarray]:
         """Return the transitions c(a, i), (num_items, num_items), and c(a), (num_items,), over all sessions."""
         shape = (self._num_items, self._num_items)
-        counts = sparse.csr_array((self._share, (self.pairs.source, self._to)), shape=shape)
-        return counts, np.bincount(self.pairs.source, self._share, minlength=self._num_items)
+        counts = sparse.csr_array((self.shares, (self.pairs.source, self._to)), shape=shape)
+        return counts, np.bincount(self.pairs.source, self.shares, minlength=self._num_items)
 
 
 def _numbers(keys: np.ndarray) -> np.ndarray:

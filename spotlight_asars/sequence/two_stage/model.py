@@ -150,8 +150,11 @@ class TwoStageRanker(Recommender):
 
     Attributes
     ----------
+    members : tuple of Member
     systems : tuple
-        The members, fitted on the whole training part.
+        The members' systems, fitted on the whole training part.
+    ranking_nets : list of Ranker
+        Their scores are averaged; an empty list ranks by the members' mean probability.
     member_epochs : tuple of int or None
         Number of epochs of each member.
     """
@@ -184,7 +187,7 @@ class TwoStageRanker(Recommender):
             check_whole(name, value)
         if not 0 < late_share < 1:
             raise InputError(f"late_share is {late_share}: give a share between 0 and 1")
-        self._members, self.dwell = tuple(members), dwell
+        self.members, self.dwell = tuple(members), dwell
         self._candidates, self._late_share = candidates, late_share
         self._hidden_dim, self._epochs, self._learning_rate = hidden_dim, epochs, learning_rate
         self._weight_decay, self._batch_size, self._num_rankers = weight_decay, batch_size, rankers
@@ -202,33 +205,33 @@ class TwoStageRanker(Recommender):
 
     def _fit(self, sequences: SessionSequences) -> "TwoStageRanker":
         early, late = split_rows_by_time(sequences, self._late_share)
-        found = [self._fit_early(member, early, late) for member in self._members]
+        found = [self._fit_early(member, early, late) for member in self.members]
         systems, epochs = zip(*found, strict=True)
         rankers = self._fit_rankers(_Proposals(systems, CandidateFeatures(early, self.dwell), self._candidates), late)
         systems = [
-            self._fit_whole(member, count, sequences) for member, count in zip(self._members, epochs, strict=True)
+            self._fit_whole(member, count, sequences) for member, count in zip(self.members, epochs, strict=True)
         ]
         self._proposals = _Proposals(systems, CandidateFeatures(sequences, self.dwell), self._candidates)
-        self.systems, self.member_epochs, self._rankers = tuple(systems), epochs, rankers
+        self.systems, self.member_epochs, self.ranking_nets = tuple(systems), epochs, rankers
         self.keep_numbering(sequences)
         return self
 
     def _parameters(self) -> dict[str, object]:
-        """Constructor arguments; `rankers` is kept as `_num_rankers`, since `_rankers` are the nets."""
+        """Constructor arguments; `rankers` is kept as `_num_rankers`, since `ranking_nets` are the nets."""
         return {**constructor_arguments(self, "rankers"), "rankers": self._num_rankers}
 
     def state(self) -> SystemState:
         """Return the ranker and its members as data; each member is kept as the system that it makes."""
-        settings, code = plain_and_code({**self._parameters(), "members": [one.epochs for one in self._members]})
+        settings, code = plain_and_code({**self._parameters(), "members": [one.epochs for one in self.members]})
         with random_numbers_kept():  # the host seeds torch globally when it makes a net
-            parts = {f"member_{place}": self._new(one, one.epochs) for place, one in enumerate(self._members)}
+            parts = {f"member_{place}": self._new(one, one.epochs) for place, one in enumerate(self.members)}
         if not self.is_fitted:
             return SystemState(settings, code, parts=parts)
         numbering = Numbering.of(self)
         parts |= {f"system_{place}": system for place, system in enumerate(self.systems)}
         parts |= {**numbering.parts(), "features": self._proposals.features}
         fitted = {**numbering.fitted(), "member_epochs": list(self.member_epochs)}
-        rankers = {str(place): weights_of(ranker) for place, ranker in enumerate(self._rankers)}
+        rankers = {str(place): weights_of(ranker) for place, ranker in enumerate(self.ranking_nets)}
         return SystemState(settings, code, fitted, {"rankers": rankers}, parts)
 
     @classmethod
@@ -246,7 +249,7 @@ class TwoStageRanker(Recommender):
             ranking.systems = tuple(parts[f"system_{place}"] for place in range(len(members)))
             ranking._proposals = _Proposals(ranking.systems, parts["features"], ranking._candidates)
             saved = state.arrays["rankers"]
-            ranking._rankers = [ranker_from(saved[str(place)], ranking._hidden_dim) for place in range(len(saved))]
+            ranking.ranking_nets = [ranker_from(saved[str(place)], ranking._hidden_dim) for place in range(len(saved))]
         return ranking
 
     def _new(self, member: Member, epochs: int | None) -> Recommender:
@@ -334,9 +337,9 @@ class TwoStageRanker(Recommender):
 
     def _score(self, states: TwoStageStates) -> Tensor:
         base, candidates, features = self._proposals.of(states)
-        if not self._rankers:
+        if not self.ranking_nets:
             return base
         with torch.no_grad():
-            ranked = torch.stack([ranker(features) for ranker in self._rankers]).mean(dim=0)
+            ranked = torch.stack([ranker(features) for ranker in self.ranking_nets]).mean(dim=0)
         ranked = ranked - ranked.min(dim=1, keepdim=True).values + 1.0
         return base.scatter(1, candidates, ranked)

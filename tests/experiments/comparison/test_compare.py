@@ -120,9 +120,9 @@ def test_a_log_without_users_and_systems_that_have_them(tiny_log, small):
     split.train.user_ids = np.zeros_like(split.train.user_ids)
     lines = []
     systems = {name: small(name) for name in ("gru4rec", "asars_user_cat", "asars_time_user")}
-    experiment._warn(replace(tiny_log, split=split), systems, QUICK, lines.append)
+    experiment.report_cautions(replace(tiny_log, split=split), systems, QUICK, lines.append)
     assert lines == ["the log has no users: asars_user_cat, asars_time_user cannot learn from them"]
-    experiment._warn(tiny_log, systems, QUICK, lines.append)
+    experiment.report_cautions(tiny_log, systems, QUICK, lines.append)
     assert len(lines) == 1
 
 

@@ -108,19 +108,19 @@ class TestFigures:
 
     def test_what_they_show(self, results):
         pytest.importorskip("matplotlib")
-        mrr_axes, recall_axes = figures._curves(results).axes
+        mrr_axes, recall_axes = figures.draw_curves(results).axes
         assert len(mrr_axes.get_lines()) == len(recall_axes.get_lines()) == 3
         line = mrr_axes.get_lines()[1]
         model = results["models"]["asars_time_user"]
         assert list(line.get_ydata()) == [model[f"mrr@{cutoff}"] for cutoff in (10, 20, 30, 40, "all")]
-        (speed,), (memory,) = figures._speed(results).axes, figures._memory(results).axes
+        (speed,), (memory,) = figures.draw_speed(results).axes, figures.draw_memory(results).axes
         assert speed.get_xscale() == "log" and memory.get_xscale() == "linear"
         assert [bar.get_width() for bar in memory.patches] == [50.0, 50.0, 50.0]
 
     def test_what_takes_no_memory_of_a_gpu_has_no_bar(self, results):
         pytest.importorskip("matplotlib")
         results["models"]["popularity"]["peak_memory_mib"] = 0.0
-        (memory,) = figures._memory(results).axes
+        (memory,) = figures.draw_memory(results).axes
         assert memory.get_xscale() == "linear" and memory.patches[2].get_width() == 0.0
 
     def test_more_systems_than_colours(self, results, tmp_path):

@@ -13,7 +13,7 @@ from spotlight_asars.interactions.channels import DWELL, ITEM, SESSION_START, TA
 from spotlight_asars.interactions.sequences import SessionSequences, to_session_sequences
 from spotlight_asars.interactions.sessions import SessionInteractions
 from spotlight_asars.sequence.non_neural import base
-from spotlight_asars.sequence.non_neural.memory import SessionMemory, _Pairs, _Training
+from spotlight_asars.sequence.non_neural.memory import Pairs, SessionMemory, TrainingCounts
 from spotlight_asars.sequence.non_neural.prefixes import Prefixes
 
 SMOOTHING = 1.5
@@ -53,9 +53,9 @@ def softmax(scores):
 
 def slow_probabilities(fitted, rows):
     """The formula of the class, target by target: (targets, num_items)."""
-    lag_weights, bin_weights, ways = (one.detach().numpy() for one in fitted._weights.parameters())
-    popular = fitted._popular
-    transitions = fitted._transitions.toarray() + fitted._unseen[:, None] * popular
+    lag_weights, bin_weights, ways = (one.detach().numpy() for one in fitted.weights.parameters())
+    popular = fitted.state().arrays["popular"]
+    transitions = fitted.state().arrays["transitions"].toarray() + fitted.state().arrays["unseen"][:, None] * popular
     found = []
     for _, session, earlier in prefixes(rows):
         possible = [bool(session), bool(session), bool(earlier), True]
@@ -88,15 +88,15 @@ class TestByHand:
 
     def test_counts_without_the_own_session(self):
         """popular(2) is 2/3; without their own session, one of two transitions went to 2, or none of two to 3."""
-        training = _Training(self.rows, 20, "known", smoothing=3.0)
+        training = TrainingCounts(self.rows, 20, "known", smoothing=3.0)
         np.testing.assert_allclose(training.transition(), [(1 + 2) / (2 + 3 - 0), (1 + 2) / 5, (0 + 1) / 5])
 
     def test_transitions_and_probabilities(self):
         fitted = SessionMemory().fit(self.rows)
-        np.testing.assert_allclose(fitted._transitions.toarray()[1], [0, 0, 2 / 6, 1 / 6])
-        np.testing.assert_allclose(fitted._unseen, [1, 0.5, 1, 1])
+        np.testing.assert_allclose(fitted.state().arrays["transitions"].toarray()[1], [0, 0, 2 / 6, 1 / 6])
+        np.testing.assert_allclose(fitted.state().arrays["unseen"], [1, 0.5, 1, 1])
         # Nobody has earlier sessions: of 4 : 3 : 2 : 1 there remain 4/8, 3/8 and 1/8.
-        fitted._weights.ways.data = torch.tensor([4.0, 3.0, 2.0, 1.0], dtype=torch.float64).log()
+        fitted.weights.ways.data = torch.tensor([4.0, 3.0, 2.0, 1.0], dtype=torch.float64).log()
         expected = [3 / 8, 5 / 8 * 2 / 3, 5 / 8 * 1 / 3]
         np.testing.assert_allclose(scores_of(fitted, self.rows), [expected] * 3, rtol=1e-6)
         # Of item 3 nothing was counted: all that follows it is popular.
@@ -107,7 +107,7 @@ class TestByHand:
         """Of 4 events of earlier sessions two were item 2."""
         rows = SessionSequences(np.array([[2, 3, 2, 1, 1, 3]]), session_starts=np.array([[1, 0, 1, 0, 1, 0]]))
         fitted = SessionMemory().fit(rows)
-        fitted._weights.ways.data = torch.tensor([-100.0, -100.0, 100.0, 0.0], dtype=torch.float64)
+        fitted.weights.ways.data = torch.tensor([-100.0, -100.0, 100.0, 0.0], dtype=torch.float64)
         np.testing.assert_allclose(scores_of(fitted, rows)[2], [0.25, 0.5, 0.25], rtol=1e-6)
 
     def test_defaults(self):
@@ -120,21 +120,21 @@ class TestByHand:
 class TestSlowLoops:
     def test_transitions_leave_out_the_own_session(self, dwell, windows):
         rows = random_rows(**windows)
-        training = _Training(rows, 3, dwell, SMOOTHING)
+        training = TrainingCounts(rows, 3, dwell, SMOOTHING)
         training.share(np.random.RandomState(1).rand(len(training.pairs.target)))
         pairs = [
             (event, rows.session_ids[event], rows.events[source, ITEM], rows.events[event, ITEM])
             for event, session, _ in prefixes(rows)
             for source in session[-3:]
         ]
-        assert (training._share > 0).all()
+        assert (training.shares > 0).all()
         for target in {event for event, *_ in pairs}:
-            of_target = [share for pair, share in zip(pairs, training._share, strict=True) if pair[0] == target]
+            of_target = [share for pair, share in zip(pairs, training.shares, strict=True) if pair[0] == target]
             assert math.isclose(sum(of_target), 1.0)
         targets = [rows.events[event, ITEM] for event, _, _ in prefixes(rows)]
         expected = []
         for _, own, source, wanted in pairs:
-            others = [(p, s) for p, s in zip(pairs, training._share, strict=True) if p[1] != own and p[2] == source]
+            others = [(p, s) for p, s in zip(pairs, training.shares, strict=True) if p[1] != own and p[2] == source]
             counted = sum(share for pair, share in others if pair[3] == wanted)
             popular = targets.count(wanted) / len(targets)
             expected.append((counted + SMOOTHING * popular) / (sum(share for _, share in others) + SMOOTHING))
@@ -150,7 +150,7 @@ class TestSlowLoops:
             sum(rows.events[one, ITEM] == rows.events[event, ITEM] for one in earlier) / max(len(earlier), 1)
             for event, _, earlier in prefixes(rows)
         ]
-        np.testing.assert_allclose(_Training(rows, 3, dwell, SMOOTHING).earlier, expected)
+        np.testing.assert_allclose(TrainingCounts(rows, 3, dwell, SMOOTHING).earlier, expected)
 
     def test_probabilities(self, dwell, windows):
         rows = random_rows(**windows)
@@ -250,7 +250,7 @@ class TestLearnability:
 
     def test_pairs_hide_the_newest_dwell_only_where_it_is_unknown(self, dwell_rows):
         prefixes = Prefixes.before_targets(dwell_rows(50))
-        known, observed = (_Pairs.of(prefixes, 20, dwell) for dwell in ("known", "observed"))
+        known, observed = (Pairs.of(prefixes, 20, dwell) for dwell in ("known", "observed"))
         newest = known.lag == 1
         assert (known.bins[newest] == UNKNOWN_BIN).all() and (observed.bins[newest] != UNKNOWN_BIN).all()
         np.testing.assert_array_equal(known.bins[~newest], observed.bins[~newest])

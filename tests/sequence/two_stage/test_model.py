@@ -89,7 +89,7 @@ class TestQuality:
         own, *members = (metrics(rank_targets(one, test))["mrr@20"] for one in (fitted, *fitted.systems))
         assert own > max(members) + 0.005
         # The control: without what was learned, the order of the mean probabilities is no better than the best member.
-        fitted._rankers = []
+        fitted.ranking_nets = []
         assert metrics(rank_targets(fitted, test))["mrr@20"] < own - 0.005
 
 
