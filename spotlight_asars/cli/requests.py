@@ -9,7 +9,7 @@ from collections.abc import Hashable
 from functools import cached_property
 
 from spotlight_asars.cli.options import number, say
-from spotlight_asars.errors import InputError
+from spotlight_asars.errors import InputError, check_whole
 from spotlight_asars.interactions.times import LARGEST_SECONDS, likely_unit
 from spotlight_asars.interactions.vocabulary import Vocabulary
 from spotlight_asars.sequence.online.users import LiveUsers
@@ -91,8 +91,7 @@ class Answers:
             if name not in allowed:
                 raise InputError(f"unknown key {name!r}: choose from {', '.join(allowed)}")
         k = request.get("k", self._k)
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise InputError(f"k is {k!r}: give a whole number of at least 1")
+        check_whole("k", k)
         now = None if request.get("now") is None else seconds("now", request["now"])
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # the answer lists unknown ids
             answer, found = (self._of_history if whole else self._of_event)(request, k, now)

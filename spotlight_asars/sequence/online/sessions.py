@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spotlight_asars.errors import InputError
+from spotlight_asars.errors import InputError, check_whole
 from spotlight_asars.interactions.binning import PADDING_BIN, ScottBinning
 from spotlight_asars.interactions.channels import DWELL, NUM_CHANNELS, whole_seconds, write_events
 from spotlight_asars.interactions.sessionization import ends_session
@@ -22,7 +22,7 @@ from spotlight_asars.sequence.online.cells import Carry
 from spotlight_asars.sequence.online.events import NEWEST, append_event, has_event, missing_events
 from spotlight_asars.sequence.online.scores import LiveScores, SessionItems
 from spotlight_asars.sequence.online.steps import live_net
-from spotlight_asars.sequence.recommender.base import best_items, check_k
+from spotlight_asars.sequence.recommender.base import best_items
 from spotlight_asars.serialization.models import register_kind
 from spotlight_asars.serialization.state import SystemState, name_of
 from spotlight_asars.serialization.weights import digest_of
@@ -243,7 +243,7 @@ class LiveSessions:
         list of lists
             Raw ids or pairs of each session, best first.
         """
-        check_k(k)
+        check_whole("k", k)
         answers = []
         for rows, scores in self._blocks_of_scores(now, sessions):
             if exclude_seen:

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from spotlight_asars.errors import InputError, listed
+from spotlight_asars.errors import InputError, check_whole, listed
 from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
 from spotlight_asars.interactions.binning import ScottBinning
 from spotlight_asars.interactions.channels import ITEM
@@ -271,7 +271,7 @@ class Recommender(ABC):
             if timestamps is not None or user is not None:
                 raise InputError("a DataFrame has its timestamps and users in columns: leave these arguments out")
             return recommend_for_log(self, items, k, now, exclude_seen)
-        check_k(k)
+        check_whole("k", k)
         if isinstance(items, str) or not isinstance(items, Iterable) or getattr(items, "shape", None) == ():
             raise InputError(f"items is {items!r}: give a list of raw ids, or a list of such lists")
         items = list(items)
@@ -475,12 +475,6 @@ def recommend_for_log(
     columns = zip(*rows, strict=True) if rows else [()] * len(names)
     table = pd.DataFrame({name: as_column(list(column)) for name, column in zip(names, columns, strict=True)})
     return table if by is not None else table.drop(columns="user")
-
-
-def check_k(k: int) -> None:
-    """Raise an InputError unless k is a whole number of at least 1."""
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-        raise InputError(f"k is {k!r}: give a whole number of at least 1")
 
 
 _GROUPS_A_PLACE = 8  # so that few of the best k fall into one group

@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from spotlight_asars.errors import InputError, check_whole
+from spotlight_asars.errors import check_whole
 from spotlight_asars.layers.basic import running_sum
 from spotlight_asars.sequence.representations.session_net import SessionNet
 
@@ -92,9 +92,7 @@ class WaveNetNet(SessionNet):
 
     def __init__(self, num_items: int, embedding_dim: int = 64, depth: int = 5, kernel: int = 2, **settings) -> None:
         check_whole("depth", depth)
-        check_whole("kernel", kernel)
-        if kernel < 2:
-            raise InputError("kernel is 1: give a whole number of at least 2")
+        check_whole("kernel", kernel, least=2)
         self.depth, self.kernel = depth, kernel
         settings.setdefault("hidden_dim", embedding_dim)
         super().__init__(num_items, embedding_dim, **settings)

@@ -4,11 +4,10 @@ import warnings
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spotlight_asars.errors import InputError
+from spotlight_asars.errors import InputError, check_choice, check_whole
 from spotlight_asars.interactions.channels import ITEM
 from spotlight_asars.sampling import PopularitySampler, SeenItems, log_popularity, sample_local_items
 from spotlight_asars.sequence.representations.options import options_of
@@ -41,13 +40,10 @@ class SamplingOptions:
     most_targets: int = MOST_TARGETS
 
     def __post_init__(self) -> None:
-        if self.kind not in SAMPLINGS:
-            raise InputError(f"sampling is {self.kind!r}: choose one of {', '.join(SAMPLINGS)}")
+        check_choice("sampling", self.kind, SAMPLINGS)
         if self.kind == "local" and (self.alpha, self.most_targets) != (ALPHA, MOST_TARGETS):
             raise InputError("alpha and most_targets are options of 'shared' sampling: leave them out for 'local'")
-        most = self.most_targets
-        if isinstance(most, bool) or not isinstance(most, int | np.integer) or most < 0:
-            raise InputError(f"most_targets is {most!r}: give a whole number of at least 0")
+        check_whole("most_targets", self.most_targets, least=0)
 
     @classmethod
     def of(cls, given: "SamplingOptions | str | dict | None") -> "SamplingOptions":

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spotlight_asars.errors import InputError
+from spotlight_asars.errors import InputError, check_choice, check_whole
 from spotlight_asars.interactions.channels import ITEM
 from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.losses import LOSSES, log_sum_exp
@@ -47,8 +47,8 @@ class Objective:
     num_negative_samples: int = 5
 
     def __post_init__(self) -> None:
-        if isinstance(self.loss, str) and self.loss not in LOSSES:
-            raise InputError(f"loss is {self.loss!r}: choose one of {', '.join(LOSSES)}")
+        if isinstance(self.loss, str):
+            check_choice("loss", self.loss, LOSSES)
         if self.loss_options and self.over_all_items:
             raise InputError("loss_options apply only to losses with options: 'cross_entropy' has none")
         if self.sampling.kind == "shared" and self.over_all_items:
@@ -56,8 +56,7 @@ class Objective:
                 "sampling='shared' applies only to losses that sample: 'cross_entropy' scores all items; "
                 "choose 'sampled_cross_entropy' or 'bpr_max', or leave sampling out"
             )
-        if self.num_negative_samples < 1:
-            raise InputError(f"num_negative_samples is {self.num_negative_samples}: give at least 1")
+        check_whole("num_negative_samples", self.num_negative_samples)
 
     @property
     def over_all_items(self) -> bool:

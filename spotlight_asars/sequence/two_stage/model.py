@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from spotlight_asars.cross_validation import split_rows_by_time
-from spotlight_asars.errors import InputError, check_choice, check_whole
+from spotlight_asars.errors import InputError, check_choice, check_share, check_whole
 from spotlight_asars.interactions.channels import DWELL_RULES, ITEM, TARGET
 from spotlight_asars.interactions.sequences import SessionSequences, as_session_sequences
 from spotlight_asars.sequence.non_neural.prefixes import Prefixes, blocks_of
@@ -185,8 +185,7 @@ class TwoStageRanker(Recommender):
         whole |= {"rankers": rankers, "patience": patience, "averaged_epochs": averaged_epochs}
         for name, value in whole.items():
             check_whole(name, value)
-        if not 0 < late_share < 1:
-            raise InputError(f"late_share is {late_share}: give a share between 0 and 1")
+        check_share("late_share", late_share)
         self.members, self.dwell = tuple(members), dwell
         self._candidates, self._late_share = candidates, late_share
         self._hidden_dim, self._epochs, self._learning_rate = hidden_dim, epochs, learning_rate
