@@ -10,6 +10,7 @@ from pathlib import Path
 from spotlight_asars.cli.options import (
     INTERRUPTED,
     LARGEST_SEED,
+    SPLIT_LOG,
     add_log_options,
     add_systems_option,
     add_training_options,
@@ -50,12 +51,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.set_defaults(run=run_compare)
-    add_log_options(
-        command.add_argument_group(
-            "log (default: a simulated one)",
-            "--data is filtered, then split by time; --train and --test are used as they are.",
-        )
-    )
+    add_log_options(command.add_argument_group(*SPLIT_LOG))
     _add_protocol_options(command.add_argument_group("comparison"))
 
 

@@ -87,6 +87,12 @@ def log_choice(options: argparse.Namespace) -> LogChoice:
     )
 
 
+SPLIT_LOG = (  # title and text of the group, for commands that split a log
+    "log (default: a simulated one)",
+    "--data is filtered, then split by time; --train and --test are used as they are.",
+)
+
+
 def add_log_options(
     group: argparse._ArgumentGroup,
     in_parts: bool = True,

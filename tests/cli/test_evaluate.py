@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spotlight_asars import cli
 from spotlight_asars.cross_validation import number_like
 from spotlight_asars.interactions.sequences import to_session_sequences
 from spotlight_asars.interactions.sessions import SessionInteractions
@@ -32,23 +31,14 @@ def parts(tmp_path):
     return tmp_path
 
 
-def run(capsys, *arguments):
-    """Exit code, standard output and standard error of a call."""
-    try:
-        code = cli.main([str(argument) for argument in arguments])
-    except SystemExit as stopped:  # argparse ends the process itself
-        code = stopped.code
-    return code, *capsys.readouterr()
-
-
 @pytest.mark.parametrize("name", ["vsknn", "asars_memory"])
-def test_it_measures_what_compare_measures(parts, name, capsys):
+def test_it_measures_what_compare_measures(parts, name, run):
     both = ["--train", parts / "train.csv", "--test", parts / "test.csv", *COLUMNS, "--quiet"]
-    assert run(capsys, "compare", *both, "--models", name, "--out", parts)[0] == 0
+    assert run("compare", *both, "--models", name, "--out", parts)[0] == 0
     compared = json.loads((parts / "results.json").read_text())
     model, out = parts / "model.h5", parts / "deep" / "metrics.json"
-    assert run(capsys, "train", *both, "--model", name, "--out", model)[0] == 0
-    code, printed, err = run(capsys, "evaluate", *both, "--model-file", model, "--out", out)
+    assert run("train", *both, "--model", name, "--out", model)[0] == 0
+    code, printed, err = run("evaluate", *both, "--model-file", model, "--out", out)
     assert (code, err) == (0, "")
     found = json.loads(out.read_text())
     (measured,) = found["models"].values()
@@ -63,37 +53,37 @@ def test_it_measures_what_compare_measures(parts, name, capsys):
     assert "items of 0 events, users of 0;" in printed and "no history" not in printed
 
 
-def test_of_a_log_that_is_split_the_events_of_new_users_are_left_out_and_told(parts, capsys):
+def test_of_a_log_that_is_split_the_events_of_new_users_are_left_out_and_told(parts, run):
     whole = (parts / "whole.csv").read_text()
     latest = BEGIN + 20 * 43_200
     (parts / "whole.csv").write_text(whole + "".join(f"99,{item},{latest + 9 * item}\n" for item in range(4)))
     log = ["--data", parts / "whole.csv", *COLUMNS, "--filters", "1,2,1", "--test-share", "0.2", "--quiet"]
     model, out = parts / "model.h5", parts / "metrics.json"
-    assert run(capsys, "train", *log, "--model", "vsknn", "--out", model)[0] == 0
-    code, printed, err = run(capsys, "evaluate", *log, "--model-file", model, "--out", out)
+    assert run("train", *log, "--model", "vsknn", "--out", model)[0] == 0
+    code, printed, err = run("evaluate", *log, "--model-file", model, "--out", out)
     assert (code, err) == (0, "") and "items of 0 events, users of 4;" in printed
     assert json.loads(out.read_text())["protocol"]["dropped_test_events"] == pytest.approx(4 / 96)
 
 
-def test_what_train_has_held_back(parts, capsys):
+def test_what_train_has_held_back(parts, run):
     options = ["--data", parts / "whole.csv", *COLUMNS, "--filters", "1,2,1", "--test-share", "0.2", "--quiet"]
     model = parts / "model.h5"
-    assert run(capsys, "train", *options, "--model", "vsknn", "--out", model)[0] == 0
-    assert run(capsys, "compare", *options, "--models", "vsknn", "--out", parts)[0] == 0
-    code, printed, _ = run(capsys, "evaluate", *options, "--model-file", model)
+    assert run("train", *options, "--model", "vsknn", "--out", model)[0] == 0
+    assert run("compare", *options, "--models", "vsknn", "--out", parts)[0] == 0
+    code, printed, _ = run("evaluate", *options, "--model-file", model)
     compared = json.loads((parts / "results.json").read_text())["models"]["vsknn"]
     assert code == 0 and f"{compared['mrr@20']:.4f}" in printed and f"{compared['recall@40']:.4f}" in printed
 
 
-def test_what_the_model_does_not_know_is_counted(parts, capsys):
+def test_what_the_model_does_not_know_is_counted(parts, run):
     train = ["--train", parts / "train.csv", *COLUMNS, "--quiet"]
-    run(capsys, "train", *train, "--model", "popularity", "--out", parts / "model.h5")
+    run("train", *train, "--model", "popularity", "--out", parts / "model.h5")
     frame = pd.read_csv(parts / "test.csv")
     frame.loc[0, "item"] = 99  # a session keeps three of its four events
     frame.loc[frame.user == 5, "user"] = 77  # eight events
     frame.to_csv(parts / "test.csv", index=False)
     test = ["--test", parts / "test.csv", *COLUMNS, "--model-file", parts / "model.h5", "--out", parts / "metrics.json"]
-    code, printed, err = run(capsys, "evaluate", *test)
+    code, printed, err = run("evaluate", *test)
     assert code == 0 and "ranking" in err
     assert "items of 1 events, users of 8; 9.4% of the test events dropped" in printed
     assert "users have no history (give it with --train)" in printed
@@ -142,19 +132,19 @@ class TestNumberLike:
         (["--test", "nowhere.csv", *COLUMNS], "no such file"),
     ],
 )
-def test_a_wrong_option(arguments, named, tmp_path, capsys, monkeypatch):
+def test_a_wrong_option(arguments, named, tmp_path, run, monkeypatch):
     monkeypatch.chdir(tmp_path)
     save_model(Popularity().fit(to_session_sequences(TestNumberLike.log([1, 1], [1, 2]))), "model.h5")
-    code, out, err = run(capsys, "evaluate", *arguments)
+    code, out, err = run("evaluate", *arguments)
     assert code == 2 and out == "" and named in err and err.count("\n") == 1, err
 
 
-def test_a_file_that_is_no_fitted_model(tmp_path, capsys, monkeypatch):
+def test_a_file_that_is_no_fitted_model(tmp_path, run, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = ["evaluate", "--test", "log.csv", *COLUMNS, "--model-file"]
-    code, _, err = run(capsys, *options, "model.h5")
+    code, _, err = run(*options, "model.h5")
     assert code == 2 and "model.h5: cannot be read" in err and err.count("\n") == 1
     save_model(Popularity(), "model.h5")
     assert load_model("model.h5").num_items is None
-    code, _, err = run(capsys, *options, "model.h5")
+    code, _, err = run(*options, "model.h5")
     assert code == 2 and "not fitted" in err and err.count("\n") == 1

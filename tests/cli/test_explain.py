@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spotlight_asars import cli
 from spotlight_asars.interactions.sequences import to_session_sequences
 from spotlight_asars.interactions.sessions import SessionInteractions
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
@@ -31,20 +30,11 @@ def folder(tmp_path_factory):
     return path
 
 
-def run(capsys, *arguments):
-    """Exit code, standard output and standard error of a call."""
-    try:
-        code = cli.main(["explain", *map(str, arguments)])
-    except SystemExit as stopped:  # argparse ends the process itself
-        code = stopped.code
-    return code, *capsys.readouterr()
-
-
 HISTORY = ["--items", "3,99,7", "--times", "0,20,65", "--user", "103"]
 
 
-def test_a_table(folder, capsys):
-    code, out, err = run(capsys, "--model-file", folder / "net.h5", *HISTORY)
+def test_a_table(folder, run):
+    code, out, err = run("explain", "--model-file", folder / "net.h5", *HISTORY)
     wanted = str(load_model(folder / "net.h5").explain([3, "99", 7], [0, 20, 65], user=103))
     assert (code, err) == (0, "") and out == wanted + "\n" and "attention" in out
 
@@ -59,20 +49,20 @@ def test_nobody_reads_it(folder):
     assert (ran.returncode, ran.stderr) == (141, "")
 
 
-def test_what_the_model_does_not_know_carries_nothing(folder, capsys):
+def test_what_the_model_does_not_know_carries_nothing(folder, run):
     arguments = ["--model-file", folder / "net.h5", "--items", "3,99,7", "--user", "nobody"]
-    code, out, err = run(capsys, *arguments, "--json")
+    code, out, err = run("explain", *arguments, "--json")
     found = json.loads(out)
     assert code == 0 and found["events"][1]["fall"] == 0.0 and found["events"][1]["score_without"] == found["score"]
     assert "does not know the user 'nobody'" in err and err.count("\n") == 1
-    assert run(capsys, *arguments)[1].startswith(f"item {found['item']}: rank 1, score ")
+    assert run("explain", *arguments)[1].startswith(f"item {found['item']}: rank 1, score ")
 
 
-def test_json_and_a_plot(folder, tmp_path, capsys):
+def test_json_and_a_plot(folder, tmp_path, run):
     pytest.importorskip("matplotlib")
     plot = tmp_path / "why.png"
     arguments = ["--model-file", folder / "net.h5", *HISTORY, "--item", "4", "--json", "--plot", plot]
-    code, out, err = run(capsys, *arguments)
+    code, out, err = run("explain", *arguments)
     assert (code, err) == (0, "")
     found = json.loads(out)
     wanted = load_model(folder / "net.h5").explain([3, "99", 7], [0, 20, 65], user=103, item=4)
@@ -83,8 +73,8 @@ def test_json_and_a_plot(folder, tmp_path, capsys):
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_model_without_attention(folder, capsys):
-    code, out, _ = run(capsys, "--model-file", folder / "rules.h5", *HISTORY)
+def test_a_model_without_attention(folder, run):
+    code, out, _ = run("explain", "--model-file", folder / "rules.h5", *HISTORY)
     assert code == 0 and "the score falls alone" in out and "score_without" in out
 
 
@@ -102,7 +92,7 @@ def test_a_model_without_attention(folder, capsys):
         ),
     ],
 )
-def test_wrong_input(folder, arguments, named, capsys, tmp_path, monkeypatch):
+def test_wrong_input(folder, arguments, named, run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, out, err = run(capsys, "--model-file", folder / "net.h5", *arguments)
+    code, out, err = run("explain", "--model-file", folder / "net.h5", *arguments)
     assert code == 2 and out == "" and named in err and err.count("\n") == 1, err

@@ -46,15 +46,6 @@ def log(tmp_path):
     return write_log(tmp_path)
 
 
-def run(capsys, *arguments):
-    """Exit code, standard output and standard error of a call."""
-    try:
-        code = cli.main([str(argument) for argument in arguments])
-    except SystemExit as stopped:  # argparse ends the process itself
-        code = stopped.code
-    return code, *capsys.readouterr()
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """Standard output of a run, and the folder it wrote."""
@@ -100,14 +91,14 @@ class TestCompare:
             row = next(line for line in out.splitlines() if line.startswith(name))
             assert f"{model['mrr@20']:.4f}" in row and f"{model['recall@20']:.4f}" in row
 
-    def test_same_seed_same_numbers(self, results, log, tmp_path, capsys):
-        run(capsys, "compare", "--data", log, *COLUMNS, *QUICK, "--out", tmp_path / "again")
+    def test_same_seed_same_numbers(self, results, log, tmp_path, run):
+        run("compare", "--data", log, *COLUMNS, *QUICK, "--out", tmp_path / "again")
         again = json.loads((tmp_path / "again" / "results.json").read_text())
         for name, model in results[1]["models"].items():
             for key in ("mrr@20", "recall@20", "mrr@all", "ci95"):
                 assert again["models"][name][key] == model[key]
 
-    def test_two_parts_are_taken_as_split(self, log, tmp_path, capsys):
+    def test_two_parts_are_taken_as_split(self, log, tmp_path, run):
         frame = pd.read_csv(log)
         frame["session"] = frame.user * 100 + (frame.time - 1_400_000_000) // 43_200
         late = frame.time >= 1_400_000_000 + 8 * 43_200
@@ -115,15 +106,15 @@ class TestCompare:
         frame[late].to_csv(tmp_path / "test.csv", index=False)
         parts = ["--train", tmp_path / "train.csv", "--test", tmp_path / "test.csv"]
         columns = ["--format", "csv", "--columns", "-,item,time,session"]
-        code, _, err = run(capsys, "compare", *parts, *columns, *QUICK, "--dwell", "observed", "--out", tmp_path)
+        code, _, err = run("compare", *parts, *columns, *QUICK, "--dwell", "observed", "--out", tmp_path)
         assert (code, err) == (0, "")
         found = json.loads((tmp_path / "results.json").read_text())
         assert found["dataset"]["users"] == 0 and found["dataset"]["test"]["sessions"] == 60
         assert found["protocol"]["split"] == "as given" and found["protocol"]["dwell"] == "observed"
 
-    def test_progress_goes_to_standard_error(self, log, tmp_path, capsys):
+    def test_progress_goes_to_standard_error(self, log, tmp_path, run):
         arguments = ["--data", log, *COLUMNS, "--models", "gru4rec", "--epochs", "1", "--out", tmp_path]
-        code, out, err = run(capsys, "compare", *arguments)
+        code, out, err = run("compare", *arguments)
         assert code == 0 and "gru4rec (1 of 1)" in err and "epochs" in err and "epochs:" not in out
 
     def test_all_files_are_there(self, finished):
@@ -134,48 +125,48 @@ class TestCompare:
         assert sorted(os.listdir(folder / "runs")) == ["asars_time_user-seed0.npz", "gru4rec-seed0.npz"]
         assert all(name in out.splitlines()[-1] for name in files if name != "runs")
 
-    def test_the_same_command_takes_finished_runs(self, log, tmp_path, capsys):
+    def test_the_same_command_takes_finished_runs(self, log, tmp_path, run):
         arguments = ["compare", "--data", log, *COLUMNS, "--models", "gru4rec,vsknn", "--epochs", "1"]
         arguments += ["--out", tmp_path / "out"]
-        run(capsys, *arguments)
+        run(*arguments)
         first = (tmp_path / "out" / "results.json").read_text()
-        code, _, err = run(capsys, *arguments)
+        code, _, err = run(*arguments)
         assert code == 0 and err.count("reused from") == 2 and "epochs:" not in err
         assert (tmp_path / "out" / "results.json").read_text() == first
 
-    def test_seeds_twins_and_what_counts(self, log, tmp_path, capsys):
+    def test_seeds_twins_and_what_counts(self, log, tmp_path, run):
         arguments = ["--models", "asars_time_att,popularity", "--epochs", "1", "--seeds", "2", "--twins", "--quiet"]
-        code, out, err = run(capsys, "compare", "--data", log, *COLUMNS, *arguments, "--out", tmp_path / "out")
+        code, out, err = run("compare", "--data", log, *COLUMNS, *arguments, "--out", tmp_path / "out")
         assert (code, err) == (0, "") and "mean of seeds 0 to 1" in out and "shuffled-dwell control" in out
         models = json.loads((tmp_path / "out" / "results.json").read_text())["models"]
         assert len(models["asars_time_att"]["seeds"]) == 2 and "dwell_gain" in models["asars_time_att"]
         assert models["popularity"]["epochs"] is None and len(models["popularity"]["seeds"]) == 1
 
-    def test_parameter_files(self, log, tmp_path, capsys):
+    def test_parameter_files(self, log, tmp_path, run):
         small = NetSettings("gru4rec", embedding_dim=8, representation_options={"hidden_dim": 8})
         write_settings(tmp_path / "gru4rec.json", small)
         arguments = [*QUICK, "--parameters", tmp_path, "--out", tmp_path / "out"]
-        assert run(capsys, "compare", "--data", log, *COLUMNS, *arguments)[0] == 0
+        assert run("compare", "--data", log, *COLUMNS, *arguments)[0] == 0
         models = json.loads((tmp_path / "out" / "results.json").read_text())["models"]
         assert list(models) == ["gru4rec", "asars_time_user"]
         assert models["gru4rec"]["settings"] == describe(small)
         assert models["gru4rec"]["settings_from"] == str(tmp_path / "gru4rec.json")
         assert models["asars_time_user"]["settings_from"] == "built in"
 
-    def test_without_matplotlib_the_rest_is_written(self, log, tmp_path, capsys, monkeypatch):
+    def test_without_matplotlib_the_rest_is_written(self, log, tmp_path, run, monkeypatch):
         monkeypatch.setattr("spotlight_asars.experiments.figures.Figure", None)
         arguments = ["--data", log, *COLUMNS, "--models", "popularity", "--out", tmp_path / "out"]
-        code, _, err = run(capsys, "compare", *arguments)
+        code, _, err = run("compare", *arguments)
         assert code == 0 and "pip install matplotlib" in err
         assert sorted(os.listdir(tmp_path / "out")) == ["curves.csv", "results.json", "runs", "table.csv"]
 
-    def test_a_log_without_users_is_told_once(self, log, tmp_path, capsys):
+    def test_a_log_without_users_is_told_once(self, log, tmp_path, run):
         frame = pd.read_csv(log)
         frame["session"] = frame.user * 100 + (frame.time - 1_400_000_000) // 43_200
         frame.to_csv(tmp_path / "log.csv", index=False)
         arguments = ["--data", tmp_path / "log.csv", "--format", "csv", "--columns", "-,item,time,session"]
         arguments += ["--models", "bpr_mf,popularity", "--epochs", "1", "--filters", "1,2,1"]
-        code, _, err = run(capsys, "compare", *arguments, "--out", tmp_path / "out")
+        code, _, err = run("compare", *arguments, "--out", tmp_path / "out")
         assert code == 0 and err.count("has no users: bpr_mf cannot learn from them") == 1
 
     def test_all_systems_by_one_word(self):
@@ -203,8 +194,8 @@ def write(path, text):
     return path
 
 
-def test_the_version(capsys):
-    code, out, _ = run(capsys, "--version")
+def test_the_version(run):
+    code, out, _ = run("--version")
     assert code == 0 and out == f"spotlight-asars {spotlight_asars.__version__}\n"
 
 
@@ -222,8 +213,8 @@ def test_the_version(capsys):
         ),
     ],
 )
-def test_what_is_no_option_is_told_with_the_help_of_its_command(arguments, told, capsys):
-    code, out, err = run(capsys, *arguments)
+def test_what_is_no_option_is_told_with_the_help_of_its_command(arguments, told, run):
+    code, out, err = run(*arguments)
     prog = f"spotlight-asars {arguments[0]}"
     assert (code, out) == (2, "") and err == f"{prog}: {told}; see {prog} --help\n"
 
@@ -246,10 +237,10 @@ class TestWrongInput:
             ("user,item,time\na,x,1\na,y,5\na,x,9\n", "user; the most that the log has of each: 2,3,1): lower them"),
         ],
     )
-    def test_a_wrong_log(self, text, named, tmp_path, capsys):
+    def test_a_wrong_log(self, text, named, tmp_path, run):
         path = write(tmp_path / "log.csv", text)
         out_folder = tmp_path / "out" / "deep"
-        code, out, err = run(capsys, "compare", "--data", path, *COLUMNS, *QUICK, "--out", out_folder)
+        code, out, err = run("compare", "--data", path, *COLUMNS, *QUICK, "--out", out_folder)
         assert code == 2 and out == ""
         assert named in err and err.count("\n") == 1 and ("log.csv" in err or "filters" in err)
         assert not (tmp_path / "out").exists()
@@ -285,40 +276,40 @@ class TestWrongInput:
             ([], "required"),
         ],
     )
-    def test_a_wrong_option(self, arguments, named, tmp_path, capsys, monkeypatch):
+    def test_a_wrong_option(self, arguments, named, tmp_path, run, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        code, out, err = run(capsys, *arguments)
+        code, out, err = run(*arguments)
         assert code == 2 and out == "" and named in err and err.count("\n") == 1
         assert not list(tmp_path.iterdir())
 
-    def test_a_file_without_a_format(self, log, tmp_path, capsys):
-        code, _, err = run(capsys, "compare", "--data", log, "--out", tmp_path / "out")
+    def test_a_file_without_a_format(self, log, tmp_path, run):
+        code, _, err = run("compare", "--data", log, "--out", tmp_path / "out")
         assert code == 2 and "give --format csv|" in err and err.count("\n") == 1 and not (tmp_path / "out").exists()
 
-    def test_a_folder_that_cannot_be_written(self, log, tmp_path, capsys):
+    def test_a_folder_that_cannot_be_written(self, log, tmp_path, run):
         blocked = write(tmp_path / "a file", "kept")
         for place in (blocked, blocked / "below"):
-            code, out, err = run(capsys, "compare", "--data", log, *COLUMNS, *QUICK, "--out", place)
+            code, out, err = run("compare", "--data", log, *COLUMNS, *QUICK, "--out", place)
             assert code == 2 and out == "" and "cannot write there" in err and err.count("\n") == 1
         assert blocked.read_text() == "kept"
 
-    def test_what_stood_there_before_stays_when_a_run_fails(self, tmp_path, capsys):
+    def test_what_stood_there_before_stays_when_a_run_fails(self, tmp_path, run):
         path = write(tmp_path / "log.csv", "user,item,time\na,x,1\na,y,5\n")
         before = write(tmp_path / "results.json", "before")
-        code, _, _ = run(capsys, "compare", "--data", path, *COLUMNS, "--out", tmp_path)
+        code, _, _ = run("compare", "--data", path, *COLUMNS, "--out", tmp_path)
         assert (
             code == 2 and before.read_text() == "before" and sorted(os.listdir(tmp_path)) == ["log.csv", "results.json"]
         )
 
-    def test_an_interrupt_leaves_nothing(self, log, tmp_path, capsys, monkeypatch):
+    def test_an_interrupt_leaves_nothing(self, log, tmp_path, run, monkeypatch):
         def interrupted(*arguments, **settings):
             raise KeyboardInterrupt
 
         monkeypatch.setattr(cli_compare, "compare", interrupted)
-        code, _, err = run(capsys, "compare", "--data", log, *COLUMNS, *QUICK, "--out", tmp_path / "out")
+        code, _, err = run("compare", "--data", log, *COLUMNS, *QUICK, "--out", tmp_path / "out")
         assert code == 130 and "interrupted" in err and not (tmp_path / "out").exists()
 
-    def test_an_interrupt_says_that_finished_runs_are_kept(self, log, tmp_path, capsys, monkeypatch):
+    def test_an_interrupt_says_that_finished_runs_are_kept(self, log, tmp_path, run, monkeypatch):
         train = comparison.train_and_test
 
         def stopped(settings, *arguments):
@@ -329,39 +320,39 @@ class TestWrongInput:
         out = tmp_path / "out"
         arguments = ["compare", "--data", log, *COLUMNS, *QUICK, "--out", out]
         monkeypatch.setattr(comparison, "train_and_test", stopped)
-        code, _, err = run(capsys, *arguments)
+        code, _, err = run(*arguments)
         assert code == 130 and err.count("\n") == 1
         assert f"kept in {out / 'runs'}: the same command continues from there" in err
         assert os.listdir(out) == ["runs"] and os.listdir(out / "runs") == ["gru4rec-seed0.npz"]
         monkeypatch.setattr(comparison, "train_and_test", train)
-        assert run(capsys, *arguments)[0] == 0 and (out / "results.json").exists()
+        assert run(*arguments)[0] == 0 and (out / "results.json").exists()
 
-    def test_a_gpu_that_is_not_there(self, log, tmp_path, capsys, monkeypatch):
+    def test_a_gpu_that_is_not_there(self, log, tmp_path, run, monkeypatch):
         monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-        code, _, err = run(capsys, "compare", "--data", log, *COLUMNS, *QUICK, "--use-cuda", "--out", tmp_path / "out")
+        code, _, err = run("compare", "--data", log, *COLUMNS, *QUICK, "--use-cuda", "--out", tmp_path / "out")
         assert code == 2 and "has no GPU" in err and err.count("\n") == 1 and not (tmp_path / "out").exists()
 
-    def test_a_test_part_from_within_the_training_time_is_told(self, log, tmp_path, capsys):
+    def test_a_test_part_from_within_the_training_time_is_told(self, log, tmp_path, run):
         parts = ["--train", log, "--test", log]
-        code, out, _ = run(capsys, "compare", *parts, *COLUMNS, *QUICK, "--out", tmp_path)
+        code, out, _ = run("compare", *parts, *COLUMNS, *QUICK, "--out", tmp_path)
         assert code == 0 and "100.0% of the test events precede the last training event" in out
 
     def test_on_a_large_catalogue_the_loss_samples_unless_a_parameter_file_says_otherwise(
-        self, log, tmp_path, capsys, monkeypatch
+        self, log, tmp_path, run, monkeypatch
     ):
         monkeypatch.setattr(settings_module, "LARGE_CATALOGUE", 5)
         write_settings(tmp_path / "gru4rec.json", NetSettings("gru4rec", embedding_dim=8))
         models = ["--models", "gru4rec,asars_user_cat", "--epochs", "1", "--parameters", tmp_path]
-        code, _, err = run(capsys, "compare", "--data", log, *COLUMNS, *models, "--out", tmp_path / "out")
+        code, _, err = run("compare", "--data", log, *COLUMNS, *models, "--out", tmp_path / "out")
         assert code == 0 and "the loss of asars_user_cat is sampled_cross_entropy" in err
         found = json.loads((tmp_path / "out" / "results.json").read_text())["models"]
         losses = {name: model["settings"]["loss"] for name, model in found.items()}
         assert losses == {"gru4rec": "cross_entropy", "asars_user_cat": "sampled_cross_entropy"}
 
-    def test_a_run_that_diverges_is_one_line(self, log, tmp_path, capsys, monkeypatch):
+    def test_a_run_that_diverges_is_one_line(self, log, tmp_path, run, monkeypatch):
         wild = NetSettings("asars_time_user", optimizer="adam", learning_rate=1e30)
         monkeypatch.setattr(cli_options, "settings_of", lambda name: wild)
-        code, _, err = run(capsys, "compare", "--data", log, *COLUMNS, *QUICK, "--out", tmp_path / "out")
+        code, _, err = run("compare", "--data", log, *COLUMNS, *QUICK, "--out", tmp_path / "out")
         assert code == 2 and "lower learning_rate" in err and err.count("\n") == 1
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spotlight_asars import cli
 from spotlight_asars.datasets.prepared import LogOnDisk
 
 
@@ -24,28 +23,20 @@ def log(tmp_path):
     return path
 
 
-def run(capsys, *arguments):
-    try:
-        code = cli.main([str(argument) for argument in arguments])
-    except SystemExit as stopped:
-        code = stopped.code
-    return code, *capsys.readouterr()
-
-
 FORMAT = ("--format", "csv", "--columns", "user,item,time")
 
 
-def test_a_prepared_log_goes_where_the_log_goes(capsys, log, tmp_path):
-    code, out, err = run(capsys, "prepare", "--data", log, *FORMAT, "--out", tmp_path / "new" / "log.h5", "--quiet")
+def test_a_prepared_log_goes_where_the_log_goes(run, log, tmp_path):
+    code, out, err = run("prepare", "--data", log, *FORMAT, "--out", tmp_path / "new" / "log.h5", "--quiet")
     assert (code, err) == (0, "")
     assert out.splitlines()[0] == "events 720  users 24  items 12  sessions 240"
     for number in (1, 2):
         path = tmp_path / "shards" / f"{number}.h5"
-        assert run(capsys, "prepare", "--data", log, *FORMAT, "--out", path, "--shard", f"{number}/2")[0] == 0
+        assert run("prepare", "--data", log, *FORMAT, "--out", path, "--shard", f"{number}/2")[0] == 0
     options = ("--models", "popularity", "--quiet", "--out", tmp_path / "out")
     found = []
     for data in ((log, *FORMAT), (tmp_path / "new" / "log.h5",), (tmp_path / "shards",)):
-        assert run(capsys, "compare", "--data", *data, *options)[0] == 0
+        assert run("compare", "--data", *data, *options)[0] == 0
         results = json.loads((tmp_path / "out" / "results.json").read_text())
         mrr = pytest.approx(results["models"]["popularity"]["mrr@20"], rel=1e-12)
         found.append({**results["dataset"], "name": None, "mrr": mrr.expected if found else mrr})
@@ -53,13 +44,13 @@ def test_a_prepared_log_goes_where_the_log_goes(capsys, log, tmp_path):
     assert found[1] == found[0] and found[2] == found[0]
 
 
-def test_several_files_are_one_log(capsys, log, tmp_path):
+def test_several_files_are_one_log(run, log, tmp_path):
     lines = log.read_text().splitlines(keepends=True)
     parts = [tmp_path / "1.csv", tmp_path / "2.csv"]
     for part, body in zip(parts, (lines[1:300], lines[300:]), strict=True):
         part.write_text(lines[0] + "".join(body))
     for name, data in (("one.h5", [log]), ("two.h5", parts)):
-        assert run(capsys, "prepare", "--data", *data, *FORMAT, "--out", tmp_path / name)[0] == 0
+        assert run("prepare", "--data", *data, *FORMAT, "--out", tmp_path / name)[0] == 0
     assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "two.h5").read_bytes()
     assert len(LogOnDisk(tmp_path / "one.h5")) == 720
 
@@ -75,8 +66,8 @@ def test_several_files_are_one_log(capsys, log, tmp_path):
         (["--format", "csv", "--columns", "user,item,date"], ["no column 'date'"]),
     ],
 )
-def test_wrong_input_is_told_in_a_line(capsys, log, tmp_path, arguments, parts):
-    code, out, err = run(capsys, "prepare", "--data", log, *arguments, "--out", tmp_path / "log.h5")
+def test_wrong_input_is_told_in_a_line(run, log, tmp_path, arguments, parts):
+    code, out, err = run("prepare", "--data", log, *arguments, "--out", tmp_path / "log.h5")
     assert code == 2 and out == "" and err.count("\n") == 1
     for part in parts:
         assert part in err

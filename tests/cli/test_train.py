@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 import torch
 
-from spotlight_asars import cli
 from spotlight_asars.cross_validation import rows_of, time_based_split
 from spotlight_asars.errors import InputError
 from spotlight_asars.evaluation import metrics, rank_targets
@@ -37,33 +36,9 @@ SMALL = NetSettings(
 
 
 @pytest.fixture
-def log(tmp_path):
-    """12 users with 10 sessions of 4 of 25 items, 12 hours apart."""
-    random_state = np.random.RandomState(0)
-    items = (random_state.randint(25, size=(120, 1)) + np.arange(4)) % 25
-    seconds = random_state.randint(5, 300, size=(120, 4)).cumsum(axis=1)
-    seconds = seconds + 43_200 * np.tile(np.arange(10), 12)[:, None]
-    frame = pd.DataFrame(
-        {"user": np.repeat(np.arange(12), 40), "item": items.ravel(), "time": seconds.ravel() + 1_400_000_000}
-    )
-    path = tmp_path / "log.csv"
-    frame.to_csv(path, index=False)
-    return path
-
-
-@pytest.fixture
 def small(tmp_path):
     write_settings(tmp_path / "gru4rec.json", SMALL)
     return ["--model", "gru4rec", "--parameters", tmp_path / "gru4rec.json"]
-
-
-def run(capsys, *arguments):
-    """Exit code, standard output and standard error of a call."""
-    try:
-        code = cli.main([str(argument) for argument in arguments])
-    except SystemExit as stopped:  # argparse ends the process itself
-        code = stopped.code
-    return code, *capsys.readouterr()
 
 
 def weights(path):
@@ -76,22 +51,22 @@ def same_weights(one, other):
 
 
 def test_on_a_large_catalogue_the_loss_samples_unless_a_parameter_file_says_otherwise(
-    log, small, tmp_path, capsys, monkeypatch
+    log, small, tmp_path, run, monkeypatch
 ):
     monkeypatch.setattr(settings_module, "LARGE_CATALOGUE", 20)
     arguments = ["--data", log, *COLUMNS, "--filters", "1,2,1", "--epochs", "1", "--out", tmp_path / "model.h5"]
-    code, _, err = run(capsys, "train", *arguments, "--model", "asars_user_cat")
+    code, _, err = run("train", *arguments, "--model", "asars_user_cat")
     assert code == 0 and "25 items are too many" in err
     assert load_model(tmp_path / "model.h5").loss == "sampled_cross_entropy"
-    code, _, err = run(capsys, "train", *arguments, *small)
+    code, _, err = run("train", *arguments, *small)
     assert code == 0 and "too many" not in err
     assert load_model(tmp_path / "model.h5").loss == "cross_entropy"
 
 
-def test_the_whole_log_is_the_default(log, small, tmp_path, capsys):
+def test_the_whole_log_is_the_default(log, small, tmp_path, run):
     out = tmp_path / "deep" / "model.h5"
     arguments = ["--data", log, *COLUMNS, "--filters", "1,2,1", *small, "--epochs", "2", "--out", out]
-    code, printed, err = run(capsys, "train", *arguments)
+    code, printed, err = run("train", *arguments)
     assert code == 0 and "the whole log; at least 1 events per item" in printed and "epochs" in err
     assert "480 events, 12 users, 25 items, 120 sessions, of 480 events read" in printed
     assert re.search(r"2 epochs, [\d,]+ events/s, training loss \d", printed) and f"written to {out}" in printed
@@ -101,17 +76,17 @@ def test_the_whole_log_is_the_default(log, small, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("quiet", [[], ["--quiet"]])
-def test_on_a_terminal_what_was_read_is_told_once(quiet, log, tmp_path, capsys, monkeypatch):
+def test_on_a_terminal_what_was_read_is_told_once(quiet, log, tmp_path, run, monkeypatch):
     for stream in (sys.stdout, sys.stderr):
         monkeypatch.setattr(stream, "isatty", lambda: True)
     arguments = ["--data", log, *COLUMNS, "--filters", "1,2,1", "--model", "popularity", "--out", tmp_path / "model.h5"]
-    code, printed, err = run(capsys, "train", *arguments, *quiet)
+    code, printed, err = run("train", *arguments, *quiet)
     assert code == 0 and (printed + err).count("480 events read") == 1
 
 
-def test_a_test_share_is_held_back(log, tmp_path, capsys):
+def test_a_test_share_is_held_back(log, tmp_path, run):
     arguments = ["--data", log, *COLUMNS, "--filters", "1,2,1", "--test-share", ".25", "--model", "popularity"]
-    code, printed, err = run(capsys, "train", *arguments, "--quiet", "--out", tmp_path / "model.h5")
+    code, printed, err = run("train", *arguments, "--quiet", "--out", tmp_path / "model.h5")
     assert (code, err) == (0, "") and "the earliest 0.75 of the sessions" in printed
     assert "fitted, " in printed and "360 events, 12 users, 25 items, 90 sessions" in printed
     frame = pd.read_csv(log)
@@ -120,23 +95,23 @@ def test_a_test_share_is_held_back(log, tmp_path, capsys):
     assert clicks == 360 and abs(len(early) - 360) <= 48
 
 
-def test_a_training_part_is_taken_as_it_is_and_no_test_file_opened(log, tmp_path, capsys):
+def test_a_training_part_is_taken_as_it_is_and_no_test_file_opened(log, tmp_path, run):
     arguments = ["--train", log, "--test", tmp_path / "nowhere.csv", *COLUMNS, "--model", "vsknn"]
-    code, printed, _ = run(capsys, "train", *arguments, "--quiet", "--out", tmp_path / "model.h5")
+    code, printed, _ = run("train", *arguments, "--quiet", "--out", tmp_path / "model.h5")
     assert code == 0 and "(as given)" in printed
 
 
-def test_validation_finds_the_epochs_and_then_all_is_fitted(log, small, tmp_path, capsys):
+def test_validation_finds_the_epochs_and_then_all_is_fitted(log, small, tmp_path, run):
     arguments = ["train", "--train", log, *COLUMNS, *small, "--quiet"]
     out = tmp_path / "model.h5"
-    code, printed, _ = run(capsys, *arguments, "--epochs", "4", "--validation", "0.2", "--out", out)
+    code, printed, _ = run(*arguments, "--epochs", "4", "--validation", "0.2", "--out", out)
     assert code == 0
     found = re.search(r"validation on the latest 0\.2 of the sessions, 72 targets: MRR@20 (0\.\d+), Recall@20", printed)
     epochs = len(load_model(out).epoch_records)
     values = validation_mrr(log)
     assert epochs == int(np.argmax(values)) + 1 and found[1] == f"{max(values):.4f}"
     again = tmp_path / "again.h5"
-    assert run(capsys, *arguments, "--epochs", epochs, "--out", again)[0] == 0
+    assert run(*arguments, "--epochs", epochs, "--out", again)[0] == 0
     assert same_weights(out, again)  # the number of epochs is all that the validation has left
 
 
@@ -150,9 +125,9 @@ def validation_mrr(log):
     return values
 
 
-def test_a_system_that_counts_is_validated_once(log, tmp_path, capsys):
+def test_a_system_that_counts_is_validated_once(log, tmp_path, run):
     arguments = ["--train", log, *COLUMNS, "--model", "vsknn", "--validation", "0.2", "--out", tmp_path / "model.h5"]
-    code, printed, err = run(capsys, "train", *arguments)
+    code, printed, err = run("train", *arguments)
     assert code == 0 and "sessions, 72 targets" in printed and "fitting on all sessions" in err
 
 
@@ -188,7 +163,7 @@ def killed(tmp_path_factory):
 
 
 @pytest.mark.once
-def test_killed_and_begun_again_it_comes_to_the_same_weights(log, small, tmp_path, capsys, killed):
+def test_killed_and_begun_again_it_comes_to_the_same_weights(log, small, tmp_path, run, killed):
     checkpoint, out, whole = (tmp_path / name for name in ("fit.h5", "model.h5", "whole.h5"))
     arguments = ["train", "--train", log, *COLUMNS, *small, "--epochs", "12", "--validation", "0.2", "--quiet"]
     with_checkpoint = ["--out", out, "--checkpoint", checkpoint, "--checkpoint-minutes", "0"]
@@ -197,9 +172,9 @@ def test_killed_and_begun_again_it_comes_to_the_same_weights(log, small, tmp_pat
     assert done.returncode == -signal.SIGKILL, done.stderr
     search = tmp_path / "fit.h5.validation"
     assert search.exists() and not out.exists()
-    code, _, _ = run(capsys, *arguments, *with_checkpoint)
+    code, _, _ = run(*arguments, *with_checkpoint)
     assert code == 0 and not search.exists() and not checkpoint.exists()
-    assert run(capsys, *arguments, "--out", whole)[0] == 0
+    assert run(*arguments, "--out", whole)[0] == 0
     assert same_weights(out, whole)
     assert sorted(os.listdir(tmp_path)) == ["gru4rec.json", "log.csv", "model.h5", "whole.h5"]
 
@@ -216,14 +191,14 @@ class TestTorchrun:
         )
         return done.returncode, done.stdout, done.stderr
 
-    def test_comes_to_the_weights_of_one_process_and_writes_once(self, log, small, tmp_path, capsys):
+    def test_comes_to_the_weights_of_one_process_and_writes_once(self, log, small, tmp_path, run):
         out, whole = tmp_path / "model.h5", tmp_path / "whole.h5"
         validation = ["--validation", "0.2", "--checkpoint"]
         code, printed, err = self.job(log, small, *validation, tmp_path / "fit.h5", "--out", out)
         assert code == 0, err
         assert printed.count("written to") == 1 and err.count("fitting on all sessions") == 1
         alone = ["train", "--train", log, *COLUMNS, *small, "--epochs", 4, *validation, tmp_path / "fit.h5"]
-        assert run(capsys, *alone, "--out", whole, "--quiet")[0] == 0
+        assert run(*alone, "--out", whole, "--quiet")[0] == 0
         assert sorted(os.listdir(tmp_path)) == ["gru4rec.json", "log.csv", "model.h5", "whole.h5"]
         ours, theirs = (load_model(path).net.state_dict() for path in (out, whole))
         for name, weight in theirs.items():
@@ -248,10 +223,10 @@ class TestTorchrun:
         assert 'File "' + str(ROOT / "spotlight_asars") not in err  # no traceback of ours
 
 
-def test_ctrl_c_keeps_what_was_fitted_and_says_how_to_go_on(log, small, tmp_path, capsys, monkeypatch):
+def test_ctrl_c_keeps_what_was_fitted_and_says_how_to_go_on(log, small, tmp_path, run, monkeypatch):
     arguments = ["train", "--train", log, *COLUMNS, *small, "--epochs", "3", "--quiet", "--out"]
     whole, out, checkpoint = (tmp_path / name for name in ("whole.h5", "model.h5", "fit.h5"))
-    run(capsys, *arguments, whole)
+    run(*arguments, whole)
     take, batches = TrainingStep.measure, []
 
     def stopped(*parts, **keywords):
@@ -261,53 +236,53 @@ def test_ctrl_c_keeps_what_was_fitted_and_says_how_to_go_on(log, small, tmp_path
         return take(*parts, **keywords)
 
     monkeypatch.setattr(TrainingStep, "measure", stopped)
-    code, printed, err = run(capsys, *arguments, out, "--checkpoint", checkpoint)
+    code, printed, err = run(*arguments, out, "--checkpoint", checkpoint)
     assert code == 130 and printed == "" and err.count("\n") == 1 and len(batches) == 9
     assert f"kept in {checkpoint}: the same command continues" in err and not out.exists()
-    assert run(capsys, *arguments, out, "--checkpoint", checkpoint)[0] == 0
+    assert run(*arguments, out, "--checkpoint", checkpoint)[0] == 0
     assert same_weights(out, whole) and not checkpoint.exists()
     assert len(batches) == 3 * 6 + 2 * 5  # 6 an epoch, none twice; and each command tries its parameter file
 
 
-def test_ctrl_c_without_a_checkpoint_leaves_nothing(log, small, tmp_path, capsys, monkeypatch):
+def test_ctrl_c_without_a_checkpoint_leaves_nothing(log, small, tmp_path, run, monkeypatch):
     monkeypatch.setattr(TrainingStep, "measure", lambda *_, **__: signal.raise_signal(signal.SIGINT))
     arguments = ["train", "--train", log, *COLUMNS, *small, "--quiet", "--out", tmp_path / "deep" / "model.h5"]
-    code, _, err = run(capsys, *arguments)
+    code, _, err = run(*arguments)
     assert code == 130 and "nothing was written" in err and not (tmp_path / "deep").exists()
 
 
-def test_another_log_under_the_same_checkpoint_is_told(log, small, tmp_path, capsys, monkeypatch):
+def test_another_log_under_the_same_checkpoint_is_told(log, small, tmp_path, run, monkeypatch):
     arguments = ["train", *COLUMNS, *small, "--epochs", "1", "--quiet", "--out", tmp_path / "model.h5"]
     arguments += ["--checkpoint", tmp_path / "fit.h5"]
     monkeypatch.setattr("spotlight_asars.cli.train.save_model", lambda *parts: signal.raise_signal(signal.SIGINT))
-    assert run(capsys, *arguments, "--train", log)[0] == 130 and (tmp_path / "fit.h5").exists()
+    assert run(*arguments, "--train", log)[0] == 130 and (tmp_path / "fit.h5").exists()
     monkeypatch.undo()
     frame = pd.read_csv(log)
     frame[:-4].to_csv(tmp_path / "shorter.csv", index=False)
-    code, _, err = run(capsys, *arguments, "--train", tmp_path / "shorter.csv")
+    code, _, err = run(*arguments, "--train", tmp_path / "shorter.csv")
     assert code == 2 and "on other rows" in err and "start over" in err and err.count("\n") == 1
 
 
-def test_figures_that_went_astray_are_told(log, small, tmp_path, capsys, monkeypatch):
+def test_figures_that_went_astray_are_told(log, small, tmp_path, run, monkeypatch):
     arguments = ["train", "--train", log, *COLUMNS, *small, "--epochs", "3", "--validation", "0.2", "--quiet"]
     arguments += ["--out", tmp_path / "model.h5", "--checkpoint", tmp_path / "fit.h5"]
     monkeypatch.setattr("spotlight_asars.cli.train.save_model", lambda *parts: signal.raise_signal(signal.SIGINT))
-    assert run(capsys, *arguments)[0] == 130
+    assert run(*arguments)[0] == 130
     figures = tmp_path / "fit.h5.validation.json"
     for content, named in (("[]", "figures are missing"), ("{", "cannot be read")):
         figures.write_text(content)
-        code, _, err = run(capsys, *arguments)
+        code, _, err = run(*arguments)
         assert code == 2 and str(figures) in err and named in err and err.count("\n") == 1
 
 
-def test_a_checkpoint_that_cannot_be_written_costs_one_line(log, small, tmp_path, capsys, monkeypatch):
+def test_a_checkpoint_that_cannot_be_written_costs_one_line(log, small, tmp_path, run, monkeypatch):
     def full(*_):
         raise InputError("fit.h5: cannot be written (No space left on device)")
 
     monkeypatch.setattr("spotlight_asars.serialization.checkpoints.write_sealed", full)
     arguments = ["train", "--train", log, *COLUMNS, *small, "--epochs", "2", "--quiet", "--out", tmp_path / "model.h5"]
     with warnings.catch_warnings(action="default"):
-        code, _, err = run(capsys, *arguments, "--checkpoint", tmp_path / "fit.h5")
+        code, _, err = run(*arguments, "--checkpoint", tmp_path / "fit.h5")
     assert code == 0 and err.count("\n") == 1 and err.startswith("spotlight-asars: fitting continues")
     assert "No space left" in err and (tmp_path / "model.h5").exists()
 
@@ -328,8 +303,8 @@ def test_a_checkpoint_that_cannot_be_written_costs_one_line(log, small, tmp_path
         (["--data", "log.csv", "--train", "log.csv", *COLUMNS], "--data excludes --train"),
     ],
 )
-def test_a_wrong_option(arguments, named, tmp_path, capsys, monkeypatch):
+def test_a_wrong_option(arguments, named, tmp_path, run, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, out, err = run(capsys, "train", *arguments)
+    code, out, err = run("train", *arguments)
     assert code == 2 and out == "" and named in err and err.count("\n") == 1, err
     assert not list(tmp_path.iterdir())

@@ -2,11 +2,8 @@
 
 import json
 
-import numpy as np
-import pandas as pd
 import pytest
 
-from spotlight_asars import cli
 from spotlight_asars.cli import tune as cli_tune
 
 pytest.importorskip("optuna")
@@ -15,34 +12,10 @@ COLUMNS = ["--format", "csv", "--columns", "user,item,time"]
 QUICK = ["--models", "vsknn,gru4rec", "--trials", "2", "--epochs", "1"]
 
 
-@pytest.fixture
-def log(tmp_path):
-    """12 users with 10 sessions of 4 of 25 items."""
-    random_state = np.random.RandomState(0)
-    items = (random_state.randint(25, size=(120, 1)) + np.arange(4)) % 25
-    seconds = random_state.randint(5, 300, size=(120, 4)).cumsum(axis=1)
-    seconds = seconds + 43_200 * np.tile(np.arange(10), 12)[:, None]
-    frame = pd.DataFrame(
-        {"user": np.repeat(np.arange(12), 40), "item": items.ravel(), "time": seconds.ravel() + 1_400_000_000}
-    )
-    path = tmp_path / "log.csv"
-    frame.to_csv(path, index=False)
-    return path
-
-
-def run(capsys, *arguments):
-    """Exit code, standard output and standard error of a call."""
-    try:
-        code = cli.main([str(argument) for argument in arguments])
-    except SystemExit as stopped:  # argparse ends the process itself
-        code = stopped.code
-    return code, *capsys.readouterr()
-
-
-def test_what_it_finds_goes_into_a_comparison(log, tmp_path, capsys):
+def test_what_it_finds_goes_into_a_comparison(log, tmp_path, run):
     folder = tmp_path / "found"
     arguments = ["--data", log, *COLUMNS, "--filters", "1,2,1"]
-    code, out, err = run(capsys, "tune", *arguments, *QUICK, "--out", folder)
+    code, out, err = run("tune", *arguments, *QUICK, "--out", folder)
     assert code == 0 and "vsknn: trial 1 of 2, complete" in err and "gru4rec: trial 2 of 2" in err
     assert {path.name for path in folder.iterdir()} == {"trials.csv", "trials.journal", "vsknn.json", "gru4rec.json"}
     about = json.loads((folder / "gru4rec.json").read_text())["about"]
@@ -50,7 +23,7 @@ def test_what_it_finds_goes_into_a_comparison(log, tmp_path, capsys):
     assert f"{about['validation_mrr@20']:.4f}" in row and about["log"] == "log.csv"
     assert f"--parameters {folder}" in out
     code, _, err = run(
-        capsys, "compare", *arguments, "--models", "vsknn,gru4rec", "--epochs", "1", "--quiet",
+        "compare", *arguments, "--models", "vsknn,gru4rec", "--epochs", "1", "--quiet",
         "--parameters", folder, "--out", tmp_path / "results",
     )  # fmt: skip
     assert code == 0, err
@@ -58,27 +31,27 @@ def test_what_it_finds_goes_into_a_comparison(log, tmp_path, capsys):
     assert models["gru4rec"]["settings_from"] == str(folder / "gru4rec.json")
 
 
-def test_a_search_can_begin_with_the_settings_of_another(log, tmp_path, capsys):
+def test_a_search_can_begin_with_the_settings_of_another(log, tmp_path, run):
     begun, out = tmp_path / "begun", tmp_path / "out"
     begun.mkdir()
     (begun / "vsknn.json").write_text(json.dumps({"kind": "counting", "system": "vsknn", "options": {"k": 321}}))
     arguments = ["--train", log, *COLUMNS, "--models", "vsknn,stan", "--trials", "1", "--quiet", "--out", out]
-    code, printed, err = run(capsys, "tune", *arguments, "--parameters", begun)
+    code, printed, err = run("tune", *arguments, "--parameters", begun)
     assert (code, err) == (0, "") and "initial" in printed
     assert json.loads((out / "vsknn.json").read_text())["options"] == {"k": 321}
     assert json.loads((out / "stan.json").read_text())["options"] == {}
-    code, _, err = run(capsys, "tune", *arguments, "--parameters", tmp_path / "nowhere")
+    code, _, err = run("tune", *arguments, "--parameters", tmp_path / "nowhere")
     assert code == 2 and "nowhere: not a folder of parameter files" in err
 
 
-def test_the_training_part_alone_is_enough(log, tmp_path, capsys):
+def test_the_training_part_alone_is_enough(log, tmp_path, run):
     code, out, err = run(
-        capsys, "tune", "--train", log, *COLUMNS, "--models", "stan", "--trials", "1", "--quiet", "--out", tmp_path
+        "tune", "--train", log, *COLUMNS, "--models", "stan", "--trials", "1", "--quiet", "--out", tmp_path
     )
     assert (code, err) == (0, "") and "stan" in out and (tmp_path / "stan.json").exists()
 
 
-def test_a_stop_says_what_is_kept_and_how_to_go_on(log, tmp_path, capsys, monkeypatch):
+def test_a_stop_says_what_is_kept_and_how_to_go_on(log, tmp_path, run, monkeypatch):
     def interrupted(log, name, *arguments, **settings):
         if name == "gru4rec":
             raise KeyboardInterrupt
@@ -87,19 +60,19 @@ def test_a_stop_says_what_is_kept_and_how_to_go_on(log, tmp_path, capsys, monkey
     real = cli_tune.tune
     monkeypatch.setattr(cli_tune, "tune", interrupted)
     arguments = ["tune", "--data", log, *COLUMNS, "--filters", "1,2,1", *QUICK, "--quiet", "--out", tmp_path]
-    code, out, err = run(capsys, *arguments)
+    code, out, err = run(*arguments)
     assert code == 130 and out == "" and err.count("\n") == 1
     assert str(tmp_path / "trials.csv") in err and "continues" in err and (tmp_path / "vsknn.json").exists()
     monkeypatch.setattr(cli_tune, "tune", real)
-    assert run(capsys, *arguments)[0] == 0 and (tmp_path / "gru4rec.json").exists()
+    assert run(*arguments)[0] == 0 and (tmp_path / "gru4rec.json").exists()
 
 
-def test_a_stop_before_the_first_trial_leaves_nothing(log, tmp_path, capsys, monkeypatch):
+def test_a_stop_before_the_first_trial_leaves_nothing(log, tmp_path, run, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli_tune, "training_log", interrupted)
-    code, _, err = run(capsys, "tune", "--data", log, *COLUMNS, *QUICK, "--out", tmp_path / "out")
+    code, _, err = run("tune", "--data", log, *COLUMNS, *QUICK, "--out", tmp_path / "out")
     assert code == 130 and "nothing was written" in err and not (tmp_path / "out").exists()
 
 
@@ -116,15 +89,15 @@ def test_a_stop_before_the_first_trial_leaves_nothing(log, tmp_path, capsys, mon
         (["--dwell", "sometimes"], "observed"),
     ],
 )
-def test_a_wrong_option(arguments, named, tmp_path, capsys, monkeypatch):
+def test_a_wrong_option(arguments, named, tmp_path, run, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, out, err = run(capsys, "tune", *arguments)
+    code, out, err = run("tune", *arguments)
     assert code == 2 and out == "" and named in err and err.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 
-def test_without_optuna(tmp_path, capsys, monkeypatch):
+def test_without_optuna(tmp_path, run, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("spotlight_asars.experiments.tuning.search.optuna", None)
-    code, out, err = run(capsys, "tune")
+    code, out, err = run("tune")
     assert code == 2 and out == "" and "pip install optuna" in err and err.count("\n") == 1
