@@ -70,7 +70,7 @@ class NetSettings:
     representation : str
         Name of the net.
     embedding_dim, learning_rate, loss, loss_options, num_negative_samples, sampling, sampling_options, mix_lengths,
-    initial_embeddings :
+    initial_embeddings, time_order, popularity_drift :
         As for ``ASARSSequenceModel``.
     batch_size, batch_events : int
         A mini-batch has at least `batch_size` rows; short rows are added up to about `batch_events` events.
@@ -96,6 +96,8 @@ class NetSettings:
     sampling_options: dict = field(default_factory=dict)
     mix_lengths: bool = False
     initial_embeddings: str = "random"
+    time_order: bool = False
+    popularity_drift: float = 0.0
     representation_options: dict = field(default_factory=dict)
 
     @property
@@ -151,7 +153,12 @@ class NetSettings:
             representation_options=self.representation_options,
             loss_options=self.loss_options,
             sampling={"kind": self.sampling, **self.sampling_options},
-            training={"mix_lengths": self.mix_lengths, "initial_embeddings": self.initial_embeddings},
+            training={
+                "mix_lengths": self.mix_lengths,
+                "initial_embeddings": self.initial_embeddings,
+                "time_order": self.time_order,
+                "popularity_drift": self.popularity_drift,
+            },
         )
 
 

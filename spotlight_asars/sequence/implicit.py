@@ -553,7 +553,7 @@ class ASARSSequenceModel(Recommender, ImplicitSequenceModel):
         del options["kind"], given["training"]
         return {
             **given,
-            **asdict(self._training_options),
+            **self._training_options.as_of_release_0_1_0(),
             "representation_options": given["representation_options"] or {},
             "loss_options": given["loss_options"] or {},
             "sampling": sampling.kind,

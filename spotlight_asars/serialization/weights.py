@@ -30,12 +30,15 @@ def load_weights(module: nn.Module, weights: dict[str, np.ndarray]) -> None:
     """
     Load weights from :func:`weights_of` into a module.
 
+    Weights that the module names in `added_later`, and that the saved ones lack, stay as they are.
+
     Raises
     ------
     InputError
         If names, shapes or types differ from the module's.
     """
     there = module.state_dict()
+    weights = {**{name: weights_of(module)[name] for name in getattr(module, "added_later", ())}, **weights}
     for name in {**there, **weights}:
         found, wanted = (
             None if one is None else f"{str(one.dtype).removeprefix('torch.')} {tuple(one.shape)}"

@@ -345,7 +345,8 @@ class AttentionSteps(DwellInputSteps):
 
     def initial_carry(self, sessions: int) -> Carry:
         """Return zeros, and attention to nothing."""
-        return {**super().initial_carry(sessions), "attention": initial_attention_carry(sessions, self._recurrent.size)}
+        mixed = self._recurrent.size + (self._net.embedding_dim if self._net.options.item_path else 0)
+        return {**super().initial_carry(sessions), "attention": initial_attention_carry(sessions, mixed)}
 
     def update_dwell(self, carry: Carry, events: np.ndarray) -> Carry:
         """Attend to the newest events as past ones."""
@@ -355,17 +356,20 @@ class AttentionSteps(DwellInputSteps):
 
     def _encode(self, carry: Carry, events: np.ndarray) -> list[np.ndarray]:
         (hidden,) = super()._encode(carry, events)
-        attended = self._attend(carry, hidden, events)["attention"][:, 1:]  # (sessions, hidden)
+        attended = self._attend(carry, hidden, events)["attention"][:, 1:]  # (sessions, mixed)
         return [attended, hidden] if self._net.options.residual else [attended]
 
     def _attend(self, carry: Carry, hidden: np.ndarray, events: np.ndarray) -> Carry:
         """Return the entries of the carry that change when the newest events are attended to."""
         scores, changed = self._scores(carry, hidden, events)
+        values = hidden
+        if self._net.options.item_path:
+            values = np.concatenate([self._embed(events), hidden], axis=1)  # (sessions, embedding + hidden)
         starts = None
         if self._net.options.scope == "session":
             starts = events[:, NEWEST, SESSION_START] != 0  # (sessions,)
             starts = starts if starts.any() else None
-        attention = attention_step(carry["attention"], scores, hidden, starts, self._slope)
+        attention = attention_step(carry["attention"], scores, values, starts, self._slope)
         return {**changed, "attention": attention}
 
     def _scores(self, carry: Carry, hidden: np.ndarray, events: np.ndarray) -> tuple[np.ndarray, Carry]:

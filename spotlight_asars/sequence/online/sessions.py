@@ -314,8 +314,10 @@ class LiveSessions:
             events = self._events[block]  # (block, 4, channel)
             if bins is not None:
                 events[:, NEWEST, DWELL] = bins[begin : begin + size]
-            states = self._steps.states(self._carry_of(block), events)  # (block, dim)
-            yield block, self._scores.of(states, self._seen, block)  # (block, num_items - 1)
+            carry = self._carry_of(block)
+            states = self._steps.states(carry, events)  # (block, dim)
+            evidence = self._steps.evidence(carry, events) if hasattr(self._steps, "evidence") else None
+            yield block, self._scores.of(states, self._seen, block, evidence)  # (block, num_items - 1)
 
     def _dwell_bins_at(self, rows: np.ndarray, now: float | Sequence[float]) -> np.ndarray | None:
         """Return the newest events' dwell bins if their dwell ended now; None if the model does not read them."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from spotlight_asars.errors import InputError
 from spotlight_asars.host import CNNNet, LSTMNet, PoolNet
 from spotlight_asars.sequence.online.cells import Carry, as_array
+from spotlight_asars.sequence.online.history import LiveHistory
 from spotlight_asars.sequence.online.host_net_steps import CNNSteps, LSTMSteps, PoolSteps
 from spotlight_asars.sequence.online.net_steps import (
     AsarsDynamicsSteps,
@@ -23,12 +24,14 @@ from spotlight_asars.sequence.online.net_steps import (
     WaveNetSteps,
     YouTubeDNNSteps,
 )
+from spotlight_asars.sequence.online.transformer_steps import CORESteps, SASRecSteps
 from spotlight_asars.sequence.representations.asars import AsarsTimeAttNet, AsarsTimeCatNet, AsarsUserAttNet
 from spotlight_asars.sequence.representations.baselines import WaveNetNet, YouTubeDNNNet
 from spotlight_asars.sequence.representations.dynamics import AsarsDynamicsNet
 from spotlight_asars.sequence.representations.factorization import BPRMFNet, FPMCNet, TimeSVDNet
 from spotlight_asars.sequence.representations.registry import representation_factory, representation_names
 from spotlight_asars.sequence.representations.session_net import SessionNet
+from spotlight_asars.sequence.representations.transformers import CORENet, SASRecNet
 
 
 class Steps(Protocol):
@@ -136,6 +139,8 @@ _STEPS = {
     TimeSVDNet: TimeSVDSteps,
     YouTubeDNNNet: YouTubeDNNSteps,
     WaveNetNet: WaveNetSteps,
+    SASRecNet: SASRecSteps,
+    CORENet: CORESteps,
     AsarsTimeCatNet: DwellInputSteps,
     AsarsUserAttNet: AsarsUserAttSteps,
     AsarsTimeAttNet: AsarsTimeAttSteps,
@@ -173,7 +178,29 @@ def live_net(net: nn.Module) -> Steps:
             f"{type(net).__name__} cannot be updated event by event: use one of {', '.join(able)}, pooling, lstm, cnn, "
             "or a net with initial_carry and step; or give whole sessions to recommend"
         )
-    return steps(net)
+    found = steps(net)
+    has_kernel = isinstance(net, SessionNet) and net.options.history_kernel
+    return _WithHistory(found, LiveHistory(net)) if has_kernel else found
+
+
+class _WithHistory:
+    """The steps of a net with a history kernel, which also carry the newest events."""
+
+    def __init__(self, steps: Steps, history: LiveHistory) -> None:
+        self._steps, self._history = steps, history
+        self.states, self.evidence = steps.states, history.evidence
+
+    def initial_carry(self, sessions: int) -> Carry:
+        """See :class:`Steps`."""
+        return {**self._steps.initial_carry(sessions), **self._history.initial_carry(sessions)}
+
+    def update_item(self, carry: Carry, events: np.ndarray) -> Carry:
+        """See :class:`Steps`."""
+        return {**self._steps.update_item(carry, events), **self._history.update_item(carry, events)}
+
+    def update_dwell(self, carry: Carry, events: np.ndarray) -> Carry:
+        """See :class:`Steps`."""
+        return {**self._steps.update_dwell(carry, events), **self._history.update_dwell(carry, events)}
 
 
 def _steps_of(factory: object) -> type | None:

@@ -66,6 +66,9 @@ class AttentionNet(SessionNet):
 
     Methods return a pair of tensors: what holds for an event once later ones have followed, and what holds while it
     is the newest. They differ under ``dwell='known'``, where the newest event's dwell is still unknown.
+
+    With ``item_path`` the same weights also mix the item embeddings, ``m_t = sum_k a_tk e_k``, in front of the state:
+    a path from earlier items to their own scores, as in CORE (Hou et al. 2022).
     """
 
     def _build(self, num_users: int, num_dwell_bins: int, sparse: bool) -> int:
@@ -73,7 +76,7 @@ class AttentionNet(SessionNet):
         self.recurrent = self._new_recurrent(self.embedding_dim)
         if options.recency:
             self.fading = nn.Parameter(torch.zeros(()))
-        return options.hidden_dim * (2 if options.residual else 1)
+        return options.hidden_dim * (2 if options.residual else 1) + (self.embedding_dim if options.item_path else 0)
 
     @property
     def _ends_with_hidden(self) -> bool:
@@ -82,23 +85,33 @@ class AttentionNet(SessionNet):
     def encode(self, items: Tensor, events: Tensor, users: Tensor | None) -> Tensor:
         """Return the attended states, each followed by ``h_t`` with the residual; see :meth:`SessionNet.encode`."""
         hidden, current = self.hidden_states(items, events)  # (batch, time, hidden) each
-        return self.mix(hidden, current, events, users)
+        return self.mix(hidden, current, events, users, items)
 
     def hidden_states(self, items: Tensor, events: Tensor) -> tuple[Tensor, Tensor]:
         """Return the hidden state of each event as a past event and as the newest one; (batch, time, hidden) each."""
         hidden = self.recur(self.recurrent, events, self.input_dropout(items))
         return hidden, hidden
 
-    def mix(self, hidden: Tensor, current: Tensor, events: Tensor, users: Tensor | None) -> Tensor:
-        """Return ``q_t``, or ``[q_t ; h_t]`` with the residual: (batch, time, hidden) to (batch, time, state)."""
+    def mix(
+        self, hidden: Tensor, current: Tensor, events: Tensor, users: Tensor | None, items: Tensor | None = None
+    ) -> Tensor:
+        """
+        Return ``q_t``, after ``m_t`` with the item path, before ``h_t`` with the residual: (batch, time, state).
+
+        `items`, the embedded items (batch, time, embedding), are needed for the item path only.
+        """
         scores, current_scores = self.attention_scores(hidden, current, events, users)  # (batch, time) each
+        values, newest = hidden, current
+        if self.options.item_path:
+            values = torch.cat([items, hidden], dim=2)  # (batch, time, embedding + hidden)
+            newest = values if current is hidden else torch.cat([items, current], dim=2)
         attended = triangle_attention(
             scores,
-            hidden,
+            values,
             events[:, :, ITEM] != PADDING_ITEM,
             current_scores=current_scores,
             segments=self._segments(events),
-            current_values=None if current is hidden else current,
+            current_values=None if current is hidden else newest,
             form=self.options.attention,
             # With a slope over k, the softmax depends only on how far back an event lies.
             slope=self.fading if self.options.recency else None,

@@ -6,6 +6,7 @@ from typing import TypeVar
 from spotlight_asars.errors import InputError, check_choice, check_whole
 from spotlight_asars.layers.recurrent import EventGRU, EventLSTM
 from spotlight_asars.sequence.representations.context import CONTEXTS
+from spotlight_asars.sequence.representations.history_kernel import FEATURES
 
 Options = TypeVar("Options")
 
@@ -46,6 +47,15 @@ class NetOptions:
         Add a weight computed from the state to the scores of items in the history: one weight for the newest item, one
         for other items of the session, one for items of earlier sessions. The net learns to favour items that tend to
         be repeated, or to suppress those that are not.
+    history_kernel : tuple of str
+        What the pointer weighs past events by: any of 'age', 'distance', 'dwell', 'follow', 'place'; see
+        ``HistoryKernel``.
+    item_path : bool
+        Let the attention of ASARS nets mix the item embeddings themselves, too, as in CORE.
+    scores : {'dot', 'cosine'}
+        Score items by a dot product of state and item embedding, or by their cosine over `temperature`.
+    temperature : float
+        Of cosine scores.
     dwell_input : bool
         Feed dwell to the recurrent layer over items, too, in nets with time attention.
     dwell_weight : bool
@@ -75,19 +85,31 @@ class NetOptions:
     hidden_scope: str = "sequence"
     context: tuple[str, ...] = ()
     pointer: bool = False
+    history_kernel: tuple[str, ...] = ()
+    item_path: bool = False
+    scores: str = "dot"
+    temperature: float = 0.1
     dwell_input: bool = False
     dwell_weight: bool = False
     recency: bool = False
     projection_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "context", tuple(self.context))
+        for name in ("context", "history_kernel"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         check_choice("scope", self.scope, SCOPES)
         check_choice("attention", self.attention, ("linear", "dense"))
         check_choice("recurrent", self.recurrent, tuple(RECURRENT_LAYERS))
         check_choice("hidden_scope", self.hidden_scope, SCOPES)
         for name in self.context:
             check_choice("context", name, CONTEXTS)
+        for name in self.history_kernel:
+            check_choice("history_kernel", name, FEATURES)
+        if self.history_kernel and not self.pointer:
+            raise InputError("history_kernel is part of the pointer: also give pointer=True, or leave it out")
+        check_choice("scores", self.scores, ("dot", "cosine"))
+        if not 0.0 < self.temperature < float("inf"):
+            raise InputError(f"temperature is {self.temperature}: give a number above 0")
         for name in ("hidden_dim", "user_dim", "dwell_dim"):
             check_whole(name, getattr(self, name))
         for name in ("dropout", "hidden_dropout", "user_dropout"):

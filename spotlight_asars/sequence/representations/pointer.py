@@ -21,14 +21,14 @@ class HistoryStates:
     Attributes
     ----------
     states : tensor of shape (targets, dim)
-    items : int64 tensor of shape (events,)
-        Items of whole rows, one row after the other; 0 is padding.
+    events : int64 tensor of shape (events, channel)
+        Whole rows, one after the other; item 0 is padding.
     row_begin, begin, end : int64 tensors of shape (targets,)
         A target's history: events ``row_begin:begin`` are of earlier sessions, ``begin:end`` of its own session.
     """
 
     states: Tensor
-    items: Tensor
+    events: Tensor
     row_begin: Tensor
     begin: Tensor
     end: Tensor
@@ -38,7 +38,7 @@ class HistoryStates:
 
     def __getitem__(self, chosen: slice | Tensor) -> "HistoryStates":
         return HistoryStates(
-            self.states[chosen], self.items, self.row_begin[chosen], self.begin[chosen], self.end[chosen]
+            self.states[chosen], self.events, self.row_begin[chosen], self.begin[chosen], self.end[chosen]
         )
 
     @classmethod
@@ -58,19 +58,17 @@ class HistoryStates:
         begins = (columns * (events[:, :, SESSION_START] != 0)).cummax(dim=1).values if time else events[:, :, ITEM]
         begins = torch.cat([begins, begins[:, -1:]], dim=1) if time else begins.new_zeros(batch, 1)  # (batch, time + 1)
         row_begin = row * time
-        return cls(
-            states, events[:, :, ITEM].flatten(), row_begin, row_begin + begins[row, position], row_begin + position
-        )
+        return cls(states, events.flatten(0, 1), row_begin, row_begin + begins[row, position], row_begin + position)
 
     @classmethod
     def joined(cls, parts: list["HistoryStates"]) -> "HistoryStates":
         """Concatenate the states of several batches."""
-        sizes = torch.tensor([0, *(len(part.items) for part in parts[:-1])]).cumsum(0).tolist()
+        sizes = torch.tensor([0, *(len(part.events) for part in parts[:-1])]).cumsum(0).tolist()
         columns = [
             torch.cat([getattr(part, name) + size for part, size in zip(parts, sizes, strict=True)])
             for name in ("row_begin", "begin", "end")
         ]
-        return cls(torch.cat([part.states for part in parts]), torch.cat([part.items for part in parts]), *columns)
+        return cls(torch.cat([part.states for part in parts]), torch.cat([part.events for part in parts]), *columns)
 
     def places(self, num_items: int) -> tuple[Tensor, Tensor, Tensor]:
         """
@@ -121,7 +119,7 @@ class HistoryStates:
 
     def _between(self, begin: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
         target, position = entries_of((end - begin).clamp(min=0))
-        return target, self.items[begin[target] + position]
+        return target, self.events[begin[target] + position, ITEM]
 
 
 def pairs_of_equals(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from spotlight_asars.sequence.representations.asars import (
 from spotlight_asars.sequence.representations.baselines import GRU4RecNet, WaveNetNet, YouTubeDNNNet
 from spotlight_asars.sequence.representations.dynamics import AsarsDynamicsNet
 from spotlight_asars.sequence.representations.factorization import BPRMFNet, FPMCNet, TimeSVDNet
+from spotlight_asars.sequence.representations.transformers import CORENet, SASRecNet
 
 Factory = Callable[..., nn.Module]
 HOST_REPRESENTATIONS = ("pooling", "cnn", "lstm", "mixture")
@@ -27,6 +28,8 @@ BUILT_IN: Mapping[str, Factory] = MappingProxyType(
         "youtube_dnn": YouTubeDNNNet,
         "wavenet_cnn": WaveNetNet,
         "gru4rec": GRU4RecNet,
+        "sasrec": SASRecNet,
+        "core": CORENet,
         "asars_user_att": AsarsUserAttNet,
         "asars_user_cat": AsarsUserCatNet,
         "asars_time_att": AsarsTimeAttNet,

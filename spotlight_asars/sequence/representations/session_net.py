@@ -26,6 +26,7 @@ from spotlight_asars.layers.basic import Dropout, ScaledLinear, UnitEmbedding, U
 from spotlight_asars.layers.padding import PackedSteps, at_positions, by_session, picked, without_padding
 from spotlight_asars.layers.recurrent import EventGRU
 from spotlight_asars.sequence.representations.context import ContextEmbedding
+from spotlight_asars.sequence.representations.history_kernel import HistoryKernel
 from spotlight_asars.sequence.representations.options import RECURRENT_LAYERS, NetOptions
 from spotlight_asars.sequence.representations.pointer import PLACES, HistoryStates, pairs_of_equals
 
@@ -85,6 +86,7 @@ class SessionNet(nn.Module):
 
     has_users = False
     reads_dwell = False
+    added_later = ("item_offsets",)  # weights that files of release 0.1.0 lack
 
     def __init__(
         self,
@@ -111,9 +113,12 @@ class SessionNet(nn.Module):
             num_items, embedding_dim, padding_idx=PADDING_ITEM, sparse=sparse
         )
         self.item_biases = ZeroEmbedding(num_items, 1, sparse=sparse, padding_idx=PADDING_ITEM)
+        # Added to the biases outside training: how popularity has changed since, see `popularity_drift`.
+        self.register_buffer("item_offsets", torch.zeros(num_items))
         self.input_dropout = Dropout(self.options.dropout)
         self.hidden_dropout = Dropout(self.options.hidden_dropout)
         self.user_dropout = UserDropout(self.options.user_dropout)
+        self.scored_dropout = Dropout(0.0)  # of the item embeddings in scores
         if self.options.context:
             self.context = ContextEmbedding(self.options.context, embedding_dim, num_gap_bins, sparse)
         if self.has_users:
@@ -122,7 +127,9 @@ class SessionNet(nn.Module):
         joined_dim = self._state_dim + (self.options.user_dim if self.has_users else 0)
         self.projection = ScaledLinear(joined_dim, embedding_dim, self.options.projection_scale)
         if self.options.pointer:
-            self.pointer = nn.Linear(joined_dim, len(PLACES))
+            if self.options.history_kernel:
+                self.history_kernel = HistoryKernel(self.options.history_kernel, num_dwell_bins, dwell)
+            self.pointer = nn.Linear(joined_dim, len(PLACES) + bool(self.options.history_kernel))
             nn.init.zeros_(self.pointer.weight)
             nn.init.zeros_(self.pointer.bias)
         self._start_as_recurrent_net()
@@ -332,35 +339,86 @@ class SessionNet(nn.Module):
         -------
         tensor of the shape of `items`
         """
-        if not self.options.pointer:
-            return dot_product_scores(self, states, items)
-        vectors, back = self._apart(states)
-        scores = dot_product_scores(self, vectors, items)
-        if not isinstance(states, HistoryStates):
+        vectors, weights = self._apart(states)  # (targets, embedding), (targets, places + 1)
+        embedded = self.scored_embeddings(self.item_embeddings(items))  # (..., targets, embedding)
+        scores = (embedded * self._scored_states(vectors)).sum(dim=-1) + self._biases_of(items)
+        if weights is None:
             return scores
         numbers = torch.arange(len(states), device=items.device)
-        return scores + back[numbers, states.places_of(items, self.num_items)]
+        scores = scores + weights[numbers, states.places_of(items, self.num_items)]
+        if not self.options.history_kernel:
+            return scores
+        target, item, evidence = self.history_kernel(states, self.num_items)  # (found,) each, sorted
+        if not len(target):
+            return scores
+        wanted = (numbers * self.num_items + items).contiguous()  # (..., targets)
+        known = target * self.num_items + item  # (found,)
+        nearest = torch.searchsorted(known, wanted).clamp(max=len(known) - 1)
+        found = evidence[nearest] * states.states[numbers, -1]  # (..., targets)
+        return scores + torch.where(known[nearest] == wanted, found, 0.0)
 
     def score_shared(self, states: Tensor | HistoryStates, items: Tensor | None = None) -> Tensor:
         """Return the scores of the same items for all states, (targets, items); of all but the padding by default."""
-        if not self.options.pointer:
-            return dot_product_scores_of_shared(self, states, items)
-        vectors, back = self._apart(states)
-        scores = dot_product_scores_of_shared(self, vectors, items)
-        if not isinstance(states, HistoryStates):
+        vectors, weights = self._apart(states)  # (targets, embedding), (targets, places + 1)
+        scores = self._scores_of_shared(vectors, items)
+        if weights is None:
             return scores
         target, item, place = states.places(self.num_items)  # (found,) each
-        if items is None:
-            column = item - 1  # without the padding
-        else:
-            found, column = pairs_of_equals(item, items)  # (pairs,) each
-            target, place = target[found], place[found]
-        return scores.index_put_((target, column), back[target, place], accumulate=True)
+        scores = self._added(scores, items, target, item, weights[target, place])
+        if not self.options.history_kernel:
+            return scores
+        target, item, evidence = self.history_kernel(states, self.num_items)  # (found,) each
+        return self._added(scores, items, target, item, evidence * states.states[target, -1])
 
-    def _apart(self, states: Tensor | HistoryStates) -> tuple[Tensor, Tensor]:
-        """Split states into vectors (targets, embedding) and weights of each place and none (targets, places + 1)."""
-        states = states.states if isinstance(states, HistoryStates) else states
-        return states[:, : self.embedding_dim], nn.functional.pad(states[:, self.embedding_dim :], (0, 1))
+    def _scores_of_shared(self, vectors: Tensor, items: Tensor | None) -> Tensor:
+        """Return scores without the pointer, (targets, items)."""
+        if items is None and hasattr(self.item_embeddings, "weight"):
+            embedded, biases = self.item_embeddings.weight[1:], self.scored_biases()[1:]  # (items, embedding), (items,)
+        else:  # some items only, or the item embedding is not a plain table
+            items = torch.arange(1, self.num_items, device=vectors.device) if items is None else items
+            embedded, biases = self.item_embeddings(items[None])[0], self._biases_of(items)
+        return torch.addmm(biases, self._scored_states(vectors), self.scored_embeddings(embedded).T)
+
+    @staticmethod
+    def _added(scores: Tensor, items: Tensor | None, target: Tensor, item: Tensor, values: Tensor) -> Tensor:
+        """Add values (found,) to the scores (targets, items) of some pairs of target and item, in place."""
+        if items is None:
+            return scores.index_put_((target, item - 1), values, accumulate=True)  # there is no padding
+        found, column = pairs_of_equals(item, items)  # (pairs,) each
+        return scores.index_put_((target[found], column), values[found], accumulate=True)
+
+    def scored_embeddings(self, embedded: Tensor) -> Tensor:
+        """Return item embeddings, (..., embedding), as scores use them: of unit length for cosine scores."""
+        embedded = self.scored_dropout(embedded)
+        return nn.functional.normalize(embedded, dim=-1) if self.options.scores == "cosine" else embedded
+
+    def scored_biases(self) -> Tensor:
+        """Return what is added to the score of each item, (num_items,)."""
+        biases = self.item_biases.weight[:, 0]
+        return biases if self.training else biases + self.item_offsets
+
+    def _biases_of(self, items: Tensor) -> Tensor:
+        """Return :meth:`scored_biases` of some items, in their shape."""
+        biases = self.item_biases(items)[..., 0]
+        return biases if self.training else biases + self.item_offsets[items]
+
+    def _scored_states(self, vectors: Tensor) -> Tensor:
+        if self.options.scores == "dot":
+            return vectors
+        return nn.functional.normalize(vectors, dim=-1) / self.options.temperature
+
+    def _apart(self, states: Tensor | HistoryStates) -> tuple[Tensor, Tensor | None]:
+        """
+        Split states into vectors (targets, embedding) and the pointer's weights (targets, places + 1).
+
+        The last weight, 0, is that of items in no place. Without a pointer or a history there are no weights.
+        """
+        if not self.options.pointer:
+            return states, None
+        if not isinstance(states, HistoryStates):
+            return states[:, : self.embedding_dim], None
+        vectors, weights = states.states[:, : self.embedding_dim], states.states[:, self.embedding_dim :]
+        return vectors, nn.functional.pad(weights[:, : len(PLACES)], (0, 1))
 
 
 def as_events(sequences: Tensor) -> Tensor:

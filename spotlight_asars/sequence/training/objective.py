@@ -12,7 +12,13 @@ from spotlight_asars.interactions.channels import ITEM
 from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.losses import LOSSES, log_sum_exp
 from spotlight_asars.sampling import SeenItems
-from spotlight_asars.sequence.representations.scoring import TargetStates, score_shared_items, scores_by_dot_product
+from spotlight_asars.sequence.representations.scoring import (
+    TargetStates,
+    points_back,
+    score_items,
+    score_shared_items,
+    scores_by_dot_product,
+)
 from spotlight_asars.sequence.training.negatives import LocalNegatives, Negatives, SamplingOptions, SharedNegatives
 
 ALL_ITEMS_LOSS = "cross_entropy"
@@ -104,6 +110,17 @@ class Objective:
         seen = SeenItems(event_users, sequences.events[:, ITEM], num_users, num_items, device)
         return LocalNegatives(seen, self.num_negative_samples)
 
+    def positive_scores(self, net: nn.Module, targets: TargetStates) -> Tensor:
+        """
+        Return the targets' scores, (targets,).
+
+        For a loss over all items and a net with a pointer, return the target items instead: :meth:`mean` picks their
+        scores from those of all items, since to find them in the history once more would take as long again.
+        """
+        if self.over_all_items and points_back(net):
+            return targets.items
+        return score_items(net, targets.states, targets.items)
+
     def negative_scores(self, net: nn.Module, targets: TargetStates, negatives: Negatives | None) -> Tensor:
         """Return the negatives' scores, (negatives, targets); all items', (targets, items), if none are drawn."""
         if self.over_all_items:
@@ -111,8 +128,10 @@ class Objective:
         return negatives.score(net, targets, corrected=self.loss == SAMPLED_LOSS)
 
     def mean(self, positive: Tensor, negative: Tensor) -> Tensor:
-        """Return the mean loss of a mini-batch's targets; `negative` as from :meth:`negative_scores`."""
+        """Return the mean loss of targets from :meth:`positive_scores` and :meth:`negative_scores`."""
         if self.over_all_items:
+            if not positive.is_floating_point():
+                positive = negative.gather(1, positive[:, None] - 1)[:, 0]  # (targets,): there is no padding
             return (log_sum_exp(negative, dim=1) - positive).mean()
         function = self.loss if callable(self.loss) else LOSSES[self.loss]
         return function(positive, negative, **self.loss_options)

@@ -13,16 +13,17 @@ from torch import Tensor, nn
 from spotlight_asars.errors import InputError
 from spotlight_asars.evaluation import System
 from spotlight_asars.host import ImplicitSequenceModel
-from spotlight_asars.interactions.channels import TARGET
-from spotlight_asars.interactions.rows import length_bucketed_batches, shuffled_batches
+from spotlight_asars.interactions.channels import TARGET, TIME
+from spotlight_asars.interactions.rows import chronological_batches, length_bucketed_batches, shuffled_batches
 from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.sequence.representations.options import options_of
-from spotlight_asars.sequence.representations.scoring import TargetStates, score_items, states_at_targets
+from spotlight_asars.sequence.representations.scoring import TargetStates, states_at_targets
 from spotlight_asars.sequence.training.callbacks import Callback
 from spotlight_asars.sequence.training.distributed import ProcessGroup
 from spotlight_asars.sequence.training.initial_embeddings import INITIAL_EMBEDDINGS
 from spotlight_asars.sequence.training.negatives import Negatives
 from spotlight_asars.sequence.training.objective import Objective
+from spotlight_asars.sequence.training.popularity_drift import popularity_drift
 from spotlight_asars.sequence.training.resuming import EpochRecord, FitProgress, random_numbers_kept
 from spotlight_asars.serialization.checkpoints import CheckpointFile
 
@@ -45,13 +46,24 @@ class TrainingOptions:
         Where item embeddings start: at random; from a factorisation of which items occur together in sessions (see
         ``initial_embeddings.py``), which takes a second and helps most where items have few events; or with neighbours
         in the order of the raw ids close together as well (see ``catalogue.py``).
+    time_order : bool
+        Take the mini-batches of an epoch in order of time, with rows of any length: see ``chronological_batches``. The
+        last steps of an epoch are then on the latest events, which matters where items come and go.
+    popularity_drift : float
+        Share of the change in popularity, from the whole training part to its latest events, that is added to the
+        scores of a trained net: see ``popularity_drift.py``. 0 adds none; 1 assumes that the net has learned the mean
+        popularity, while one that is trained in order of time knows part of the change.
     """
 
     early_stopping: int = 10
     mix_lengths: bool = False
     initial_embeddings: str = "random"
+    time_order: bool = False
+    popularity_drift: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0.0 <= self.popularity_drift <= 1.0:
+            raise InputError(f"popularity_drift is {self.popularity_drift}: give a share from 0 to 1")
         if self.initial_embeddings not in INITIAL_EMBEDDINGS:
             raise InputError(
                 f"initial_embeddings is {self.initial_embeddings!r}: choose one of {', '.join(INITIAL_EMBEDDINGS)}"
@@ -61,6 +73,13 @@ class TrainingOptions:
     def of(cls, given: "TrainingOptions | dict | None") -> "TrainingOptions":
         """Return options given as such, as a dict of attributes, or as None for the defaults."""
         return options_of(cls, "training", given)
+
+    def as_of_release_0_1_0(self) -> dict[str, object]:
+        """Return the options, without later ones that are at their defaults, so that checkpoints of 0.1.0 resume."""
+        later, unused = ("time_order", "popularity_drift"), TrainingOptions()
+        return {
+            name: value for name, value in asdict(self).items() if name not in later or value != getattr(unused, name)
+        }
 
 
 class TrainableModel(System, Protocol):
@@ -176,6 +195,7 @@ class Trainer:
         group = ProcessGroup.current()
         run = self.begin() if progress is None else progress
         negatives = self.objective.negatives(sequences, self.num_items, self.num_users, self.device)
+        self._follow_popularity(sequences)
         checkpoint = CheckpointWriter(file, lambda: self.snapshot(run))
         epochs = range(run.epoch, run.epoch if run.ended else n_iter)
         with random_numbers_kept(self.use_cuda):  # the host seeds torch for the whole process
@@ -200,6 +220,13 @@ class Trainer:
             for callback in callbacks:
                 callback.on_fit_end(model)
         self._restore(run.kept_state)
+
+    def _follow_popularity(self, sequences: SessionSequences) -> None:
+        """Set how much the popularity of each item has changed by the end of the rows."""
+        offsets = getattr(self.net, "item_offsets", None)
+        if self.options.popularity_drift and offsets is not None and len(offsets) >= sequences.num_items:
+            drift = torch.from_numpy(popularity_drift(sequences)).to(offsets)  # (num_items,)
+            offsets.zero_()[: len(drift)] = self.options.popularity_drift * drift
 
     def mean_loss(self, sequences: SessionSequences, negatives: Negatives | None = None) -> float:
         """
@@ -285,7 +312,7 @@ class Trainer:
         """Take the steps of an epoch that are left, through the host's `fit`; the record has no validation loss yet."""
         self.net.train()  # the host leaves it in evaluation mode after predict
         rows = np.flatnonzero(sequences.targets_a_row)
-        batches = self._batches(sequences.lengths[rows], run)[run.batch :]
+        batches = self._batches(sequences, rows, run)[run.batch :]
         begin = perf_counter()
 
         def on_step(loss: float, targets: int) -> None:
@@ -334,16 +361,20 @@ class Trainer:
             )
         return record
 
-    def _batches(self, lengths: np.ndarray, run: FitProgress) -> list[np.ndarray]:
-        """Draw the mini-batches of an epoch; those of an epoch that had begun are drawn as before."""
+    def _batches(self, sequences: SessionSequences, rows: np.ndarray, run: FitProgress) -> list[np.ndarray]:
+        """Draw the mini-batches of an epoch, as places in `rows`; those of an epoch that had begun are as before."""
         random_state = self.random_state
         if run.drawn_with is None:
             run.drawn_with = random_state.get_state(legacy=False)
         else:
             random_state = deepcopy(random_state)
             random_state.set_state(run.drawn_with)
+        lengths = sequences.lengths[rows]
+        if self.options.time_order:
+            times = sequences.events_of(rows)[:, TIME]
+            return chronological_batches(times, lengths, self.batch_size, random_state)
         if self.options.mix_lengths:
-            return shuffled_batches(len(lengths), self.batch_size, random_state)
+            return shuffled_batches(len(rows), self.batch_size, random_state)
         return length_bucketed_batches(lengths, self.batch_size, random_state)
 
 
@@ -434,8 +465,8 @@ class TrainingStep(nn.Module):
         return TargetStates(events, states, items, slice(before, before + len(items)))
 
     def forward(self, targets: TargetStates, numbers: Tensor) -> Tensor:
-        """Return the scores of the target items, (targets,); the host calls this second."""
-        return score_items(self.net, targets.states, targets.items)
+        """Return the scores of the target items, (targets,), see ``Objective``; the host calls this second."""
+        return self._objective.positive_scores(self.net, targets)
 
     def negative_scores(self, targets: TargetStates) -> Tensor:
         """Return the scores that the targets are compared with; the host asks for them third."""

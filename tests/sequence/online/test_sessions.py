@@ -10,6 +10,7 @@ from spotlight_asars.interactions.sessions import SessionInteractions
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
 from spotlight_asars.sequence.online.scores import SessionItems
 from spotlight_asars.sequence.online.sessions import LiveSession, LiveSessions
+from spotlight_asars.sequence.representations.history_kernel import FEATURES
 from spotlight_asars.sequence.representations.registry import representation_names
 
 ASARS = [name for name in representation_names() if name.startswith("asars_")]
@@ -30,6 +31,14 @@ SHAPES = {
     "hours": ("time_svd", {"period": "hour"}),
     "wide kernels": ("wavenet_cnn", {"kernel": 3, "depth": 2}),
     "pointer": ("gru4rec", {"pointer": True, "hidden_dim": 6}),
+    "cosine scores": ("gru4rec", {"scores": "cosine", "temperature": 0.2}),
+    "item path": ("asars_time_att", {"item_path": True, "scope": "session", "context": ("hour",)}),
+    "history kernel": ("asars_time_user", {"pointer": True, "history_kernel": FEATURES, "item_path": True}),
+    "history kernel without attention": ("gru4rec", {"pointer": True, "history_kernel": FEATURES, "scores": "cosine"}),
+    "two blocks": ("sasrec", {"blocks": 2, "heads": 2, "window": 3}),
+    "self-attention by session": ("sasrec", {"hidden_scope": "session", "window": 3, "pointer": True}),
+    "a short window": ("core", {"window": 3, "scores": "cosine"}),
+    "windows of a session": ("core", {"window": 4, "hidden_scope": "session", "context": ("hour",)}),
 }
 HOUR = 3600.0
 

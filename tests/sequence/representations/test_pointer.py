@@ -75,7 +75,7 @@ class TestPointer:
         net = AsarsTimeAttNet(7, 4, pointer=True, hidden_dim=4).double()
         back = torch.randn(4, 7, dtype=torch.float64, requires_grad=True)  # (targets, embedding + places)
         places = history()
-        states = HistoryStates(back, places.items, places.row_begin, places.begin, places.end)
+        states = HistoryStates(back, places.events, places.row_begin, places.begin, places.end)
         items = torch.tensor([3, 6, 1, 3, 4, 5])
         shared = net.score_shared(states, items)  # (targets, items)
         alone = torch.stack([net.score(states, item.expand(4)) for item in items], dim=1)  # (targets, items)

@@ -1,0 +1,80 @@
+"""The newest events of each live history, for nets with a history kernel."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spotlight_asars.interactions.channels import DWELL, ITEM, NUM_CHANNELS, SESSION_START, TIME
+from spotlight_asars.sequence.online.cells import Carry, as_array
+from spotlight_asars.sequence.online.events import NEWEST
+from spotlight_asars.sequence.representations.history_kernel import REACH
+from spotlight_asars.sequence.representations.session_net import SessionNet
+
+_KEPT = [ITEM, DWELL, SESSION_START, TIME]
+_DWELL = _KEPT.index(DWELL)
+
+
+@dataclass(frozen=True)
+class _History:
+    """Histories of equal capacity, one after the other; see ``HistoryStates``."""
+
+    events: Tensor
+    row_begin: Tensor
+    begin: Tensor
+    end: Tensor
+
+
+class LiveHistory:
+    """
+    Carries the newest ``REACH`` events of each session, of which the net's kernel makes evidence for their items.
+
+    Parameters
+    ----------
+    net : SessionNet
+        With a history kernel.
+    """
+
+    def __init__(self, net: SessionNet) -> None:
+        self._kernel, self._num_items = net.history_kernel, net.num_items
+        self._device = net.item_biases.weight.device
+
+    def initial_carry(self, sessions: int) -> Carry:
+        """Return empty histories."""
+        return {"history": np.zeros((sessions, REACH, len(_KEPT)), dtype=np.int32)}
+
+    def update_item(self, carry: Carry, events: np.ndarray) -> Carry:
+        """Append the newest events."""
+        newest = events[:, NEWEST : NEWEST + 1][:, :, _KEPT].astype(np.int32)  # (sessions, 1, kept)
+        return {"history": np.concatenate([carry["history"][:, 1:], newest], axis=1)}
+
+    def update_dwell(self, carry: Carry, events: np.ndarray) -> Carry:
+        """Set the dwell of the newest events."""
+        history = carry["history"].copy()
+        history[:, -1, _DWELL] = events[:, NEWEST, DWELL]
+        return {"history": history}
+
+    def evidence(self, carry: Carry, events: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """
+        Return the evidence for the items of each history.
+
+        Returns
+        -------
+        (row, item, evidence) : arrays of shape (found,)
+            Each pair of session and item once.
+        """
+        kept = self.update_dwell(carry, events)["history"]  # (sessions, REACH, kept)
+        sessions = len(kept)
+        whole = np.zeros((sessions, REACH, NUM_CHANNELS), dtype=np.int64)
+        whole[:, :, _KEPT] = kept
+        there, starts = kept[:, :, _KEPT.index(ITEM)] != 0, kept[:, :, _KEPT.index(SESSION_START)] != 0
+        row = np.arange(sessions) * REACH
+        row_begin = row + np.where(there.any(axis=1), there.argmax(axis=1), REACH)
+        newest_start = np.where(starts.any(axis=1), REACH - 1 - starts[:, ::-1].argmax(axis=1), 0)
+        begin = np.maximum(row_begin, row + newest_start)
+        tensors = (torch.from_numpy(one).to(self._device) for one in (row_begin, begin, row + REACH))
+        history = _History(torch.from_numpy(whole.reshape(-1, NUM_CHANNELS)).to(self._device), *tensors)
+        with torch.no_grad():
+            found = self._kernel(history, self._num_items)
+        return tuple(as_array(one) for one in found)
