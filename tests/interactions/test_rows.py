@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from spotlight_asars.interactions.channels import ITEM
-from spotlight_asars.interactions.rows import length_bucketed_batches
+from spotlight_asars.interactions.rows import chronological_batches, length_bucketed_batches
 from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
 from spotlight_asars.sequence.training.trainer import TrainingStep
@@ -45,3 +45,21 @@ def test_lengths_are_mixed_where_asked_for(mixed, monkeypatch):
     epochs = [np.concatenate([batch[:, -1] for batch in seen[begin : begin + 3]]) for begin in (0, 3)]
     assert all(sorted(epoch) == list(range(2, 62)) for epoch in epochs)
     assert not np.array_equal(*epochs)
+
+
+class TestChronologicalBatches:
+    def test_short_rows_stay_in_order(self):
+        times, lengths = np.array([50, 51, 10, 30, 31, 32, 20]), np.array([2, 1, 3, 1])
+        batches = chronological_batches(times, lengths, 2, np.random.RandomState(0))
+        assert [batch.tolist() for batch in batches] == [[1, 3], [2, 0]]
+
+    def test_long_rows_are_shuffled(self):
+        """Rows that all cover the same time come in any order, each once."""
+        times, lengths = np.tile(np.arange(50), 20), np.full(20, 50)
+        draw = np.random.RandomState(0)
+        first, second = (np.concatenate(chronological_batches(times, lengths, 3, draw)) for _ in range(2))
+        assert sorted(first) == sorted(second) == list(range(20)) and (first != second).any()
+
+    def test_equal_times_are_shuffled(self):
+        order = np.concatenate(chronological_batches(np.zeros(30), np.ones(30, int), 4, np.random.RandomState(0)))
+        assert sorted(order) == list(range(30)) and (order != np.arange(30)).any()
