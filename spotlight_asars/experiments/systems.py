@@ -19,6 +19,7 @@ from spotlight_asars.experiments.settings import (
 )
 from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.sequence.recommender.base import Recommender
+from spotlight_asars.sequence.representations.history_kernel import FEATURES
 from spotlight_asars.sequence.representations.registry import (
     HOST_REPRESENTATIONS,
     representation_factory,
@@ -28,9 +29,11 @@ from spotlight_asars.sequence.two_stage.model import TwoStageRanker
 
 DEFAULT_SYSTEMS = ("gru4rec", "vsknn", "asars_memory", "asars_time_user")
 # Chosen by MRR@20 on the latest sessions of training logs; see benchmarks/TRIALS.rst.
+# Mini-batches in order of time are GRU4Rec's own, too: its code sorts the sessions.
 _GRU4REC = NetSettings(
     "gru4rec",
     mix_lengths=True,
+    time_order=True,
     representation_options={"dropout": 0.5, "hidden_dropout": 0.3, "hidden_scope": "session"},
 )
 _ASARS_OPTIONS = {
@@ -43,6 +46,39 @@ _ASARS_OPTIONS = {
     "scope": "session",
     "hidden_scope": "session",
 }
+_POINTER = {"pointer": True, "history_kernel": FEATURES}
+_ASARS = NetSettings(
+    "asars_time_user",
+    mix_lengths=True,
+    time_order=True,
+    popularity_drift=0.5,
+    initial_embeddings="cooccurrence",
+    representation_options={**_ASARS_OPTIONS, **_POINTER, "item_path": True, "scores": "cosine"},
+)
+# As their authors, or the libraries with the best figures for them, train them.
+_SELF_ATTENTION = {"hidden_scope": "session", "scores": "cosine", "temperature": 0.07, "hidden_dropout": 0.5}
+_SASREC = NetSettings(
+    "sasrec",
+    learning_rate=0.001,
+    optimizer="adam",
+    embedding_dim=256,
+    batch_events=512,
+    mix_lengths=True,
+    representation_options={**_SELF_ATTENTION, "dropout": 0.0, "blocks": 1, "heads": 4, "window": 20},
+)
+_CORE = replace(
+    _SASREC,
+    representation="core",
+    embedding_dim=200,
+    representation_options={
+        **_SELF_ATTENTION,
+        "dropout": 0.2,
+        "item_dropout": 0.2,
+        "blocks": 2,
+        "heads": 2,
+        "window": 50,
+    },
+)
 _BPR_MAX = {
     "loss": "bpr_max",
     "loss_options": {"regularization": 1.95, "elu": 0.5},
@@ -61,19 +97,20 @@ _SETTINGS: dict[str, Settings] = {
     "wavenet_cnn": NetSettings(
         "wavenet_cnn", learning_rate=0.003, optimizer="adam", representation_options={"dropout": 0.3}
     ),
-    "asars_time_user": NetSettings(
-        "asars_time_user",
-        initial_embeddings="cooccurrence",
-        representation_options={**_ASARS_OPTIONS, "pointer": True},
-    ),
+    "sasrec": _SASREC,
+    "core": _CORE,
+    **{name: replace(_ASARS, representation=name) for name in ("asars_time_user", "asars_time_att", "asars_user_att")},
     **{name: CountingSettings(name) for name in COUNTING_SYSTEMS},
 }
+# The members that the tables of docs/results.rst are of.
+_MEMBER = NetSettings("asars_time_user", mix_lengths=True, initial_embeddings="cooccurrence")
+_BPR_MAX_MEMBER = replace(_SETTINGS["gru4rec_bpr_max"], time_order=False)
 _SETTINGS["asars_two_stage"] = TwoStageSettings(
     (
-        *[replace(_SETTINGS["asars_time_user"], mix_lengths=True)] * 2,
-        *[replace(_SETTINGS["asars_time_user"], mix_lengths=True, representation_options=_ASARS_OPTIONS)] * 2,
-        _SETTINGS["gru4rec_bpr_max"],
-        replace(_SETTINGS["gru4rec_bpr_max"], initial_embeddings="catalogue"),
+        *[replace(_MEMBER, representation_options={**_ASARS_OPTIONS, "pointer": True})] * 2,
+        *[replace(_MEMBER, representation_options=_ASARS_OPTIONS)] * 2,
+        _BPR_MAX_MEMBER,
+        replace(_BPR_MAX_MEMBER, initial_embeddings="catalogue"),
         CountingSettings("asars_memory"),
         CountingSettings("vstan"),
         CountingSettings("sequential_rules"),
@@ -136,7 +173,10 @@ def settings_of(name: str) -> Settings:
     representation_factory(name)
     ours = name.startswith("asars_")  # the others start at random, as in their papers
     return NetSettings(
-        name, initial_embeddings="cooccurrence" if ours else "random", representation_options=_ASARS_OPTIONS
+        name,
+        mix_lengths=ours,
+        initial_embeddings="cooccurrence" if ours else "random",
+        representation_options=_ASARS_OPTIONS,
     )
 
 

@@ -53,9 +53,15 @@ def load_weights(module: nn.Module, weights: dict[str, np.ndarray]) -> None:
 
 
 def digest_of(module: nn.Module) -> str:
-    """Return a SHA-256 of the names, types, shapes and values of the weights of a module."""
-    found = hashlib.sha256()
+    """
+    Return a SHA-256 of the names, types, shapes and values of the weights of a module.
+
+    Weights that it names in `added_later` count unless they are all 0, as they are without it.
+    """
+    found, added_later = hashlib.sha256(), getattr(module, "added_later", ())
     for name, weight in weights_of(module).items():
+        if name in added_later and not weight.any():
+            continue
         found.update(f"{name} {weight.dtype} {weight.shape}".encode())
         found.update(np.ascontiguousarray(weight))
     return found.hexdigest()

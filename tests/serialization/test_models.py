@@ -251,7 +251,7 @@ class TestWhatNoFileCanHold:
     def test_weights_that_numpy_does_not_know(self, make_model, rows, tmp_path, refuses):
         model = make_model("gru4rec").fit(rows)
         model.net.bfloat16()
-        self.refused(model, tmp_path, refuses, "item_embeddings.weight", "bfloat16", "float32")
+        self.refused(model, tmp_path, refuses, "item_offsets", "bfloat16", "float32")
 
     def test_other_generators(self, make_model, tmp_path, refuses):
         model = make_model(random_state=np.random.RandomState(np.random.PCG64(1)))

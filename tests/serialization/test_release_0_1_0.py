@@ -42,7 +42,8 @@ def test_a_model_answers_as_it_did(name):
 def test_settings_are_in_their_groups_now():
     found = load_model(FILES / "asars_time_user.h5").get_params()
     assert found["sampling"] == {"kind": "shared", "alpha": 0.3}
-    assert found["training"] == {"early_stopping": 4, "mix_lengths": True, "initial_embeddings": "cooccurrence"}
+    given = {"early_stopping": 4, "mix_lengths": True, "initial_embeddings": "cooccurrence"}
+    assert found["training"] == {**given, "time_order": False, "popularity_drift": 0.0}
 
 
 def test_a_model_can_be_fitted_further(rows):

@@ -122,6 +122,9 @@ _TRAINING: Space = (
     Parameter("batch_events", "batch_events", "small batches make more, noisier steps; large ones are faster",
               low=32, high=1024, log=True),
     Parameter("mix_lengths", "mix_lengths", "no length bucketing: slower, better if lengths vary", (False, True)),
+    Parameter("time_order", "time_order", "the latest events last: better where items come and go", (False, True)),
+    Parameter("popularity_drift", "popularity_drift", "share of a change in popularity to add",
+              low=0.0, high=1.0, step=0.25),
     Parameter("initial_embeddings", "initial_embeddings", "co-occurrence helps items with few events",
               ("random", "cooccurrence", "catalogue")),
     Parameter("regularization", "loss_options.regularization", "weight of the score penalty; 0 to 2 in the paper",
@@ -157,6 +160,13 @@ _OPTIONS = {
                 ("hour", "weekday"), ("session_gap", "session_duration", "hour", "weekday")),
         _option("projection_scale", "step size of the last layer; BPR-max needs small ones",
                 1.0, 0.1),
+        _option("item_path", "a path from earlier items to their scores", False, True),
+        _option("scores", "cosine scores resist popularity and overfitting", "dot", "cosine"),
+        _option("temperature", "sharpness of cosine scores", low=0.03, high=0.3, log=True,
+                only_if=("scores", "cosine")),
+        _option("item_dropout", "dropout of the scored embeddings", low=0.0, high=0.5, step=0.05),
+        _option("blocks", "layers of self-attention", 1, 2, 3),
+        _option("heads", "heads of self-attention", 1, 2, 4),
         _option("layers", "depth of the tower", low=1, high=3),
         _option("window", "number of events in the mean", None, 3, 10, 30),
         _option("depth", "the convolutions reach 2 ** depth events", low=2, high=7),
@@ -164,7 +174,8 @@ _OPTIONS = {
         _option("period", "the rhythm that matters", "weekday", "hour"),
     )
 }  # fmt: skip
-_ATTENTION = "dropout hidden_dropout hidden_scope scope residual recency projection_scale"
+_SCORES = "scores temperature"
+_ATTENTION = f"dropout hidden_dropout hidden_scope scope residual recency projection_scale item_path {_SCORES}"
 _TIME = f"{_ATTENTION} dwell_dim dwell_weight dwell_input context"
 _USERS = "user_dropout user_dim"
 # Only options that the net reads. For nets that users register, only the training is searched.
@@ -174,7 +185,9 @@ _NET_OPTIONS = {
     "time_svd": "hidden_dropout user_dropout period",
     "youtube_dnn": f"dropout hidden_dropout {_USERS} layers window",
     "wavenet_cnn": "dropout hidden_dropout depth kernel",
-    "gru4rec": "dropout hidden_dropout hidden_scope",
+    "gru4rec": f"dropout hidden_dropout hidden_scope {_SCORES}",
+    "sasrec": f"dropout hidden_dropout blocks heads {_SCORES}",
+    "core": f"dropout hidden_dropout item_dropout blocks heads {_SCORES}",
     "asars_user_att": f"{_ATTENTION} {_USERS}",
     "asars_user_cat": f"dropout hidden_dropout hidden_scope projection_scale {_USERS}",
     "asars_time_att": _TIME,

@@ -18,10 +18,10 @@ def log_of(drifts: bool, events: int = 6000) -> pd.DataFrame:
     draw = np.random.RandomState(0)
     begin = np.sort(draw.uniform(0, 30 * DAY, size=events // 4))
     times = (begin[:, None] + np.arange(4) * 30.0).ravel()
-    lively = (times / DAY * 2).astype(int) % 60 if drifts else draw.randint(240, size=events)
-    items = np.where(
-        draw.rand(events) < 0.8, (lively + draw.randint(3, size=events)) % 60, draw.randint(240, size=events)
-    )
+    items = draw.randint(240, size=events)
+    if drifts:
+        living = (times / DAY).astype(int) + draw.randint(16, size=events)
+        items = np.where(draw.rand(events) < 0.9, living, items)
     return pd.DataFrame({"user": np.repeat(np.arange(len(begin)), 4), "item": items, "timestamp": times + 1.6e9})
 
 
