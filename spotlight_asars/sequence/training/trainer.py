@@ -293,7 +293,9 @@ class Trainer:
 
     def _restore(self, state: tuple[dict, dict]) -> None:
         weights, optimizer = state
-        self.net.load_state_dict(weights)
+        there = self.net.state_dict()
+        later = {name: torch.zeros_like(there[name]) for name in getattr(self.net, "added_later", ())}
+        self.net.load_state_dict({**later, **weights})  # a checkpoint of release 0.1.0 lacks some
         self.optimizer.load_state_dict(optimizer)
 
     @property
