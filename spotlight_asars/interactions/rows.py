@@ -9,6 +9,8 @@ from spotlight_asars.interactions.ordering import blocks
 from spotlight_asars.interactions.sessionization import ANONYMOUS_USER, changes
 from spotlight_asars.interactions.sessions import SessionInteractions
 
+MOST_EVENTS_A_BATCH = 2**16  # that are scored together, padding included; a net takes some 7 kB for each
+
 
 def with_history(
     interactions: SessionInteractions, history: SessionInteractions | None
@@ -154,8 +156,36 @@ def flat_positions(begin: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, 
     return begin[row] + position, row, position
 
 
+def bounded_batches(lengths: np.ndarray, most_rows: int | None = None) -> list[np.ndarray]:
+    """
+    Divide rows into batches of bounded size for scoring: rows of similar length share a batch.
+
+    Parameters
+    ----------
+    lengths : int array of shape (rows,)
+    most_rows : int, optional
+        Most rows in a batch.
+
+    Returns
+    -------
+    list of int64 arrays
+        Row numbers of each batch; each row is in one batch. A batch of several rows has at most MOST_EVENTS_A_BATCH
+        events, padding included. Without rows, one empty batch.
+    """
+    order = np.argsort(lengths, kind="stable")
+    most_rows = MOST_EVENTS_A_BATCH if most_rows is None else min(most_rows, MOST_EVENTS_A_BATCH)
+    batches, begin = [], 0
+    while begin < len(order) or not batches:
+        rows = order[begin : begin + most_rows]
+        padded = lengths[rows] * np.arange(1, len(rows) + 1)  # events of a batch that ends with each of these rows
+        rows = rows[: max(1, np.searchsorted(padded, MOST_EVENTS_A_BATCH, side="right"))]
+        batches.append(rows)
+        begin += len(rows)
+    return batches
+
+
 def length_bucketed_batches(
-    lengths: np.ndarray, batch_size: int, random_state: np.random.RandomState | None = None
+    lengths: np.ndarray, batch_size: int, random_state: np.random.RandomState
 ) -> list[np.ndarray]:
     """
     Divide rows into batches by length bucketing: rows of similar length share a batch, which saves padding.
@@ -165,8 +195,8 @@ def length_bucketed_batches(
     lengths : int array of shape (rows,)
     batch_size : int
         Rows in a batch.
-    random_state : numpy RandomState, optional
-        Shuffles rows of equal length, and the batches; without it, batches are sorted by length.
+    random_state : numpy RandomState
+        Shuffles rows of equal length, and the batches.
 
     Returns
     -------
@@ -176,12 +206,9 @@ def length_bucketed_batches(
     rows = len(lengths)
     if not rows:
         return []
-    ties = np.arange(rows) if random_state is None else random_state.permutation(rows)
-    order = np.lexsort((ties, lengths))
+    order = np.lexsort((random_state.permutation(rows), lengths))
     batches = np.split(order, np.arange(batch_size, rows, batch_size))
-    if random_state is not None:
-        batches = [batches[place] for place in random_state.permutation(len(batches))]
-    return batches
+    return [batches[place] for place in random_state.permutation(len(batches))]
 
 
 def shuffled_batches(rows: int, batch_size: int, random_state: np.random.RandomState) -> list[np.ndarray]:

@@ -13,6 +13,7 @@ from spotlight_asars.errors import InputError, check_whole, listed
 from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
 from spotlight_asars.interactions.binning import ScottBinning
 from spotlight_asars.interactions.channels import ITEM
+from spotlight_asars.interactions.rows import bounded_batches
 from spotlight_asars.interactions.sequences import SessionSequences, as_session_sequences, with_unknown_target
 from spotlight_asars.interactions.vocabulary import Vocabulary, as_column, in_order_of_appearance
 from spotlight_asars.sequence.recommender.explaining import Explanation, explain, no_attention
@@ -21,7 +22,7 @@ from spotlight_asars.sequence.recommender.requests import request_rows, request_
 from spotlight_asars.serialization.state import SystemState, constructor_arguments
 
 PADDING_SCORE = float(np.finfo(np.float32).min)
-_SCORES_A_BLOCK = 2**24  # of histories that are scored together
+_SCORES_A_BATCH = 2**24  # of histories that are ranked together: 64 MiB
 
 
 class Recommender(ABC):
@@ -282,16 +283,22 @@ class Recommender(ABC):
         if now is not None and (isinstance(now, str) or not np.iterable(now)):
             now = [now] * len(items)
         rows = request_rows(self, items, timestamps, user, now)
-        scores = self.scores_after(rows)  # (requests, items - 1)
+        answers = [None] * len(rows)
+        for batch in bounded_batches(rows.lengths, max(1, _SCORES_A_BATCH // self.num_items)):
+            ranked = best_items(self._scores_of_requests(rows.rows(batch), exclude_seen), k)
+            for place, (numbers, values) in zip(batch.tolist(), ranked, strict=True):
+                raw, values = self.raw_items.inverse(numbers).tolist(), values.tolist()
+                answers[place] = list(zip(raw, values, strict=True)) if return_scores else raw
+        return answers[0] if single else answers
+
+    def _scores_of_requests(self, rows: SessionSequences, exclude_seen: bool) -> np.ndarray:
+        """Return scores of items 1, 2, ... after each history, -inf for those to leave out: (requests, items - 1)."""
+        scores = self.scores_after(rows)
         if exclude_seen:
             seen_row = np.repeat(np.arange(len(rows)), rows.lengths)
             seen = (torch.from_numpy(seen_row), torch.from_numpy(rows.events[:, ITEM].astype(np.int64)) - 1)
             scores[tuple(one.to(scores.device) for one in seen)] = -torch.inf
-        answers = []
-        for numbers, values in best_items(scores.cpu().numpy(), k):
-            raw, values = self.raw_items.inverse(numbers).tolist(), values.tolist()
-            answers.append(list(zip(raw, values, strict=True)) if return_scores else raw)
-        return answers[0] if single else answers
+        return scores.cpu().numpy()
 
     def _is_history(self, entry: object) -> bool:
         """Whether an entry of `items` is a list of ids; a tuple may be an id itself."""
@@ -463,13 +470,8 @@ def recommend_for_log(
     ends = np.cumsum(np.bincount(codes, minlength=len(keys)))[:-1]
     items = [part.tolist() for part in np.split(log["item"].to_numpy(dtype=object)[order], ends)]
     times = np.split(seconds[order], ends) if "timestamp" in log else None
-    found = []
-    size = max(1, _SCORES_A_BLOCK // system.num_items)
-    for begin in range(0, len(keys), size):
-        block = slice(begin, begin + size)
-        users = keys[block] if by == "user" else None
-        histories = (items[block], None if times is None else times[block], users)
-        found += system.recommend(*histories, k, now, exclude_seen, return_scores=True)
+    users = keys if by == "user" else None
+    found = system.recommend(items, times, users, k, now, exclude_seen, return_scores=True)
     rows = [(key, rank, *one) for key, ranked in zip(keys, found, strict=True) for rank, one in enumerate(ranked, 1)]
     names = [by or "user", "rank", "item", "score"]
     columns = zip(*rows, strict=True) if rows else [()] * len(names)
