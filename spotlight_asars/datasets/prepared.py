@@ -87,7 +87,7 @@ class LogOnDisk:
     item_vocabulary, user_vocabulary : Vocabulary
         The vocabularies of all shards; `user_vocabulary` is None if the log has no users.
     session_gap : float
-        The gap that the log was prepared with.
+        The gap that the log was prepared with; infinite if the log has its own sessions.
     session_offsets : int64 array of shape (sessions + 1,)
         Session s holds events ``session_offsets[s]:session_offsets[s + 1]``.
     session_users : int32 array of shape (sessions,)

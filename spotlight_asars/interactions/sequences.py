@@ -34,7 +34,7 @@ from spotlight_asars.interactions.rows import (
     lie_in_rows,
     with_history,
 )
-from spotlight_asars.interactions.sessionization import ANONYMOUS_USER, SESSION_GAP
+from spotlight_asars.interactions.sessionization import ANONYMOUS_USER, NO_SESSION_GAP, SESSION_GAP
 from spotlight_asars.interactions.sessions import (
     SessionInteractions,
     as_session_interactions,
@@ -107,9 +107,7 @@ class SessionSequences(SequenceInteractions):
             "targets": targets,
             "timestamps": timestamps,
         }
-        for name, matrix in given.items():
-            if matrix is not None and np.shape(matrix) != sequences.shape:
-                raise InputError(f"{name} has shape {np.shape(matrix)}: give that of the sequences, {sequences.shape}")
+        check_shapes(sequences, {name: matrix for name, matrix in given.items() if matrix is not None})
         present = sequences != PADDING_ITEM
         padded = write_padded_events(
             np.zeros((*sequences.shape, USER), dtype=np.int32),  # (rows, time, channel)
@@ -131,7 +129,7 @@ class SessionSequences(SequenceInteractions):
         self.num_users = int(self.user_ids.max(initial=0)) + 1 if num_users is None else int(num_users)
         self.binning = ScottBinning() if binning is None else binning
         self.gap_binning = ScottBinning() if gap_binning is None else gap_binning
-        self.item_vocabulary, self.user_vocabulary, self.session_gap = item_vocabulary, user_vocabulary, SESSION_GAP
+        self.item_vocabulary, self.user_vocabulary, self.session_gap = item_vocabulary, user_vocabulary, NO_SESSION_GAP
         if len(self.user_ids) != rows:
             raise InputError(f"there are {rows} rows and {len(self.user_ids)} user ids: give every row one")
         _check_range("item ids", sequences[present], 1, self.num_items, "number them from 1 to below num_items")
@@ -455,6 +453,13 @@ def _fitted(binning: ScottBinning, times_of: Callable, log: SessionInteractions)
     if binning.fitted:
         return binning
     return ScottBinning(binning.max_bins, binning.scale).fit_pieces(times_of(log), len(log))
+
+
+def check_shapes(sequences: np.ndarray, matrices: dict[str, np.ndarray]) -> None:
+    """Raise an InputError unless all matrices, by name, have the shape of the sequences."""
+    for name, matrix in matrices.items():
+        if np.shape(matrix) != sequences.shape:
+            raise InputError(f"{name} has shape {np.shape(matrix)}: give that of the sequences, {sequences.shape}")
 
 
 def _check_range(name: str, values: np.ndarray, low: int, stop: int, mend: str) -> None:

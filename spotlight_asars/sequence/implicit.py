@@ -138,7 +138,7 @@ class ASARSSequenceModel(Recommender, ImplicitSequenceModel):
     binning, gap_binning : ScottBinning or None
         Bins of dwell and of session gaps.
     session_gap : float or None
-        Seconds of inactivity that end a session.
+        Seconds of inactivity that end a session; infinite if the training part had its own sessions.
 
     Raises
     ------

@@ -1,5 +1,7 @@
 """Faults planted in systems and in the evaluation, each of which the check meant for it has to find."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -142,7 +144,11 @@ def net(factory):
 WHATEVER_FOLLOWS = {"future events", "row windows", "target's own item"}
 # What makes the faulty system, the check that is meant for it, and the others that see it too.
 FAULTS = {
-    "bidirectional": (net(BidirectionalNet), "future events", WHATEVER_FOLLOWS - {"future events"} | {"padding", "company"}),
+    "bidirectional": (
+        net(BidirectionalNet),
+        "future events",
+        WHATEVER_FOLLOWS - {"future events"} | {"padding", "company"},
+    ),
     "batch normalisation": (net(BatchNormalisedNet), "company", WHATEVER_FOLLOWS | {"padding"}),
     "state over padding": (net(StateOverPaddingNet), "padding", {"company", "row windows"}),
     "known rule with own dwell": (net(own_dwell_net), "next event's time", set()),
@@ -181,7 +187,7 @@ def test_a_planted_fault_is_found_by_its_check(name, rows):
 def windows_from_the_end(offsets, max_sequence_length, step_size):
     """The windows of earlier releases: the last one ends at the end of its history, and they come latest first."""
     begins, target_begins, stops = [], [], []
-    for first, end in zip(offsets[:-1], offsets[1:], strict=True):
+    for first, end in pairwise(offsets):
         stop = end
         while stop > first:
             begins.append(max(stop - max_sequence_length, first))

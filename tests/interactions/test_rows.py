@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spotlight_asars.interactions.channels import ITEM
 from spotlight_asars.interactions import rows as rows_module
+from spotlight_asars.interactions.channels import ITEM
 from spotlight_asars.interactions.rows import bounded_batches, length_bucketed_batches
 from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
