@@ -233,6 +233,17 @@ def test_sessions_of_requests_must_fit(refuses):
     refuses(lambda: live.observe("item 1", 0, new_session=True, session_id="a"), "give one of them")
 
 
+def test_explanations_take_sessions_too():
+    rows = to_session_sequences(SessionInteractions.from_log(log_of("own sessions")))
+    system = VSTAN().fit(rows)
+    history = {"items": ["item 1", "item 2", "item 3"], "timestamps": [0, 10, 9_000], "sessions": ["s", "t", "t"]}
+    found = system.explain(**history, attention=False)
+    assert found.events.session.tolist() == [0, 1, 1]
+    assert found.score == pytest.approx(system.recommend(**history, k=1, return_scores=True)[0][1])
+    without = dict(system.recommend(["item 1", "item 3"], k=12, return_scores=True, sessions=["s", "t"]))
+    assert found.events.score_without[1] == pytest.approx(without[found.item])
+
+
 def test_sessions_without_times_and_with_unknown_items():
     rows = to_session_sequences(SessionInteractions.from_log(log_of("own sessions")))
     system = VSTAN().fit(rows)
