@@ -259,23 +259,21 @@ def test_sessions_without_times_and_with_unknown_items():
     assert [item for item, _ in found] == [item for item, _ in wanted]
 
 
-@pytest.mark.parametrize("dwell", ["known", "observed"])
-@pytest.mark.parametrize("representation", representation_names())
 class TestItemsAlone:
     items = (5, 9, 5, 2)
 
-    def test_predict_requests_and_rows(self, representation, dwell, chain_rows):
-        model = fitted(chain_rows(), representation, dwell=dwell)
-        wanted = model.predict(list(self.items))[1:]
-        padded = model.predict([[0, 0, *self.items], [1, 0, 2, 3, 0, 4]])[0, 1:]
-        np.testing.assert_allclose(padded, wanted, atol=1e-5)
-        asked = model.recommend(list(self.items), k=model.num_items, return_scores=True)
-        np.testing.assert_allclose(by_number(model, asked), wanted, atol=1e-5)
-        rows = SessionSequences(np.array([self.items]), num_items=model.num_items)
-        rows.binning, rows.gap_binning, rows.num_users = model.binning, model.gap_binning, model.num_users
-        of_rows = model.item_scores(model.target_states(with_unknown_target(rows)))[-1]
-        np.testing.assert_allclose(of_rows, wanted, atol=1e-5)
+    @pytest.mark.parametrize("name", SYSTEMS)
+    def test_predict_requests_and_rows(self, name, chain_rows):
+        system = SYSTEMS[name](chain_rows())
+        same = partial(np.testing.assert_allclose, desired=system.predict(list(self.items))[1:], atol=1e-5)
+        same(system.predict([[0, 0, *self.items], [1, 0, 2, 3, 0, 4]])[0, 1:])
+        same(by_number(system, system.recommend(list(self.items), k=system.num_items, return_scores=True)))
+        rows = SessionSequences(np.array([self.items]), num_items=system.num_items)
+        rows.binning, rows.gap_binning, rows.num_users = system.binning, system.gap_binning, system.num_users
+        same(system.item_scores(system.target_states(with_unknown_target(rows)))[-1])
 
+    @pytest.mark.parametrize("dwell", DWELL_RULES)
+    @pytest.mark.parametrize("representation", representation_names())
     def test_a_model_of_the_host(self, representation, dwell, chain_rows):
         """
         Regression: items alone began no session, so that a net with the session gap as context scored otherwise.
