@@ -37,7 +37,7 @@ from spotlight_asars.experiments.logs import LogChoice, training_log
 from spotlight_asars.experiments.settings import CountingSettings, NetSettings, Training
 from spotlight_asars.experiments.systems import settings_of
 from spotlight_asars.interactions.channels import ITEM, TARGET
-from spotlight_asars.interactions.rows import length_bucketed_batches
+from spotlight_asars.interactions.rows import bounded_batches
 from spotlight_asars.interactions.sequences import SessionSequences, to_session_sequences
 from spotlight_asars.interactions.sessions import SessionInteractions
 from spotlight_asars.layers.basic import Dropout
@@ -272,7 +272,7 @@ def profile(rows: SessionSequences) -> dict:
     """Time a step by part, and torch's LSTMs alone on the same shapes, in milliseconds."""
     model = time_user("bpr", 1).fit(rows)
     model.fit(rows)
-    batches = length_bucketed_batches(rows.lengths, ROWS)
+    batches = bounded_batches(rows.lengths, ROWS)
     whole = 1e3 * min(seconds_of(partial(model.fit, rows)) for _ in range(3)) / len(batches)
     with watched(), torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
         under_profiler = 1e3 * seconds_of(partial(model.fit, rows)) / len(batches)

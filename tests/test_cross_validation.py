@@ -18,6 +18,7 @@ from spotlight_asars.cross_validation import (
 from spotlight_asars.errors import InputError
 from spotlight_asars.interactions.channels import ITEM, TARGET, TIME, UNKNOWN_TIME
 from spotlight_asars.interactions.sequences import SessionSequences, to_session_sequences
+from spotlight_asars.interactions.sessionization import NO_SESSION_GAP
 from spotlight_asars.interactions.sessions import SessionInteractions
 
 COLUMNS = ("user_ids", "item_ids", "timestamps", "session_ids")
@@ -369,7 +370,11 @@ class TestSplitRowsByTime:
     def test_numbering_and_bins_stay(self):
         rows = to_session_sequences(log_of_two([10, 100, 50, 60]))
         for part in split_rows_by_time(rows, 0.5):
-            assert (part.num_items, part.num_users, part.session_gap) == (rows.num_items, rows.num_users, 3600.0)
+            assert (part.num_items, part.num_users, part.session_gap) == (
+                rows.num_items,
+                rows.num_users,
+                NO_SESSION_GAP,
+            )
             assert part.binning is rows.binning and part.gap_binning is rows.gap_binning
         assert rows.num_targets == 5  # the rows given are as they were
 

@@ -43,7 +43,7 @@ def split():
 
 
 def histories(train, test):
-    """Of each target its whole history, as a user of `recommend` has it: raw items, seconds, user."""
+    """Of each target its whole history, as a user of `recommend` has it: raw items, seconds, sessions, user."""
     both = pd.concat([train.to_log(), test.to_log()], keys=[False, True], names=["late"]).reset_index("late")
     both["order"] = np.arange(len(both))
     for user, own in both.sort_values(["user", "timestamp", "order"], kind="stable").groupby("user", sort=False):
@@ -51,7 +51,7 @@ def histories(train, test):
         session = own["session"].tolist()
         for place in range(1, len(own)):
             if late[place] and session[place] == session[place - 1]:
-                yield items[:place], seconds[:place], user, items[place]
+                yield items[:place], seconds[:place], session[:place], user, items[place]
 
 
 @pytest.mark.parametrize("representation", OURS)
@@ -62,10 +62,8 @@ def test_evaluation_agrees_with_recommend(representation, split):
     model = ASARSSequenceModel(representation=representation, embedding_dim=8, n_iter=2, batch_size=16, random_state=0)
     model.fit(train)
     asked = list(histories(split.train, split.test))
-    items, seconds, users, targets = zip(*asked, strict=True)
-    answers = model.recommend(
-        list(items), timestamps=list(seconds), user=list(users), k=model.num_items, return_scores=True
-    )
+    items, seconds, sessions, users, targets = map(list, zip(*asked, strict=True))
+    answers = model.recommend(items, seconds, users, k=model.num_items, return_scores=True, sessions=sessions)
     expected = []
     for answer, target in zip(answers, targets, strict=True):
         scores = dict(answer)

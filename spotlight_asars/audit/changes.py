@@ -95,6 +95,11 @@ class AuditedRows:
         """True for each event."""
         return np.ones(len(self.rows.events), dtype=bool)
 
+    @property
+    def from_end(self) -> np.ndarray:
+        """Number of events behind each event in its row: (events,)."""
+        return self.rows.lengths[self.row] - 1 - self.position
+
     def cuts(self, most: int) -> Iterator[np.ndarray]:
         """Yield each event's distance behind its row's cut, (events,), for cuts spread over the row."""
         count = min(most, int(self.rows.targets_a_row.max()))
@@ -119,6 +124,18 @@ class AuditedRows:
         origin = np.flatnonzero(wanted)
         lengths = np.bincount(self.row[origin], minlength=len(self))
         return self.rows.with_events(self.rows.events[origin], self.rows.session_ids[origin], lengths), origin
+
+    def windows(self, wanted: np.ndarray) -> tuple[SessionSequences, np.ndarray]:
+        """
+        Return rows of about half the length, and the audited event of each of their events.
+
+        Each row's wanted events (bool, (events,)) are taken for a whole history, and cut as histories are.
+        """
+        kept, origin = self.kept(wanted)
+        most = max(3, int(self.rows.lengths.max()) // 2)  # of shorter rows, every target has as much context as it can
+        # The session ids carry each event's number through the cut.
+        cut = kept.with_events(kept.events, origin).windows(most, most - 1)
+        return cut.with_events(cut.events, self.rows.session_ids[cut.session_ids]), cut.session_ids
 
     def beside(self, rows: SessionSequences, origin: np.ndarray) -> tuple[SessionSequences, np.ndarray]:
         """Return the rows followed by the audited rows, whose events have no origin."""

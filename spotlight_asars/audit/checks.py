@@ -101,6 +101,7 @@ class SystemChecks:
         for name, comparisons in (
             ("same call again", self._again()),
             ("future events", self._future()),
+            ("row windows", self._windows()),
             ("next event's time", self._next_time()),
             ("target's own item", self._own_item()),
             ("target flags", self._flags()),
@@ -178,6 +179,19 @@ class SystemChecks:
             events = origin[short.offsets[number] : short.offsets[number + 1]]
             events = events[ended.events[:, TARGET] != 0]
             yield Comparison("the row ends after it", before[: len(after)], after, events)
+
+    def _windows(self) -> Iterator[Comparison]:
+        audited = self._audited
+        rows, origin = audited.windows(audited.everywhere)
+        before, targets = self._scores(rows), origin[rows.events[:, TARGET] != 0]
+        number = np.empty(len(audited.row), dtype=np.int64)  # (events,)
+        number[targets] = np.arange(len(targets))
+        for fewer in (1, 2):
+            rows, origin = audited.windows(audited.from_end >= fewer)
+            if rows.num_targets:
+                targets = origin[rows.events[:, TARGET] != 0]
+                what = f"its history lacks the last {fewer} events, and is cut into rows again"
+                yield Comparison(what, before[number[targets]], self._scores(rows), targets)
 
     def _next_time(self) -> Iterator[Comparison]:
         for at in self._audited.cuts(self._max_cuts):

@@ -14,6 +14,7 @@ from spotlight_asars.audit.report import LeakError
 from spotlight_asars.cross_validation import time_based_split
 from spotlight_asars.errors import InputError
 from spotlight_asars.interactions.binning import ScottBinning
+from spotlight_asars.interactions.channels import DWELL, ITEM, SESSION_START, TARGET, TIME, TIME_ORIGIN
 from spotlight_asars.interactions.sequences import SessionSequences, to_session_sequences
 from spotlight_asars.interactions.sessions import SessionInteractions
 from spotlight_asars.interactions.vocabulary import Vocabulary
@@ -93,7 +94,8 @@ def check_recommender(system: Recommender) -> None:
     - state: `from_state(state())` scores the same, fitted or not;
     - file: `load_model` of a file of `save_model` scores the same;
     - session: live sessions agree with `recommend`, or are refused by one clear InputError;
-    - leak audit: nothing that comes later moves a score, see :func:`spotlight_asars.audit.audit`.
+    - leak audit: nothing that comes later moves a score, see :func:`spotlight_asars.audit.audit`;
+    - evaluation: `recommend` and `predict` score a history as evaluation scores the target that follows it.
 
     Parameters
     ----------
@@ -389,6 +391,25 @@ def _check_leaks(case: _Case) -> None:
     audit(case.system, case.test, max_rows=4, max_cuts=2).raise_for_failure()
 
 
+def _check_evaluation(case: _Case) -> None:
+    system, rows = case.system, case.test
+    scores = _scores(system, rows)
+    for number in range(0, rows.num_targets, max(1, rows.num_targets // 5)):
+        event = int(np.flatnonzero(rows.events[:, TARGET])[number])
+        row = int(np.searchsorted(rows.offsets, event, side="right")) - 1
+        before = rows.events[rows.offsets[row] : event]
+        times = before[:, TIME] + float(TIME_ORIGIN)
+        user = system.raw_users.raw_ids[rows.user_ids[row] - 1] if case.has_users else None
+        now = float(rows.events[event, TIME]) + TIME_ORIGIN
+        raw = system.raw_items.inverse(before[:, ITEM]).tolist()
+        found = dict(system.recommend(raw, times, user, k=100, now=now, return_scores=True))
+        found = [found[item] for item in system.raw_items.raw_ids]
+        _require_close(found, scores[number], "evaluation and recommend")
+        starts = before[:, SESSION_START]
+        found = system.predict(before[:, ITEM], None, rows.user_ids[row], before[:, DWELL], starts, times)
+        _require_close(found[1:], scores[number], "evaluation and predict")
+
+
 CHECKS: dict[str, Callable[[_Case], None]] = {
     "random state": _check_random_state,
     "target states": _check_target_states,
@@ -401,4 +422,5 @@ CHECKS: dict[str, Callable[[_Case], None]] = {
     "file": _check_file,
     "session": _check_session,
     "leak audit": _check_leaks,
+    "evaluation": _check_evaluation,
 }

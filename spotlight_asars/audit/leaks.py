@@ -13,6 +13,7 @@ CHECKS = (
     "finite scores",
     "same call again",
     "future events",
+    "row windows",
     "next event's time",
     "target's own item",
     "target flags",
@@ -43,6 +44,8 @@ def audit(
     - same call again: the same rows get the same scores, so nothing is random or carried over;
     - future events: the events after a target (items, dwell, times, sessions) and the target's own dwell are changed,
       or the events are removed;
+    - row windows: each row is taken for a whole history and cut into shorter rows, with and without its last events. No
+      score of a target that is left may move: its context is decided by the events before it;
     - next event's time: the target comes at another time. Under 'known' no score up to the target's may move; under
       'observed' the target's own may, since the time up to it is the newest event's dwell, but none before;
     - target's own item: the target has another item;

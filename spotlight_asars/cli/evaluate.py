@@ -4,7 +4,7 @@ import argparse
 import json
 import time
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from spotlight_asars.cli.options import (
@@ -75,6 +75,8 @@ def run_evaluate(options: argparse.Namespace) -> int:
         raise InputError("there is no test log: give --test FILE, or --data FILE with the --test-share that train had")
     check_cuda(options)
     model = model_of(options)
+    if options.session_gap is None:
+        choice = replace(choice, session_gap=model.session_gap)
     with nullcontext() if options.out is None else output_folder(options.out.parent):
         name, history, log = test_log(choice)
         test = number_like(model, log)

@@ -57,7 +57,13 @@ def run_explain(options: argparse.Namespace) -> int:
     item = None if options.item is None else known_id(options.item, model.raw_items)
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # the table shows unknown items
         found = model.explain(
-            items, request.get("timestamps"), user, item, request.get("now"), attention=model.has_attention
+            items,
+            request.get("timestamps"),
+            user,
+            item,
+            request.get("now"),
+            attention=model.has_attention,
+            sessions=request.get("sessions"),
         )
     if options.plot is not None:
         write_whole(options.plot, _png(found))

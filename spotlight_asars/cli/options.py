@@ -82,7 +82,7 @@ def log_choice(options: argparse.Namespace) -> LogChoice:
         read_options=read_options,
         filters=options.filters,
         test_share=LogChoice.test_share if options.test_share is None else options.test_share,
-        session_gap=options.session_gap,
+        session_gap=options.session_gap or SESSION_GAP,
         seed=options.seed,
     )
 
@@ -137,9 +137,9 @@ def add_format_options(group: argparse._ArgumentGroup) -> None:
                             "(default: s)")  # fmt: skip
     group.add_argument("--behaviours", metavar="PV,BUY,CART,FAV",
                        help="behaviours of a tianchi log to keep (default: all)")  # fmt: skip
-    group.add_argument("--session-gap", type=positive, default=SESSION_GAP, metavar="SECONDS",
-                       help="inactivity that ends a session, for a log without session ids "
-                            "(default: %(default)g)")  # fmt: skip
+    group.add_argument("--session-gap", type=positive, metavar="SECONDS",
+                       help="inactivity that ends a session, for a log without session ids (default: "
+                            f"that of the model, if there is one; else {SESSION_GAP:g})")  # fmt: skip
 
 
 def add_training_options(group: argparse._ArgumentGroup, epochs: int) -> None:

@@ -8,6 +8,7 @@ from spotlight_asars.cli.options import add_format_options, read_options_of, say
 from spotlight_asars.datasets import FORMATS
 from spotlight_asars.datasets.prepare import prepare, read_blocks
 from spotlight_asars.errors import InputError
+from spotlight_asars.interactions.sessionization import SESSION_GAP
 from spotlight_asars.serialization.files import output_folder
 
 EXAMPLES = """examples:
@@ -66,7 +67,7 @@ def run_prepare(options: argparse.Namespace) -> int:
     blocks = read_blocks(options.data, lambda path: read(path, **read_options))
     report = silence if options.quiet else say
     with output_folder(options.out.parent):
-        counts = prepare(blocks, options.out, options.session_gap, options.shard, report)
+        counts = prepare(blocks, options.out, options.session_gap or SESSION_GAP, options.shard, report)
     print(counts)
     print(f"written to {options.out} in {time.perf_counter() - begin:.0f} s")
     return 0

@@ -25,11 +25,12 @@ EXAMPLES = """examples:
 
 input lines:
   {"user": "U", "item": "A", "timestamp": 1700000000}
-      U clicked A; give "session": "S" instead of "user" for an anonymous visitor
+      U clicked A; give "session": "S" instead of "user" for an anonymous visitor; beside it, "session" names
+      the user's session, and another name begins a new one
   {"user": "U", "now": 1700000030}
       recommend again without a new event
   {"items": ["A", "B"], "timestamps": [0, 20], "user": "U"}
-      recommend for a whole history, which is not kept; works with any model
+      recommend for a whole history, which is not kept; works with any model; may have "sessions": ["S", "S"]
   each line may also have "k" and "now", the time of the request
 output lines:
   {"user": "U", "items": [...]}

@@ -17,7 +17,7 @@ from spotlight_asars.sequence.recommender.base import Recommender
 
 SHORTEST_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 LIVE_KEYS = ("user", "session", "item", "timestamp", "now", "k")
-HISTORY_KEYS = ("items", "timestamps", "user", "now", "k")
+HISTORY_KEYS = ("items", "timestamps", "sessions", "user", "now", "k")
 
 
 class Answers:
@@ -101,24 +101,30 @@ class Answers:
         return answer
 
     def _of_history(self, request: dict, k: int, now: float | None) -> tuple[dict, list]:
-        items, times = request.get("items"), request.get("timestamps")
-        if not isinstance(items, list) or not isinstance(times, list | None):
-            raise InputError('items and timestamps must be lists: give {"items": [...], "timestamps": [...]}')
+        items, times, sessions = (request.get(name) for name in ("items", "timestamps", "sessions"))
+        if not isinstance(items, list) or not isinstance(times, list | None) or not isinstance(sessions, list | None):
+            raise InputError('items, timestamps and sessions must be lists: give {"items": [...], "timestamps": [...]}')
         items = [known_id(raw_id("item", one), self.model.raw_items) for one in items]
         user = self._user(request)
         if times is not None:
             times = [seconds("timestamp", one) for one in times]
         histories = ([items], None if times is None else [times], [user])  # lists, since an id may be a tuple
         found = self.model.recommend(
-            *histories, k, None if now is None else [now], self._exclude_seen, return_scores=True
+            *histories,
+            k,
+            None if now is None else [now],
+            self._exclude_seen,
+            return_scores=True,
+            sessions=None if sessions is None else [[raw_id("session", one) for one in sessions]],
         )[0]
         return _answer(request, unknown=[item for item in items if item not in self.model.raw_items]), found
 
     def _of_event(self, request: dict, k: int, now: float | None) -> tuple[dict, list]:
         user = self._user(request)
-        if (user is None) == (request.get("session") is None):
-            raise InputError("give either user, or session for an anonymous visitor")
-        key = ("user", user) if user is not None else ("session", raw_id("session", request["session"]))
+        session = None if request.get("session") is None else raw_id("session", request["session"])
+        if user is None and session is None:
+            raise InputError("give user, or session for an anonymous visitor")
+        key = ("user", user) if user is not None else ("session", session)
         unknown = []
         if request.get("item") is not None:
             if request.get("timestamp") is None:
@@ -133,7 +139,7 @@ class Answers:
                     f"time runs backwards: {key[0]} {key[1]!r} has an event at {latest!r}, this one is at {time!r}: "
                     "give events oldest first"
                 )
-            self.users.observe(key, item, time, user)
+            self.users.observe(key, item, time, user, session_id=session)
             unknown = [] if item in self.model.raw_items else [item]
         elif request.get("timestamp") is not None:
             raise InputError("the timestamp has no item: give one, or now for the time of the request")
@@ -195,6 +201,8 @@ def add_history_options(group: argparse._ArgumentGroup) -> None:
     """Add the options that give one history."""
     group.add_argument("--items", metavar="A,B,C", help="raw ids of the items, oldest first")
     group.add_argument("--times", metavar="T,T,T", help="time of each event, in seconds")
+    group.add_argument("--sessions", metavar="S,S,S",
+                       help="session of each event (default: as in training)")  # fmt: skip
     group.add_argument("--user", metavar="U", help="raw id of the user")
     group.add_argument("--now", type=number, metavar="T", help="time of the request, in seconds")
 
@@ -202,13 +210,15 @@ def add_history_options(group: argparse._ArgumentGroup) -> None:
 def history_of(options: argparse.Namespace) -> dict | None:
     """Return the request that the options of :func:`add_history_options` make, or None without --items."""
     if options.items is None:
-        for name in ("times", "user", "now"):
+        for name in ("times", "sessions", "user", "now"):
             if getattr(options, name) is not None:
                 raise InputError(f"--{name} needs --items")
         return None
     request: dict = {"items": [one.strip() for one in options.items.split(",") if one.strip()]}
     if options.times is not None:
         request["timestamps"] = [_seconds(one) for one in options.times.split(",") if one.strip()]
+    if options.sessions is not None:
+        request["sessions"] = [one.strip() for one in options.sessions.split(",") if one.strip()]
     return request | {name: value for name in ("user", "now") if (value := getattr(options, name)) is not None}
 
 

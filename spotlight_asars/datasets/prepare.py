@@ -18,7 +18,13 @@ import pandas as pd
 
 from spotlight_asars.datasets._table import in_one_type
 from spotlight_asars.errors import InputError
-from spotlight_asars.interactions.sessionization import ANONYMOUS_USER, SESSION_GAP, cut_sessions, session_starts
+from spotlight_asars.interactions.sessionization import (
+    ANONYMOUS_USER,
+    NO_SESSION_GAP,
+    SESSION_GAP,
+    cut_sessions,
+    session_starts,
+)
 from spotlight_asars.interactions.sessions import LogCounts
 from spotlight_asars.interactions.vocabulary import Vocabulary, in_order_of_appearance
 from spotlight_asars.serialization.files import folder_beside, remove_leftovers
@@ -84,7 +90,7 @@ def prepare(
         if not scan.events:
             raise InputError(f"{path}: no event is left to prepare: check the log and the shard")
         report(f"{scan.events:,} events of {len(scan.owners):,} {scan.kind}s read; ordering them")
-        writer = _Writer(scan, session_gap)
+        writer = _Writer(scan, NO_SESSION_GAP if scan.has_sessions else session_gap)
         with _write_errors(path):
             write_sealed_on_disk(path, writer.fill, PREPARED_LOG)
     has_users = scan.kind == "user"
@@ -117,6 +123,11 @@ class _Scan:
         self.items, self.owners, self._sessions = GrowingVocabulary(), GrowingVocabulary(), GrowingVocabulary()
         self.events, self.kind, self._columns = 0, None, None
         self.events_in: dict[int, int] = {}  # number of events by file
+
+    @property
+    def has_sessions(self) -> bool:
+        """Whether the log has its own sessions."""
+        return self._columns is not None and "session" in self._columns
 
     def add(self, block: pd.DataFrame) -> None:
         columns = [name for name in ("user", "session") if name in block]

@@ -19,7 +19,7 @@ from spotlight_asars.datasets._table import in_one_type
 from spotlight_asars.errors import InputError
 from spotlight_asars.interactions.binning import ScottBinning
 from spotlight_asars.interactions.channels import TARGET, event_channels
-from spotlight_asars.interactions.rows import check_windows, flat_positions, windows_of_groups
+from spotlight_asars.interactions.rows import check_windows, flat_positions, history_windows
 from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.interactions.sessionization import ANONYMOUS_USER, changes
 from spotlight_asars.interactions.sessions import LogCounts, SessionInteractions
@@ -87,7 +87,7 @@ class LogOnDisk:
     item_vocabulary, user_vocabulary : Vocabulary
         The vocabularies of all shards; `user_vocabulary` is None if the log has no users.
     session_gap : float
-        The gap that the log was prepared with.
+        The gap that the log was prepared with; infinite if the log has its own sessions.
     session_offsets : int64 array of shape (sessions + 1,)
         Session s holds events ``session_offsets[s]:session_offsets[s + 1]``.
     session_users : int32 array of shape (sessions,)
@@ -255,7 +255,7 @@ class RowsOnDisk(SessionSequences):
         self._log = log
         owners = changes(log.session_users) | (log.session_users == ANONYMOUS_USER)  # (sessions,)
         groups = np.append(log.session_offsets[:-1][owners], len(log))
-        self._begin, self._target_begin, stop = windows_of_groups(groups, max_sequence_length, step_size)
+        self._begin, self._target_begin, stop = history_windows(groups, max_sequence_length, step_size)
         self.offsets = np.concatenate([[0], np.cumsum(stop - self._begin)])
         self.user_ids = log.session_users[log.sessions_of(self._begin)]
         self.max_sequence_length = max_sequence_length

@@ -9,6 +9,8 @@ from spotlight_asars.interactions.ordering import blocks
 from spotlight_asars.interactions.sessionization import ANONYMOUS_USER, changes
 from spotlight_asars.interactions.sessions import SessionInteractions
 
+MOST_EVENTS_A_BATCH = 2**16  # that are scored together, padding included; a net takes some 7 kB for each
+
 
 def with_history(
     interactions: SessionInteractions, history: SessionInteractions | None
@@ -68,14 +70,11 @@ def check_windows(max_sequence_length: int, step_size: int | None) -> tuple[int,
     return max_sequence_length, step_size
 
 
-def row_windows(
-    users: np.ndarray, sessions: np.ndarray, max_sequence_length: int, step_size: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def history_offsets(users: np.ndarray, sessions: np.ndarray) -> np.ndarray:
     """
-    Divide a sorted log into rows of at most `max_sequence_length` events.
+    Return where the histories of a sorted log begin, and its number of events.
 
-    Each user has rows of their own, and so has each session of the anonymous user. A user's rows end `step_size` events
-    apart; the latest one comes first.
+    A known user has one history, and so has each session of the anonymous user.
 
     Parameters
     ----------
@@ -83,8 +82,7 @@ def row_windows(
 
     Returns
     -------
-    begin, target_begin, stop : int arrays of shape (rows,)
-        First event of each row, first event that is predicted in this row and not in an overlapping one, and end.
+    int array of shape (histories + 1,)
 
     Raises
     ------
@@ -93,11 +91,10 @@ def row_windows(
     """
     if not len(users):
         raise InputError("no events are left: loosen the filters, or keep the last events")
-    group_offsets = np.concatenate([[0], *_group_begins(users, sessions), [len(users)]])
-    return windows_of_groups(group_offsets, max_sequence_length, step_size)
+    return np.concatenate([[0], *_history_begins(users, sessions), [len(users)]])
 
 
-def _group_begins(users: np.ndarray, sessions: np.ndarray) -> Iterator[np.ndarray]:
+def _history_begins(users: np.ndarray, sessions: np.ndarray) -> Iterator[np.ndarray]:
     """Yield where users, or sessions of the anonymous user, begin after the first event, block by block."""
     for block in blocks(len(users) - 1):
         after = slice(block.start + 1, block.stop + 1)
@@ -112,28 +109,36 @@ def lie_in_rows(begin: np.ndarray, stop: np.ndarray, events: int) -> bool:
     return bool(len(begin) and begin[0] == 0 and stop[-1] == events and (begin[1:] == stop[:-1]).all())
 
 
-def windows_of_groups(
-    group_offsets: np.ndarray, max_sequence_length: int, step_size: int
+def history_windows(
+    offsets: np.ndarray, max_sequence_length: int, step_size: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
-    Return :func:`row_windows` for groups of events that share no row.
+    Divide histories into overlapping windows of at most `max_sequence_length` events.
+
+    Windows begin `step_size` events apart, from the first event of their history on, so that an event's context depends
+    on the events before it alone.
 
     Parameters
     ----------
-    group_offsets : int array of shape (groups + 1,)
-        Group g holds events ``group_offsets[g]:group_offsets[g + 1]``.
+    offsets : int array of shape (histories + 1,)
+        History h holds events ``offsets[h]:offsets[h + 1]``.
+
+    Returns
+    -------
+    begin, target_begin, stop : int arrays of shape (windows,)
+        First event of each window, first event that is predicted in this window and not in an earlier one, and end.
     """
-    group_begin, length = group_offsets[:-1], np.diff(group_offsets)
-    if length.max(initial=0) <= max_sequence_length:  # one row per group
-        return group_begin, group_begin, group_offsets[1:]
+    history_begin, length = offsets[:-1], np.diff(offsets)
+    if length.max(initial=0) <= max_sequence_length:  # one window per history
+        return history_begin, history_begin, offsets[1:]
     more = np.maximum(length - max_sequence_length, 0)
     num_windows = 1 + -(-more // step_size)
-    group = np.repeat(np.arange(len(length)), num_windows)  # (rows,)
-    from_end = np.arange(len(group)) - np.repeat(np.cumsum(num_windows) - num_windows, num_windows)
-    stop = length[group] - from_end * step_size
-    begin = np.maximum(stop - max_sequence_length, 0)
-    target_begin = np.where(begin == 0, 0, stop - step_size)
-    base = group_begin[group]
+    history = np.repeat(np.arange(len(length)), num_windows)  # (windows,)
+    number = np.arange(len(history)) - np.repeat(np.cumsum(num_windows) - num_windows, num_windows)
+    begin = number * step_size
+    stop = np.minimum(begin + max_sequence_length, length[history])
+    target_begin = np.where(number == 0, 0, begin + max_sequence_length - step_size)  # the end of the window before
+    base = history_begin[history]
     return base + begin, base + target_begin, base + stop
 
 
@@ -151,8 +156,36 @@ def flat_positions(begin: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, 
     return begin[row] + position, row, position
 
 
+def bounded_batches(lengths: np.ndarray, most_rows: int | None = None) -> list[np.ndarray]:
+    """
+    Divide rows into batches of bounded size for scoring: rows of similar length share a batch.
+
+    Parameters
+    ----------
+    lengths : int array of shape (rows,)
+    most_rows : int, optional
+        Most rows in a batch.
+
+    Returns
+    -------
+    list of int64 arrays
+        Row numbers of each batch; each row is in one batch. A batch of several rows has at most MOST_EVENTS_A_BATCH
+        events, padding included. Without rows, one empty batch.
+    """
+    order = np.argsort(lengths, kind="stable")
+    most_rows = MOST_EVENTS_A_BATCH if most_rows is None else min(most_rows, MOST_EVENTS_A_BATCH)
+    batches, begin = [], 0
+    while begin < len(order) or not batches:
+        rows = order[begin : begin + most_rows]
+        padded = lengths[rows] * np.arange(1, len(rows) + 1)  # events of a batch that ends with each of these rows
+        rows = rows[: max(1, np.searchsorted(padded, MOST_EVENTS_A_BATCH, side="right"))]
+        batches.append(rows)
+        begin += len(rows)
+    return batches
+
+
 def length_bucketed_batches(
-    lengths: np.ndarray, batch_size: int, random_state: np.random.RandomState | None = None
+    lengths: np.ndarray, batch_size: int, random_state: np.random.RandomState
 ) -> list[np.ndarray]:
     """
     Divide rows into batches by length bucketing: rows of similar length share a batch, which saves padding.
@@ -162,8 +195,8 @@ def length_bucketed_batches(
     lengths : int array of shape (rows,)
     batch_size : int
         Rows in a batch.
-    random_state : numpy RandomState, optional
-        Shuffles rows of equal length, and the batches; without it, batches are sorted by length.
+    random_state : numpy RandomState
+        Shuffles rows of equal length, and the batches.
 
     Returns
     -------
@@ -173,12 +206,9 @@ def length_bucketed_batches(
     rows = len(lengths)
     if not rows:
         return []
-    ties = np.arange(rows) if random_state is None else random_state.permutation(rows)
-    order = np.lexsort((ties, lengths))
+    order = np.lexsort((random_state.permutation(rows), lengths))
     batches = np.split(order, np.arange(batch_size, rows, batch_size))
-    if random_state is not None:
-        batches = [batches[place] for place in random_state.permutation(len(batches))]
-    return batches
+    return [batches[place] for place in random_state.permutation(len(batches))]
 
 
 def shuffled_batches(rows: int, batch_size: int, random_state: np.random.RandomState) -> list[np.ndarray]:

@@ -29,11 +29,12 @@ from spotlight_asars.interactions.rows import (
     check_same_numbering,
     check_windows,
     flat_positions,
+    history_offsets,
+    history_windows,
     lie_in_rows,
-    row_windows,
     with_history,
 )
-from spotlight_asars.interactions.sessionization import ANONYMOUS_USER, SESSION_GAP
+from spotlight_asars.interactions.sessionization import ANONYMOUS_USER, NO_SESSION_GAP, SESSION_GAP
 from spotlight_asars.interactions.sessions import (
     SessionInteractions,
     as_session_interactions,
@@ -106,9 +107,7 @@ class SessionSequences(SequenceInteractions):
             "targets": targets,
             "timestamps": timestamps,
         }
-        for name, matrix in given.items():
-            if matrix is not None and np.shape(matrix) != sequences.shape:
-                raise InputError(f"{name} has shape {np.shape(matrix)}: give that of the sequences, {sequences.shape}")
+        check_shapes(sequences, {name: matrix for name, matrix in given.items() if matrix is not None})
         present = sequences != PADDING_ITEM
         padded = write_padded_events(
             np.zeros((*sequences.shape, USER), dtype=np.int32),  # (rows, time, channel)
@@ -130,7 +129,7 @@ class SessionSequences(SequenceInteractions):
         self.num_users = int(self.user_ids.max(initial=0)) + 1 if num_users is None else int(num_users)
         self.binning = ScottBinning() if binning is None else binning
         self.gap_binning = ScottBinning() if gap_binning is None else gap_binning
-        self.item_vocabulary, self.user_vocabulary, self.session_gap = item_vocabulary, user_vocabulary, SESSION_GAP
+        self.item_vocabulary, self.user_vocabulary, self.session_gap = item_vocabulary, user_vocabulary, NO_SESSION_GAP
         if len(self.user_ids) != rows:
             raise InputError(f"there are {rows} rows and {len(self.user_ids)} user ids: give every row one")
         _check_range("item ids", sequences[present], 1, self.num_items, "number them from 1 to below num_items")
@@ -303,6 +302,43 @@ class SessionSequences(SequenceInteractions):
             gap_binning=self.gap_binning,
         )
 
+    def windows(
+        self, max_sequence_length: int, step_size: int | None = None, only_with_targets: bool = False
+    ) -> "SessionSequences":
+        """
+        Divide rows that each hold a whole history into rows of bounded length.
+
+        Parameters
+        ----------
+        max_sequence_length, step_size :
+            As for :func:`to_session_sequences`.
+        only_with_targets : bool, optional
+            Leave out rows without a target.
+        """
+        max_sequence_length, step_size = check_windows(max_sequence_length, step_size)
+        offsets = np.unique(self.offsets)  # without empty rows
+        begin, target_begin, stop = history_windows(offsets, max_sequence_length, step_size)
+        if only_with_targets:
+            targets_before = np.concatenate([[0], np.cumsum(self.events[:, TARGET])])
+            wanted = targets_before[stop] > targets_before[target_begin]
+            begin, target_begin, stop = begin[wanted], target_begin[wanted], stop[wanted]
+        users = self.user_ids[self.lengths > 0][np.searchsorted(offsets, begin, side="right") - 1]
+        events, sessions = self.events, self.session_ids
+        if not lie_in_rows(begin, stop, len(events)):
+            event, row, _ = flat_positions(begin, stop - begin)
+            events, sessions = events.take(event, axis=0), sessions[event]
+            events[:, TARGET] &= event >= target_begin[row]
+        return SessionSequences.from_flat(
+            np.concatenate([[0], np.cumsum(stop - begin)]),
+            events,
+            sessions,
+            users,
+            max_sequence_length,
+            like=self,
+            binning=self.binning,
+            gap_binning=self.gap_binning,
+        )
+
 
 def with_unknown_target(rows: SessionSequences) -> SessionSequences:
     """
@@ -357,8 +393,9 @@ def to_session_sequences(
     max_sequence_length : int, optional
         Maximum number of events in a row; a longer history becomes several rows.
     step_size : int, optional
-        Events between the ends of a user's rows; half of `max_sequence_length` by default. Each target follows at
-        least ``max_sequence_length - step_size`` events, if the user has that many.
+        Events between the beginnings of a user's rows; half of `max_sequence_length` by default. Each target follows at
+        least ``max_sequence_length - step_size`` events, if the user has that many before it. How many more depends
+        on its position in the user's history alone, not on the events after it.
     history : the host's Interactions or SessionInteractions, optional
         The training part. A known user's events before the user's first event in `interactions` become context,
         never targets.
@@ -373,7 +410,7 @@ def to_session_sequences(
     Returns
     -------
     SessionSequences
-        Sorted by user; the latest part of a long history comes first.
+        Sorted by user; the earliest part of a long history comes first.
 
     Raises
     ------
@@ -397,28 +434,18 @@ def to_session_sequences(
         kept = np.append(sessions[1:] == sessions[:-1], False)
         users, events, sessions = users[kept], events[kept], sessions[kept]
 
-    begin, target_begin, stop = row_windows(users, sessions, max_sequence_length, step_size)
-    if history is not None:
-        targets_before = np.concatenate([[0], np.cumsum(events[:, TARGET])])
-        wanted = targets_before[stop] > targets_before[target_begin]
-        begin, target_begin, stop = begin[wanted], target_begin[wanted], stop[wanted]
-    if lie_in_rows(begin, stop, len(events)):
-        offsets = np.append(begin, len(events))
-    else:
-        event, row, _ = flat_positions(begin, stop - begin)
-        events, sessions = events.take(event, axis=0), sessions[event]
-        events[:, TARGET] &= event >= target_begin[row]
-        offsets = np.concatenate([[0], np.cumsum(stop - begin)])
-    return SessionSequences.from_flat(
+    offsets = history_offsets(users, sessions)
+    histories = SessionSequences.from_flat(
         offsets,
         events,
         sessions,
-        users[begin],
+        users[offsets[:-1]],
         max_sequence_length,
         like=interactions,
         binning=binning,
         gap_binning=gap_binning,
     )
+    return histories.windows(max_sequence_length, step_size, only_with_targets=history is not None)
 
 
 def _fitted(binning: ScottBinning, times_of: Callable, log: SessionInteractions) -> ScottBinning:
@@ -426,6 +453,13 @@ def _fitted(binning: ScottBinning, times_of: Callable, log: SessionInteractions)
     if binning.fitted:
         return binning
     return ScottBinning(binning.max_bins, binning.scale).fit_pieces(times_of(log), len(log))
+
+
+def check_shapes(sequences: np.ndarray, matrices: dict[str, np.ndarray]) -> None:
+    """Raise an InputError unless all matrices, by name, have the shape of the sequences."""
+    for name, matrix in matrices.items():
+        if np.shape(matrix) != sequences.shape:
+            raise InputError(f"{name} has shape {np.shape(matrix)}: give that of the sequences, {sequences.shape}")
 
 
 def _check_range(name: str, values: np.ndarray, low: int, stop: int, mend: str) -> None:

@@ -21,6 +21,7 @@ from spotlight_asars.interactions.vocabulary import in_order_of_appearance
 
 ANONYMOUS_USER = 0
 SESSION_GAP = 3600.0
+NO_SESSION_GAP = np.inf  # of a log that has its own sessions: no pause ends one
 
 
 def cut_sessions(

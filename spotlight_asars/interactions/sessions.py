@@ -12,6 +12,7 @@ from spotlight_asars.host import Interactions
 from spotlight_asars.interactions.ordering import in_their_order
 from spotlight_asars.interactions.sessionization import (
     ANONYMOUS_USER,
+    NO_SESSION_GAP,
     SESSION_GAP,
     InterEventTimes,
     dwell_times,
@@ -49,6 +50,8 @@ class SessionInteractions(Interactions):
     ----------
     session_ids : int64 array of shape (events,)
         Session numbers 0, 1, ..., non-decreasing.
+    session_gap : float
+        Seconds of inactivity that end a session; infinite if the log has its own sessions.
 
     Raises
     ------
@@ -102,6 +105,8 @@ class SessionInteractions(Interactions):
         in_sessions = sessionize(user_ids, timestamps, session_ids, session_gap)
         order, self.session_ids, self.user_ids, self.timestamps = in_sessions
         self.item_ids = in_their_order(item_ids, order)
+        if session_ids is not None:
+            self.session_gap = NO_SESSION_GAP
         self.ratings, self.weights = (
             None if x is None else in_their_order(np.asarray(x), order) for x in (ratings, weights)
         )

@@ -15,10 +15,8 @@ from spotlight_asars.errors import InputError, check_choice
 from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
 from spotlight_asars.host import ImplicitSequenceModel, SequenceInteractions
 from spotlight_asars.interactions.binning import ScottBinning
-from spotlight_asars.interactions.channels import (
-    DWELL_RULES,
-    ITEM,
-)
+from spotlight_asars.interactions.channels import DWELL_RULES, ITEM
+from spotlight_asars.interactions.rows import bounded_batches, flat_positions
 from spotlight_asars.interactions.sequences import SessionSequences, as_session_sequences
 from spotlight_asars.interactions.vocabulary import Vocabulary
 from spotlight_asars.sequence.online.sessions import LiveSession
@@ -28,9 +26,9 @@ from spotlight_asars.sequence.recommender.fitted import Numbering, check_same_nu
 from spotlight_asars.sequence.representations.options import NetOptions
 from spotlight_asars.sequence.representations.registry import HOST_REPRESENTATIONS, representation_factory
 from spotlight_asars.sequence.representations.scoring import (
-    final_states,
     score_all_items,
     score_items,
+    states_after,
     target_states,
 )
 from spotlight_asars.sequence.training.callbacks import Callback, Progress, as_callback
@@ -140,7 +138,7 @@ class ASARSSequenceModel(Recommender, ImplicitSequenceModel):
     binning, gap_binning : ScottBinning or None
         Bins of dwell and of session gaps.
     session_gap : float or None
-        Seconds of inactivity that end a session.
+        Seconds of inactivity that end a session; infinite if the training part had its own sessions.
 
     Raises
     ------
@@ -404,9 +402,8 @@ class ASARSSequenceModel(Recommender, ImplicitSequenceModel):
 
     def scores_after(self, rows: SessionSequences) -> Tensor:
         self._net.train(False)
-        events = self._tensor(rows.padded_events(np.arange(len(rows))))  # (rows, time, channel)
         with torch.no_grad():
-            return score_all_items(self._net, final_states(self._net, events), self._num_items)
+            return score_all_items(self._net, states_after(self._net, rows), self._num_items)
 
     def item_scores_after(self, rows: SessionSequences, items: np.ndarray) -> np.ndarray:
         """Return scores of given items after the last event of each row: float32, (rows, items)."""
@@ -414,7 +411,7 @@ class ASARSSequenceModel(Recommender, ImplicitSequenceModel):
             return super().item_scores_after(rows, items)
         self._net.train(False)
         with torch.no_grad():
-            states = final_states(self._net, self._tensor(rows.padded_events(np.arange(len(rows)))))  # (rows, *state)
+            states = states_after(self._net, rows)  # (rows, *state)
             wanted = self._tensor(items.astype(np.int64))[:, None].expand(-1, len(rows))  # (items, rows)
             scores = score_items(self._net, states, wanted).T  # (rows, items)
             return scores.masked_fill(wanted.T == PADDING_ITEM, PADDING_SCORE).cpu().numpy()
@@ -454,10 +451,14 @@ class ASARSSequenceModel(Recommender, ImplicitSequenceModel):
         if not self.has_attention:
             raise InputError(no_attention(type(self._net).__name__))
         self._net.train(False)
-        events = rows.padded_events(np.arange(len(rows)))  # (rows, time, channel)
-        with torch.no_grad():
-            weights = self._net.attention_weights(self._tensor(events)).cpu().numpy()  # (rows, time)
-        return weights[events[:, :, ITEM] != PADDING_ITEM]
+        found = np.empty(len(rows.events), dtype=np.float32)
+        for batch in bounded_batches(rows.lengths):
+            events = rows.padded_events(batch)  # (batch, time, channel)
+            with torch.no_grad():
+                weights = self._net.attention_weights(self._tensor(events)).cpu().numpy()  # (batch, time)
+            places, _, _ = flat_positions(rows.offsets[batch], rows.lengths[batch])
+            found[places] = weights[events[:, :, ITEM] != PADDING_ITEM]
+        return found
 
     def session(self, user: Hashable = None) -> LiveSession:
         """

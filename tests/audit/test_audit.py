@@ -114,7 +114,7 @@ def test_the_change_and_its_place_by_hand():
     items = np.array([[0, 0, 1, 2, 3], [4, 5, 6, 1, 2], [0, 0, 0, 1, 2], [3, 1, 4, 1, 5]])
     rows = SessionSequences(items, user_ids=np.array([1, 2, 3, 4]), num_items=7)
     report = audit(Spoilt(4), rows)
-    assert [finding.name for finding in report.failed] == ["future events", "target's own item"]
+    assert [finding.name for finding in report.failed] == ["future events", "row windows", "target's own item"]
     for finding in report.failed:
         assert finding.change == pytest.approx(1 / 3)  # 2 to 3, and the largest is 3
         assert finding.row == 3

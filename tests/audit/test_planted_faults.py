@@ -1,5 +1,7 @@
 """Faults planted in systems and in the evaluation, each of which the check meant for it has to find."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -139,11 +141,16 @@ def net(factory):
     return lambda rows: model_of(ASARSSequenceModel, factory, rows)
 
 
+WHATEVER_FOLLOWS = {"future events", "row windows", "target's own item"}
 # What makes the faulty system, the check that is meant for it, and the others that see it too.
 FAULTS = {
-    "bidirectional": (net(BidirectionalNet), "future events", {"target's own item", "padding", "company"}),
-    "batch normalisation": (net(BatchNormalisedNet), "company", {"future events", "target's own item", "padding"}),
-    "state over padding": (net(StateOverPaddingNet), "padding", {"company"}),
+    "bidirectional": (
+        net(BidirectionalNet),
+        "future events",
+        WHATEVER_FOLLOWS - {"future events"} | {"padding", "company"},
+    ),
+    "batch normalisation": (net(BatchNormalisedNet), "company", WHATEVER_FOLLOWS | {"padding"}),
+    "state over padding": (net(StateOverPaddingNet), "padding", {"company", "row windows"}),
     "known rule with own dwell": (net(own_dwell_net), "next event's time", set()),
     "time of the target": (leaking(lambda rows: of_targets(rows, TIME) % 3600), "next event's time", set()),
     "scores by place": (lambda rows: model_of(ScoresByPlace, "gru4rec", rows), "item order", set()),
@@ -152,11 +159,11 @@ FAULTS = {
     "flags are counted": (
         leaking(lambda rows: rows.targets_a_row[row_of_targets(rows)]),
         "target flags",
-        {"future events"},
+        {"future events", "row windows"},
     ),
-    "length of the row": (leaking(lambda rows: rows.lengths[row_of_targets(rows)]), "future events", set()),
+    "length of the row": (leaking(lambda rows: rows.lengths[row_of_targets(rows)]), "future events", {"row windows"}),
     "bound of the rows": (leaking(lambda rows: rows.max_sequence_length), "padding", set()),
-    "place among the rows": (leaking(row_of_targets), "company", {"padding"}),
+    "place among the rows": (leaking(row_of_targets), "company", {"padding", "row windows"}),
     "size of the slice": (lambda rows: ByTheSlice(lambda rows: 0).fit(rows), "company", None),
     "not a number": (leaking(not_a_number), "finite scores", set()),
     "noise": (leaking(noise), "same call again", None),
@@ -175,6 +182,29 @@ def test_a_planted_fault_is_found_by_its_check(name, rows):
         assert {one.name for one in report.failed} - {check} == others
     with pytest.raises(LeakError, match=f"{check}: largest change"):
         report.raise_for_failure()
+
+
+def windows_from_the_end(offsets, max_sequence_length, step_size):
+    """The windows of earlier releases: the last one ends at the end of its history, and they come latest first."""
+    begins, target_begins, stops = [], [], []
+    for first, end in pairwise(offsets):
+        stop = end
+        while stop > first:
+            begins.append(max(stop - max_sequence_length, first))
+            target_begins.append(first if begins[-1] == first else stop - step_size)
+            stops.append(stop)
+            stop = target_begins[-1]
+    return tuple(np.array(column) for column in (begins, target_begins, stops))
+
+
+@pytest.mark.parametrize("representation", ["gru4rec", "time_svd", "asars_time_user"])
+def test_rows_cut_from_their_ends_are_found(representation, rows, monkeypatch):
+    """Regression: of 268 targets, 160 had other scores once later events came, and the audit said nothing."""
+    model = model_of(ASARSSequenceModel, representation, rows)
+    audit(model, rows, max_rows=6, max_cuts=3).raise_for_failure()
+    monkeypatch.setattr("spotlight_asars.interactions.sequences.history_windows", windows_from_the_end)
+    report = audit(model, rows, max_rows=6, max_cuts=3)
+    assert [finding.name for finding in report.failed] == ["row windows"]
 
 
 def ties_favour_the_target(system, rows):

@@ -53,6 +53,18 @@ def test_it_measures_what_compare_measures(parts, name, run):
     assert "items of 0 events, users of 0;" in printed and "no history" not in printed
 
 
+def test_sessions_end_as_the_model_s_do(parts, run):
+    """Regression: a model of half-minute pauses was measured on sessions that an hour ends."""
+    both = ["--train", parts / "train.csv", "--test", parts / "test.csv", *COLUMNS, "--quiet"]
+    model, out = parts / "model.h5", parts / "metrics.json"
+    assert run("train", *both, "--model", "popularity", "--session-gap", "30", "--out", model)[0] == 0
+    targets = []
+    for more in ([], ["--session-gap", "30"], ["--session-gap", "3600"]):
+        assert run("evaluate", *both, *more, "--model-file", model, "--out", out)[0] == 0
+        targets.append(json.loads(out.read_text())["dataset"]["targets"])
+    assert targets[0] == targets[1] < targets[2] == 72
+
+
 def test_of_a_log_that_is_split_the_events_of_new_users_are_left_out_and_told(parts, run):
     whole = (parts / "whole.csv").read_text()
     latest = BEGIN + 20 * 43_200

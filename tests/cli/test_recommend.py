@@ -146,6 +146,25 @@ class TestLive:
         assert answers[1]["items"] == answers[2]["items"] == session.recommend(4)
         assert "unknown" not in answers[1] and answers[2]["unknown"] == [8]
 
+    def test_a_user_s_session_has_a_name(self, files, call):
+        """Another name begins a new session however short the pause, the same name goes on however long it is."""
+        events = [("a", 0, "s"), ("b", 9_000, "s"), ("c", 9_010, "t")]
+        lines = [event(103, item, time, session=name) for item, time, name in events]
+        items, times, names = (list(column) for column in zip(*events, strict=True))
+        lines.append({"user": 103, "items": items, "timestamps": times, "sessions": names})
+        code, answers, _ = call("--model-file", files.net, "-k", "4", "--scores", lines=lines)
+        session = files.model.session(103)
+        session.observe("a", 0)
+        session.observe("b", 9_000, new_session=False)
+        session.observe("c", 9_010, new_session=True)
+        wanted = session.recommend(4, return_scores=True)
+        assert code == 0 and answers[2]["session"] == "t"
+        for answer in answers[2:]:
+            assert answer["items"] == [item for item, _ in wanted]
+            assert answer["scores"] == pytest.approx([score for _, score in wanted], abs=1e-5)
+        options = ["--items", "a,b,c", "--times", "0,9000,9010", "--sessions", "s,s,t", "--user", "103"]
+        assert call("--model-file", files.net, "-k", "4", *options)[1][0]["items"] == answers[3]["items"]
+
     def test_a_bad_line_is_told_and_the_next_is_read(self, files, call):
         bad = [
             ("oops\n", "not JSON"),
@@ -154,8 +173,8 @@ class TestLive:
             ("\udcff{\n", "not JSON"),
             ("[" * 100_000 + "\n", "not JSON"),
             ({"user": 999}, "user 999 has no events yet"),
-            ({"item": "a", "timestamp": 0}, "give either user, or session"),
-            ({"user": 1, "session": 2, "item": "a", "timestamp": 0}, "give either user, or session"),
+            ({"item": "a", "timestamp": 0}, "give user, or session"),
+            ({"user": 1, "session": {}, "item": "a", "timestamp": 0}, "session is {}: give text or a number"),
             ({"user": 103, "item": "a"}, "the item has no timestamp"),
             ({"user": 103, "timestamp": 3}, "the timestamp has no item"),
             (event(103, "a", "soon"), "seconds since 1970"),
@@ -171,6 +190,8 @@ class TestLive:
             (event(103, "a", 5, now=4), "now lies before"),
             ({"items": "a"}, "must be lists"),
             ({"items": ["a"], "timestamps": [1, 2]}, "1 items and 2 timestamps"),
+            ({"items": ["a"], "sessions": "s"}, "must be lists"),
+            ({"items": ["a"], "sessions": []}, "1 items and 0 sessions"),
             ({"items": ["a"], "item": "a"}, "unknown key 'item'"),
         ]
         lines = [event(103, "a", 0), *(line for line, _ in bad), "\n", event(103, "b", 9)]

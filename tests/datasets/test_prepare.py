@@ -190,6 +190,15 @@ class TestShards:
         refuses(lambda: LogOnDisk(tmp_path), "b.h5", "other settings than", "a.h5")
 
 
+@pytest.mark.parametrize(("columns", "gap"), [(["user"], 60.0), (["session"], np.inf), (["user", "session"], np.inf)])
+def test_a_prepared_log_keeps_whether_its_sessions_are_its_own(columns, gap, tmp_path):
+    log = pd.DataFrame({"user": ["u", "u"], "session": ["s", "s"], "item": ["a", "b"], "timestamp": [0.0, 9_000.0]})
+    prepare([log[[*columns, "item", "timestamp"]]], tmp_path / "log.h5", session_gap=60.0)
+    found = LogOnDisk(tmp_path / "log.h5")
+    assert found.session_gap == found.interactions().session_gap == found.rows().session_gap == gap
+    assert found.counts.sessions == (2 if gap == 60.0 else 1)
+
+
 @given(st.lists(st.lists(st.one_of(st.integers(0, 9), st.sampled_from(["a", "b", "007"])), min_size=1), min_size=1))
 @settings(deadline=None)
 def test_a_growing_vocabulary_is_that_of_the_whole(blocks):

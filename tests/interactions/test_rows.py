@@ -2,12 +2,38 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from spotlight_asars.interactions import rows as rows_module
 from spotlight_asars.interactions.channels import ITEM
-from spotlight_asars.interactions.rows import chronological_batches, length_bucketed_batches
+from spotlight_asars.interactions.rows import bounded_batches, chronological_batches, length_bucketed_batches
 from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
 from spotlight_asars.sequence.training.trainer import TrainingStep
+
+
+def test_batches_to_score_by_hand(monkeypatch):
+    monkeypatch.setattr(rows_module, "MOST_EVENTS_A_BATCH", 12)
+    lengths = np.array([3, 40, 1, 3, 0, 3, 5, 4, 3])
+    batches = bounded_batches(lengths)
+    assert [batch.tolist() for batch in batches] == [[4, 2, 0, 3], [5, 8, 7], [6], [1]]  # 4 * 3, 3 * 4, 1 * 5, 1 * 40
+    assert [len(batch) for batch in bounded_batches(lengths, 2)] == [2, 2, 2, 2, 1]
+    assert [len(batch) for batch in bounded_batches(np.zeros(14, dtype=int), 9)] == [9, 5]
+    assert [batch.tolist() for batch in bounded_batches(lengths[:0])] == [[]]
+
+
+@given(lengths=st.lists(st.integers(0, 30), max_size=60), most_rows=st.integers(1, 20), events=st.integers(1, 60))
+def test_batches_to_score_are_bounded_and_hold_each_row_once(lengths, most_rows, events):
+    lengths = np.array(lengths, dtype=np.int64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows_module, "MOST_EVENTS_A_BATCH", events)
+        batches = bounded_batches(lengths, most_rows)
+    assert sorted(np.concatenate(batches)) == list(range(len(lengths)))
+    assert (np.diff(lengths[np.concatenate(batches)]) >= 0).all()
+    for batch in batches:
+        assert len(batch) <= most_rows
+        assert len(batch) <= 1 or len(batch) * lengths[batch].max() <= events
 
 
 def test_rows_of_like_length_train_together():

@@ -208,6 +208,19 @@ class IgnoresExcludeSeen(PopularWithRepeats):
         return super().recommend(*given, **{**named, "exclude_seen": False})
 
 
+class ForgetsEarlierEvents(PopularWithRepeats):
+    """Recommends after the last event alone, while evaluation sees whether the one before was the same."""
+
+    def target_states(self, sequences):
+        states = super().target_states(sequences)
+        target = np.flatnonzero(sequences.events[:, TARGET])
+        first = np.repeat(sequences.offsets[:-1], sequences.targets_a_row)
+        return np.where(target - first > 1, states, 0)
+
+    def scores_after(self, rows):
+        return self.item_scores(rows.events[rows.offsets[1:] - 1, ITEM])
+
+
 class PretendsAttention(PopularWithRepeats):
     has_attention = True
 
@@ -251,6 +264,7 @@ FAULTS = {
     UnclearBeforeFit: "not fitted",
     PaddingScored: "predict",
     IgnoresExcludeSeen: "recommend",
+    ForgetsEarlierEvents: "evaluation",
     PretendsAttention: "explain",
     WrongSession: "session",
     AnyItem: "foreign ids",

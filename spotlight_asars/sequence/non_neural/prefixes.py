@@ -102,7 +102,7 @@ def training_events(sequences: SessionSequences) -> tuple[np.ndarray, np.ndarray
 
     A session inside one row is taken as it is. A long history is split into overlapping rows, where a session may
     appear in pieces and an event twice, but each target once. Such a session is rebuilt from its start and its
-    targets, with the pieces in order of time, or else in the order of `to_session_sequences` (the latest first). Of a
+    targets, with the pieces in order of time, or else in the order of `to_session_sequences` (the earliest first). Of a
     session without targets in several rows, the longest piece is taken.
 
     Returns
@@ -133,7 +133,7 @@ def training_events(sequences: SessionSequences) -> tuple[np.ndarray, np.ndarray
     # The earlier of two pieces begins and ends no later than the other, and one of both earlier.
     began, ended = (events[at, TIME][piece[chosen]] for at in (piece_begin, piece_end))
     # From the last key to the first: session, its start, then piece by piece.
-    chosen = chosen[np.lexsort((-piece[chosen], began, ended, ~is_start[chosen], session[chosen]))]
+    chosen = chosen[np.lexsort((piece[chosen], began, ended, ~is_start[chosen], session[chosen]))]
     return events[chosen, ITEM], session[chosen], events[chosen, TIME]
 
 

@@ -4,6 +4,7 @@ Live sessions: a fitted model answers event by event, at a cost that does not gr
 :class:`LiveSessions` updates many sessions as one batch, :class:`LiveSession` is one of them.
 """
 
+import hashlib
 import warnings
 from collections.abc import Hashable, Iterator, Sequence, Sized
 from typing import Protocol
@@ -29,7 +30,7 @@ from spotlight_asars.serialization.weights import digest_of
 
 _SCORES_PER_BLOCK = 2**23  # scores computed at a time: 32 MiB
 _FORMAT = 2  # of a saved state; in format 1, no carry held the newest event
-_SAVED = ("users", "events", "newest_time", "latest_time", "starts_next")
+_SAVED = ("users", "events", "newest_time", "latest_time", "starts_next", "session_marks")
 
 
 class LiveModel(Protocol):
@@ -45,7 +46,7 @@ class LiveModel(Protocol):
     dwell : {'known', 'observed'}
         The dwell rule.
     session_gap : float
-        Seconds without an event after which a session ends.
+        Seconds without an event after which a session ends; infinite if the training part had its own sessions.
     binning, gap_binning : ScottBinning
         Fitted binnings of dwell and of session gaps.
     user_vocabulary : Vocabulary or None
@@ -105,6 +106,7 @@ class LiveSessions:
         self._newest_time = np.full(len(users), np.nan)  # of the newest event, in seconds; NaN before the first
         self._latest_time = np.full(len(users), -np.inf)  # the same, including events of unknown items
         self._starts_next = np.zeros(len(users), dtype=bool)  # whether an unknown item began a new session
+        self._session_marks = np.zeros(len(users), dtype=np.int64)  # of the newest event's session id; 0 without one
         self._carry = self._steps.initial_carry(len(users))
         self._seen = SessionItems(len(users))
 
@@ -120,6 +122,7 @@ class LiveSessions:
         timestamps: Sequence[float],
         sessions: Sequence[int] | None = None,
         new_session: bool | Sequence[bool] | None = None,
+        session_ids: Sequence[Hashable] | None = None,
     ) -> None:
         """
         Add one event to each of some sessions.
@@ -133,12 +136,16 @@ class LiveSessions:
             The sessions that the events belong to, each at most once; all by default.
         new_session : bool or list of bool, optional
             Whether each event begins the user's next session. By default it does after a pause of at least the
-            session gap of the training rows.
+            session gap of the training rows, which is infinite if the training part had its own sessions.
+        session_ids : list of raw ids, optional
+            The user's session that each event belongs to: an event begins a session if its id is another than that of
+            the event before. Instead of `new_session`.
 
         Raises
         ------
         InputError
-            If the lists do not match or time runs backwards. No session has changed then.
+            If the lists do not match, `new_session` and `session_ids` are both given, or time runs backwards. No
+            session has changed then.
         """
         self._check_model()
         rows = self._rows(sessions)
@@ -153,15 +160,27 @@ class LiveSessions:
                 "give the events of each session oldest first"
             )
         starts = None if new_session is None else _for_each("new_session", new_session, rows).astype(bool)
+        marks = None if session_ids is None else self._marks_of(rows, session_ids, starts)
+        if marks is not None:
+            starts = marks != self._session_marks[at]
         numbers = self._raw_items.transform(items)
         known = numbers > 0
         self._latest_time[at] = seconds
+        if marks is not None:
+            self._session_marks[at] = marks
         if not known.all():
             self._skip_unknown(rows[~known], [items[place] for place in np.flatnonzero(~known)], starts, known)
             rows, numbers, seconds = rows[known], numbers[known], seconds[known]
             starts = None if starts is None else starts[known]
         if len(rows):
             self._update(rows, numbers, seconds, starts)
+
+    @staticmethod
+    def _marks_of(rows: np.ndarray, session_ids: Sequence[Hashable], starts: np.ndarray | None) -> np.ndarray:
+        if starts is not None:
+            raise InputError("new_session and session_ids both say where sessions begin: give one of them")
+        _check_one_each("session_ids", session_ids, rows)
+        return session_marks(session_ids)
 
     def _skip_unknown(
         self, rows: np.ndarray, items: list[Hashable], starts: np.ndarray | None, known: np.ndarray
@@ -282,6 +301,7 @@ class LiveSessions:
             raise InputError(f"there are {len(rows)} sessions and {len(users)} users: give one user for each session")
         self._users[rows], self._events[rows] = self._user_numbers(users), missing_events(len(rows))
         self._newest_time[rows], self._latest_time[rows], self._starts_next[rows] = np.nan, -np.inf, False
+        self._session_marks[rows] = 0
         self._store_carry(rows, self._steps.initial_carry(len(rows)))
         self._seen.clear(rows)
 
@@ -392,6 +412,8 @@ class LiveSessions:
         InputError
             If the model has other weights, or another version of this package saved the sessions in another format.
         """
+        # Releases before 0.2.0 knew no session ids.
+        state.arrays.setdefault("session_marks", np.zeros(len(state.arrays["users"]), dtype=np.int64))
         if state.fitted.get("form") != _FORMAT:
             raise InputError("the live sessions were saved by another version of spotlight_asars: begin new ones")
         model = state.settings["model"]
@@ -428,9 +450,12 @@ class LiveSession:
     def __init__(self, model: LiveModel, user: Hashable = None) -> None:
         self._batch = LiveSessions(model, [user])
 
-    def observe(self, item: Hashable, timestamp: float, new_session: bool | None = None) -> None:
+    def observe(
+        self, item: Hashable, timestamp: float, new_session: bool | None = None, session_id: Hashable = None
+    ) -> None:
         """Add one event; see :meth:`LiveSessions.observe`."""
-        self._batch.observe([item], [timestamp], new_session=new_session)
+        ids = None if session_id is None else [session_id]
+        self._batch.observe([item], [timestamp], new_session=new_session, session_ids=ids)
 
     def recommend(
         self, k: int = 20, now: float | None = None, exclude_seen: bool = False, return_scores: bool = False
@@ -478,3 +503,23 @@ def _as_array(name: str, given: object) -> np.ndarray:
         return np.asarray(given)
     except ValueError as error:  # lists of different lengths
         raise InputError(f"{name} is {given!r:.60}: give one value for each session") from error
+
+
+def session_marks(session_ids: Sequence[Hashable]) -> np.ndarray:
+    """
+    Return numbers that stand for session ids: int64, never 0, different for different ids.
+
+    They are digests of 64 bits, so that a live session keeps one number whatever the ids are.
+    """
+    digests = [hashlib.blake2b(repr(_plain_id(one)).encode(), digest_size=8).digest() for one in session_ids]
+    marks = np.frombuffer(b"".join(digests), dtype="<i8").astype(np.int64)
+    return np.where(marks == 0, 1, marks)
+
+
+def _plain_id(raw_id: Hashable) -> Hashable:
+    """Return an id as Python's own type, where equal numbers are alike."""
+    if isinstance(raw_id, tuple):
+        return tuple(map(_plain_id, raw_id))
+    if isinstance(raw_id, np.generic):
+        raw_id = raw_id.item()
+    return int(raw_id) if isinstance(raw_id, float) and raw_id.is_integer() else raw_id

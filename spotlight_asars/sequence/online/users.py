@@ -50,7 +50,9 @@ class LiveUsers:
     def __contains__(self, key: Hashable) -> bool:
         return key in self._slots
 
-    def observe(self, key: Hashable, item: Hashable, timestamp: float, user: Hashable = None) -> None:
+    def observe(
+        self, key: Hashable, item: Hashable, timestamp: float, user: Hashable = None, session_id: Hashable = None
+    ) -> None:
         """
         Add one event to a session, or begin a session with it; see :meth:`LiveSessions.observe`.
 
@@ -62,6 +64,8 @@ class LiveUsers:
         timestamp : seconds
         user : raw id, optional
             The user as the model knows them; None and unknown users are anonymous. Only used when the key is new.
+        session_id : raw id, optional
+            The user's session that the event belongs to; another one than the event before had begins a new session.
 
         Raises
         ------
@@ -76,7 +80,7 @@ class LiveUsers:
         slot = self._new_slot(user) if is_new else self._slots[key]
         block, row = self._at(slot)
         try:
-            block.observe([item], [timestamp], sessions=[row])
+            block.observe([item], [timestamp], [row], session_ids=None if session_id is None else [session_id])
         except BaseException:
             if is_new:
                 self._free.append(slot)

@@ -13,15 +13,21 @@ from spotlight_asars.errors import InputError, check_whole, listed
 from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
 from spotlight_asars.interactions.binning import ScottBinning
 from spotlight_asars.interactions.channels import ITEM
-from spotlight_asars.interactions.sequences import SessionSequences, as_session_sequences, with_unknown_target
+from spotlight_asars.interactions.rows import bounded_batches
+from spotlight_asars.interactions.sequences import (
+    SessionSequences,
+    as_session_sequences,
+    check_shapes,
+    with_unknown_target,
+)
 from spotlight_asars.interactions.vocabulary import Vocabulary, as_column, in_order_of_appearance
 from spotlight_asars.sequence.recommender.explaining import Explanation, explain, no_attention
 from spotlight_asars.sequence.recommender.fitted import Numbering, check_events, check_item_ids, check_same_numbering
-from spotlight_asars.sequence.recommender.requests import request_rows, request_seconds
+from spotlight_asars.sequence.recommender.requests import channels_by_time, request_rows, request_seconds
 from spotlight_asars.serialization.state import SystemState, constructor_arguments
 
 PADDING_SCORE = float(np.finfo(np.float32).min)
-_SCORES_A_BLOCK = 2**24  # of histories that are scored together
+_SCORES_A_BATCH = 2**24  # of histories that are ranked together: 64 MiB
 
 
 class Recommender(ABC):
@@ -54,7 +60,7 @@ class Recommender(ABC):
     binning, gap_binning : ScottBinning or None
         Bins of dwell times and of session gaps.
     session_gap : float or None
-        Seconds without an event after which a session ends.
+        Seconds without an event after which a session ends; infinite if the training part had its own sessions.
     """
 
     reads_dwell: bool = False
@@ -168,6 +174,7 @@ class Recommender(ABC):
         dwell: np.ndarray | None = None,
         session_starts: np.ndarray | None = None,
         timestamps: np.ndarray | None = None,
+        session_gaps: np.ndarray | None = None,
     ) -> np.ndarray:
         """
         Return scores of the next item after one sequence, or after each of a batch.
@@ -181,10 +188,13 @@ class Recommender(ABC):
         user_ids : int or int array of shape (batch,), optional
             0, the default, is anonymous.
         dwell, session_starts : arrays of the shape of `sequences`, optional
-            Dwell bins, as in ``SessionSequences.dwell``, and whether an event begins a session. By default dwell is
-            unknown and each sequence is one session. Under ``dwell='known'`` the newest event's bin is ignored.
+            Dwell bins, as in ``SessionSequences.dwell``, and whether an event begins a session. By default they follow
+            from the timestamps as in :meth:`recommend`; without these, dwell is unknown and each sequence is one
+            session. Under ``dwell='known'`` the newest event's bin is ignored.
         timestamps : array of the shape of `sequences`, optional
-            Seconds since 1970, for systems that use the time of an event.
+            Seconds since 1970; NaN where unknown.
+        session_gaps : array of the shape of `sequences`, optional
+            Bins, as in ``SessionSequences.session_gaps``; by default they follow from the timestamps.
 
         Returns
         -------
@@ -197,7 +207,17 @@ class Recommender(ABC):
         check_item_ids(sequences, self.num_items)
         wanted = np.arange(self.num_items) if item_ids is None else np.asarray(item_ids).reshape(-1)
         check_item_ids(wanted, self.num_items)
-        matrices = {"dwell": dwell, "session_starts": session_starts, "timestamps": timestamps}
+        given = {
+            "dwell": dwell,
+            "session_starts": session_starts,
+            "timestamps": timestamps,
+            "session_gaps": session_gaps,
+        }
+        matrices = {name: np.atleast_2d(one) for name, one in given.items() if one is not None}
+        check_shapes(sequences, matrices)
+        if timestamps is not None:
+            by_time = channels_by_time(self, sequences, matrices["timestamps"], matrices.get("session_starts"))
+            matrices = {**by_time, **matrices}
         rows = SessionSequences(
             sequences.astype(np.int64),
             self._users_of(len(sequences), user_ids),
@@ -207,7 +227,7 @@ class Recommender(ABC):
             user_vocabulary=self.user_vocabulary,
             binning=self.binning,
             gap_binning=self.gap_binning,
-            **{name: None if given is None else np.atleast_2d(given) for name, given in matrices.items()},
+            **matrices,
         )
         scores = self.item_scores_after(rows, wanted)  # (batch, items)
         return scores[0] if len(scores) == 1 else scores
@@ -238,6 +258,7 @@ class Recommender(ABC):
         now: float | Sequence[float] | None = None,
         exclude_seen: bool = False,
         return_scores: bool = False,
+        sessions: Sequence[Hashable] | Sequence[Sequence[Hashable]] | None = None,
     ) -> list | pd.DataFrame:
         """
         Return the k best next items for one history or a list of them, raw ids in and out.
@@ -246,10 +267,10 @@ class Recommender(ABC):
         ----------
         items : list of raw ids, or list of such lists, or DataFrame
             The items of each history, oldest first; unknown ids are left out. A DataFrame has the column `item`, and
-            may have `timestamp`, and `user` or `session`; the events of each user or session are one history.
+            may have `timestamp`, `user` and `session`. The events of each user, or of each session if there are no
+            users, are one history.
         timestamps : list of seconds, or list of such lists, optional
-            One for each item; without them dwell is unknown. A pause as long as the training part's session gap begins
-            a new session.
+            One for each item; without them dwell is unknown.
         user : raw id, or list of them, optional
             None or an unknown one is anonymous.
         k : int, optional
@@ -259,6 +280,10 @@ class Recommender(ABC):
             Leave out the items of the history.
         return_scores : bool, optional
             Return (raw id, score) pairs.
+        sessions : list of raw ids, or list of such lists, optional
+            The session of each item, whose names need only differ within a history; sessions that overlap are one, as
+            in a log. By default, a history is cut as the training part was: a pause as long as `session_gap` begins a
+            new session, and if the training part had its own sessions, the history is one session.
 
         Returns
         -------
@@ -268,8 +293,10 @@ class Recommender(ABC):
         """
         self.check_fitted()
         if isinstance(items, pd.DataFrame):
-            if timestamps is not None or user is not None:
-                raise InputError("a DataFrame has its timestamps and users in columns: leave these arguments out")
+            if timestamps is not None or user is not None or sessions is not None:
+                raise InputError(
+                    "a DataFrame has its timestamps, users and sessions in columns: leave these arguments out"
+                )
             return recommend_for_log(self, items, k, now, exclude_seen)
         check_whole("k", k)
         if isinstance(items, str) or not isinstance(items, Iterable) or getattr(items, "shape", None) == ():
@@ -278,20 +305,26 @@ class Recommender(ABC):
         single = not items or not all(self._is_history(one) for one in items)
         if single:
             items, user = [items], [user]
-            timestamps = None if timestamps is None else [timestamps]
+            timestamps, sessions = (None if given is None else [given] for given in (timestamps, sessions))
         if now is not None and (isinstance(now, str) or not np.iterable(now)):
             now = [now] * len(items)
-        rows = request_rows(self, items, timestamps, user, now)
-        scores = self.scores_after(rows)  # (requests, items - 1)
+        rows = request_rows(self, items, timestamps, user, now, sessions)
+        answers = [None] * len(rows)
+        for batch in bounded_batches(rows.lengths, max(1, _SCORES_A_BATCH // self.num_items)):
+            ranked = best_items(self._scores_of_requests(rows.rows(batch), exclude_seen), k)
+            for place, (numbers, values) in zip(batch.tolist(), ranked, strict=True):
+                raw, values = self.raw_items.inverse(numbers).tolist(), values.tolist()
+                answers[place] = list(zip(raw, values, strict=True)) if return_scores else raw
+        return answers[0] if single else answers
+
+    def _scores_of_requests(self, rows: SessionSequences, exclude_seen: bool) -> np.ndarray:
+        """Return scores of items 1, 2, ... after each history, -inf for those to leave out: (requests, items - 1)."""
+        scores = self.scores_after(rows)
         if exclude_seen:
             seen_row = np.repeat(np.arange(len(rows)), rows.lengths)
             seen = (torch.from_numpy(seen_row), torch.from_numpy(rows.events[:, ITEM].astype(np.int64)) - 1)
             scores[tuple(one.to(scores.device) for one in seen)] = -torch.inf
-        answers = []
-        for numbers, values in best_items(scores.cpu().numpy(), k):
-            raw, values = self.raw_items.inverse(numbers).tolist(), values.tolist()
-            answers.append(list(zip(raw, values, strict=True)) if return_scores else raw)
-        return answers[0] if single else answers
+        return scores.cpu().numpy()
 
     def _is_history(self, entry: object) -> bool:
         """Whether an entry of `items` is a list of ids; a tuple may be an id itself."""
@@ -323,13 +356,14 @@ class Recommender(ABC):
         item: Hashable = None,
         now: float | None = None,
         attention: bool = True,
+        sessions: Sequence[Hashable] | None = None,
     ) -> Explanation:
         """
         Explain a recommendation by past events: their attention weights, and the score without each of them.
 
         Parameters
         ----------
-        items, timestamps, user, now :
+        items, timestamps, user, now, sessions :
             One history, as for :meth:`recommend`.
         item : raw id, optional
             The recommended item to explain; the best one by default.
@@ -347,7 +381,7 @@ class Recommender(ABC):
             :meth:`recommend`.
         """
         self.check_fitted()
-        return explain(self, items, timestamps, user, item, now, attention)
+        return explain(self, items, timestamps, user, item, now, attention, sessions)
 
     def attention_weights(self, rows: SessionSequences) -> np.ndarray:
         """
@@ -433,8 +467,8 @@ def recommend_for_log(
     system : Recommender
         Fitted.
     log : DataFrame
-        Column `item`, and optionally `timestamp` (seconds or datetimes; events of equal time stay in order) and
-        `user`, or `session` in an anonymous log. Without both, all events are one history.
+        Column `item`, and optionally `timestamp` (seconds or datetimes; events of equal time stay in order), `user` and
+        `session`. Without the last two, all events are one history.
     k, now, exclude_seen :
         As for ``Recommender.recommend``.
 
@@ -449,8 +483,8 @@ def recommend_for_log(
     if "item" not in log:
         raise InputError(f"the log has no column 'item'; it has {listed(log.columns)}")
     by = next((name for name in ("user", "session") if name in log), None)
-    for name in ("item", by):
-        if name is not None and log[name].isna().any():
+    for name in ("item", "user", "session"):
+        if name in log and log[name].isna().any():
             raise InputError(f"event {int(np.argmax(log[name].isna()))} has no {name!r}: give it one, or leave it out")
     if now is not None and np.ndim(now):
         raise InputError("now goes for all of a DataFrame: give one time")
@@ -463,13 +497,11 @@ def recommend_for_log(
     ends = np.cumsum(np.bincount(codes, minlength=len(keys)))[:-1]
     items = [part.tolist() for part in np.split(log["item"].to_numpy(dtype=object)[order], ends)]
     times = np.split(seconds[order], ends) if "timestamp" in log else None
-    found = []
-    size = max(1, _SCORES_A_BLOCK // system.num_items)
-    for begin in range(0, len(keys), size):
-        block = slice(begin, begin + size)
-        users = keys[block] if by == "user" else None
-        histories = (items[block], None if times is None else times[block], users)
-        found += system.recommend(*histories, k, now, exclude_seen, return_scores=True)
+    users = keys if by == "user" else None
+    sessions = None
+    if "session" in log:
+        sessions = [part.tolist() for part in np.split(log["session"].to_numpy(dtype=object)[order], ends)]
+    found = system.recommend(items, times, users, k, now, exclude_seen, return_scores=True, sessions=sessions)
     rows = [(key, rank, *one) for key, ranked in zip(keys, found, strict=True) for rank, one in enumerate(ranked, 1)]
     names = [by or "user", "rank", "item", "score"]
     columns = zip(*rows, strict=True) if rows else [()] * len(names)

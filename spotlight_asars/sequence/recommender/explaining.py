@@ -11,12 +11,12 @@ from torch import Tensor
 from spotlight_asars.errors import InputError
 from spotlight_asars.interactions.binning import UNKNOWN_BIN
 from spotlight_asars.interactions.channels import DWELL
+from spotlight_asars.interactions.rows import bounded_batches
 from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.interactions.sessionization import dwell_times
 from spotlight_asars.sequence.recommender.fitted import NumberedSystem
 from spotlight_asars.sequence.recommender.requests import request_rows, request_seconds
 
-_EVENTS_A_BLOCK = 2**17  # events of the histories that are scored together
 _ATTENTION_COLOUR, _FALL_COLOUR = "#3b6ea5", "#c06c3e"
 
 
@@ -120,22 +120,25 @@ def explain(
     item: Hashable,
     now: float | None,
     attention: bool,
+    sessions: Sequence[Hashable] | None,
 ) -> Explanation:
     """Explain a recommendation; see ``Recommender.explain``."""
     if isinstance(items, str) or not hasattr(items, "__len__") or not len(items):
         raise InputError(f"items is {items!r:.60}: give a list of raw ids, at least one")
     items = list(items)
-    rows = request_rows(system, [items], None if timestamps is None else [timestamps], [user], _each(now, 1))
+    times, names = (None if given is None else [given] for given in (timestamps, sessions))
+    rows = request_rows(system, [items], times, [user], _each(now, 1), names)
+    sessions = None if sessions is None else list(sessions)
     seconds = np.full(len(items), np.nan) if timestamps is None else request_seconds("timestamps", timestamps)
     weights = system.attention_weights(rows) if attention else np.full(len(rows.events), np.nan)  # (known events,)
-    numbers, events = system.raw_items.transform(items), np.arange(len(items))
-    known = numbers > 0
+    known = system.raw_items.transform(items) > 0
     scores = system.scores_after(rows)[0].cpu().numpy()  # (items,)
     place = int(np.argmax(scores)) if item is None else int(system.raw_items.transform([item])[0]) - 1
     if place < 0:
         raise InputError(f"the item {item!r} is not known to the model: give one that it can recommend")
-    without = [_without(system, items, timestamps if timestamps is None else seconds, user, now, block, place)
-               for block in np.array_split(events, -(-len(items) ** 2 // _EVENTS_A_BLOCK))]  # fmt: skip
+    times = timestamps if timestamps is None else seconds
+    without = [_without(system, items, times, user, now, sessions, batch, place)
+               for batch in bounded_batches(np.full(len(items), len(items)))]  # fmt: skip
     score_without, rank_without = (np.concatenate(parts) for parts in zip(*without, strict=True))
     score_without = np.where(known, score_without, scores[place])  # equal up to rounding
     bins, dwell = _dwell(system, rows, seconds[known], now)
@@ -162,6 +165,7 @@ def _without(
     seconds: np.ndarray | None,
     user: Hashable,
     now: float | None,
+    sessions: Sequence[Hashable] | None,
     left_out: np.ndarray,
     place: int,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -169,7 +173,8 @@ def _without(
     kept = [np.delete(np.arange(len(items)), event) for event in left_out]
     histories = [[items[event] for event in one] for one in kept]
     times = None if seconds is None else [seconds[one] for one in kept]
-    rows = request_rows(system, histories, times, [user] * len(kept), _each(now, len(kept)), warn=False)
+    names = None if sessions is None else [[sessions[event] for event in one] for one in kept]
+    rows = request_rows(system, histories, times, [user] * len(kept), _each(now, len(kept)), names, warn=False)
     scores = system.scores_after(rows).cpu().numpy()  # (left out, items)
     return scores[:, place].astype(np.float64), _ranks(scores, place)
 

@@ -38,7 +38,7 @@ class Numbering:
     num_items, num_users : int
         Number of item and user ids, 0 included.
     session_gap : float
-        Seconds without an event after which a session ends.
+        Seconds without an event after which a session ends; infinite if the training part had its own sessions.
     binning, gap_binning : ScottBinning
         Bins of dwell times and of session gaps.
     item_vocabulary, user_vocabulary : Vocabulary, optional

@@ -5,6 +5,7 @@ Our nets and the host's pooling, LSTM and CNN nets score by a dot product with i
 scores all items. Any other net is called through its ``forward``, one item at a time.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from spotlight_asars.host import CNNNet, LSTMNet, PoolNet
 from spotlight_asars.interactions.channels import ITEM, TARGET, USER
-from spotlight_asars.interactions.rows import length_bucketed_batches
+from spotlight_asars.interactions.rows import bounded_batches
 from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.layers.padding import without_padding
 from spotlight_asars.sequence.representations.pointer import HistoryStates
@@ -130,7 +131,7 @@ def final_states(net: nn.Module, events: Tensor) -> Tensor | HistoryStates:
     return HistoryStates.before(states, events, row, end) if points_back(net) else states
 
 
-def target_states(net: nn.Module, sequences: SessionSequences, batch_size: int) -> Tensor:
+def target_states(net: nn.Module, sequences: SessionSequences, batch_size: int) -> Tensor | HistoryStates:
     """
     Return the states from which all targets of some rows are predicted, without gradients.
 
@@ -141,17 +142,34 @@ def target_states(net: nn.Module, sequences: SessionSequences, batch_size: int) 
     tensor of shape (targets, *state)
         HistoryStates for a net with a pointer.
     """
+    batches = bounded_batches(sequences.lengths, batch_size)
+    return _states_of_batches(
+        net, sequences, batches, sequences.targets_a_row, lambda events: states_at_targets(net, events)[0]
+    )
+
+
+def states_after(net: nn.Module, sequences: SessionSequences) -> Tensor | HistoryStates:
+    """Return the state after the last event of each row, (rows, *state), without gradients; batched by length."""
+    counts = np.ones(len(sequences), dtype=np.int64)
+    batches = bounded_batches(sequences.lengths)
+    return _states_of_batches(net, sequences, batches, counts, lambda events: final_states(net, events))
+
+
+def _states_of_batches(
+    net: nn.Module,
+    sequences: SessionSequences,
+    batches: list[np.ndarray],
+    counts: np.ndarray,
+    states_of: Callable[[Tensor], Tensor | HistoryStates],
+) -> Tensor | HistoryStates:
+    """Return the states that `states_of` gives of each batch, `counts` of each row, in the order of the rows."""
     device = next(net.parameters()).device
-    batches = length_bucketed_batches(sequences.lengths, batch_size)
     with torch.no_grad():
-        parts = [
-            states_at_targets(net, torch.from_numpy(sequences.padded_events(rows)).to(device))[0] for rows in batches
-        ]
+        parts = [states_of(torch.from_numpy(sequences.padded_events(rows)).to(device)) for rows in batches]
     order = np.concatenate(batches)  # (rows,)
-    counts = sequences.targets_a_row
-    begin = np.empty(len(order), dtype=np.int64)  # where each row's targets begin in the parts
+    begin = np.empty(len(order), dtype=np.int64)  # where each row's states begin in the parts
     begin[order] = np.cumsum(counts[order]) - counts[order]
-    position = np.repeat(begin - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())  # (targets,)
+    position = np.repeat(begin - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())  # (states,)
     joined = HistoryStates.joined(parts) if points_back(net) else torch.cat(parts)
     return joined[torch.from_numpy(position).to(device)]
 

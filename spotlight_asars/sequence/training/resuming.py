@@ -11,6 +11,7 @@ import torch
 
 from spotlight_asars.errors import InputError
 from spotlight_asars.interactions.sequences import SessionSequences
+from spotlight_asars.interactions.sessionization import NO_SESSION_GAP, SESSION_GAP
 from spotlight_asars.serialization.checkpoints import CheckpointFile
 from spotlight_asars.serialization.state import plain_and_arrays, sha256_of
 
@@ -200,6 +201,8 @@ def shared_call(
 def rows_fingerprint(rows: SessionSequences) -> str:
     """Return the SHA-256 of everything in some rows that fitting depends on; raw ids are not part of it."""
     binnings = [{**vars(binning)} for binning in (rows.binning, rows.gap_binning)]
-    sizes = json.dumps([int(rows.num_items), int(rows.num_users), float(rows.session_gap), binnings])
+    # Releases before 0.2.0 gave the default gap to a log with its own sessions; their checkpoints resume.
+    gap = SESSION_GAP if rows.session_gap == NO_SESSION_GAP else float(rows.session_gap)
+    sizes = json.dumps([int(rows.num_items), int(rows.num_users), gap, binnings])
     columns = sha256_of(rows.events, rows.offsets, rows.session_ids, rows.user_ids)
     return hashlib.sha256(f"{sizes} {columns}".encode()).hexdigest()

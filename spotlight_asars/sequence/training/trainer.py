@@ -14,7 +14,12 @@ from spotlight_asars.errors import InputError
 from spotlight_asars.evaluation import System
 from spotlight_asars.host import ImplicitSequenceModel
 from spotlight_asars.interactions.channels import TARGET, TIME
-from spotlight_asars.interactions.rows import chronological_batches, length_bucketed_batches, shuffled_batches
+from spotlight_asars.interactions.rows import (
+    bounded_batches,
+    chronological_batches,
+    length_bucketed_batches,
+    shuffled_batches,
+)
 from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.sequence.representations.options import options_of
 from spotlight_asars.sequence.representations.scoring import TargetStates, states_at_targets
@@ -245,7 +250,7 @@ class Trainer:
         total = 0.0
         with torch.no_grad(), random_numbers_kept(self.use_cuda):
             torch.manual_seed(0)
-            for rows in length_bucketed_batches(sequences.lengths, self.batch_size):
+            for rows in bounded_batches(sequences.lengths, self.batch_size):
                 events = torch.from_numpy(sequences.padded_events(rows)).to(self.device)  # (batch, time, channel)
                 targets = step.states_of(events)
                 if len(targets.items):

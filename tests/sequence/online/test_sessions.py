@@ -170,7 +170,8 @@ def test_sessions_of_one_state_do_not_disturb_each_other(rows):
 def test_a_file_keeps_its_names(rows):
     """The names by which saved sessions are read again."""
     state = LiveSessions(fitted(rows), [None, 104]).state()
-    assert state.arrays.keys() == {"users", "events", "newest_time", "latest_time", "starts_next", "memory", "seen"}
+    arrays = {"users", "events", "newest_time", "latest_time", "starts_next", "session_marks", "memory", "seen"}
+    assert state.arrays.keys() == arrays
     assert state.arrays["memory"].keys() == {"recurrent", "attention", "time"}
     assert state.arrays["seen"].keys() == {"items", "taken", "earlier"}
     assert state.fitted.keys() == {"weights", "form"} and state.fitted["form"] == 2

@@ -191,7 +191,7 @@ class TestWithout:
     def test_a_history_in_blocks_is_the_same(self, rows, monkeypatch):
         model = net_model("asars_time_user", rows)
         whole = model.explain(ITEMS, TIMES).events
-        monkeypatch.setattr("spotlight_asars.sequence.recommender.explaining._EVENTS_A_BLOCK", 7)
+        monkeypatch.setattr("spotlight_asars.interactions.rows.MOST_EVENTS_A_BATCH", 7)
         pd.testing.assert_frame_equal(model.explain(ITEMS, TIMES).events, whole, atol=1e-5)
 
 

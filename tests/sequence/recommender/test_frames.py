@@ -41,7 +41,7 @@ def wanted(model, histories, name, k=3, **more):
 class TestRecommend:
     @pytest.mark.parametrize("block", [1, 2**24])
     def test_a_history_for_each_user_in_the_order_of_the_log(self, model, block, monkeypatch):
-        monkeypatch.setattr("spotlight_asars.sequence.recommender.base._SCORES_A_BLOCK", block)
+        monkeypatch.setattr("spotlight_asars.sequence.recommender.base._SCORES_A_BATCH", block)
         asked = pd.DataFrame(
             {
                 "user": ["u3", "nobody", "u3", "u1", "u3"],
