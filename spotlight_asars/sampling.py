@@ -168,25 +168,41 @@ class PopularitySampler:
         return self._log_share[items]
 
 
-def log_popularity(items: Tensor, wanted: Tensor) -> Tensor:
+def log_local_share(items: Tensor, user_ids: Tensor, seen: SeenItems, rows: Tensor, wanted: Tensor) -> Tensor:
     """
-    Return the logarithm of each item's share of a mini-batch, by which :func:`sample_local_items` draws it.
+    Return the log probability that a draw of :func:`sample_local_items` for a row is a given item.
+
+    This is the probability over all mini-batches that the row may be part of, not within the one at hand: a rare item
+    is in few mini-batches, but drawn often where it is. It is proportional to popularity in the log among the items
+    that the row may draw, or uniform if none of them occurs in the log.
 
     Parameters
     ----------
     items : int64 tensor of shape (batch, time)
         The mini-batch; 0 is padding.
-    wanted : int64 tensor of any shape
-        An item that is not in the mini-batch counts as if it occurred once.
+    user_ids : int64 tensor of shape (batch,)
+    seen : SeenItems
+    rows : int64 tensor of shape (targets,)
+        The row of each target.
+    wanted : int64 tensor of shape (draws, targets)
+        The negatives of each target. An item that is not in the log, as validation rows may hold, counts as if it
+        occurred once.
 
     Returns
     -------
-    float tensor of the shape of `wanted`
+    float32 tensor of shape (draws, targets)
     """
-    candidates, counts = items[items != PADDING_ITEM].unique(return_counts=True)  # (distinct,)
-    place = torch.searchsorted(candidates, wanted.contiguous()).clamp(max=len(candidates) - 1)
-    count = torch.where(candidates[place] == wanted, counts[place], 1)
-    return (count / counts.sum()).log()
+    popularity = seen.popularity.double()  # so that sums of counts are exact
+    num_items = len(popularity)
+    row, excluded = _excluded(items, user_ids, seen)
+    pairs = (row * num_items + excluded).unique()  # (pairs,), each excluded item of a row once
+    row, excluded = pairs // num_items, pairs % num_items
+    left = popularity.sum() - popularity.new_zeros(len(items)).index_add(0, row, popularity[excluded])  # (batch,)
+    others = num_items - 1 - row.bincount(minlength=len(items))  # (batch,), without padding
+    others = torch.where(others > 0, others, num_items - 2)  # the whole catalogue but the target
+    total = torch.where(left > 0, left, others)
+    count = torch.where((left > 0)[rows], popularity[wanted].clamp(min=1), 1.0)  # (draws, targets)
+    return (count / total[rows]).log().float()
 
 
 def _excluded(items: Tensor, user_ids: Tensor, seen: SeenItems) -> tuple[Tensor, Tensor]:
