@@ -79,9 +79,11 @@ class TestHostLoop:
         model = model_of().fit(rows)
         model.predict([1, 2])
         modes = []
-        model.net.input_dropout.register_forward_pre_hook(lambda module, inputs: modes.append(module.training))
+        model.net.input_dropout.register_forward_pre_hook(
+            lambda module, inputs: modes.append((module.training, torch.is_grad_enabled()))
+        )
         model.fit(rows)
-        assert all(modes) and modes
+        assert (True, True) in modes and all(is_training == learns for is_training, learns in modes)
         assert not model.net.training
 
     def test_fitting_goes_on_where_it_was(self, chain_rows):
@@ -105,6 +107,26 @@ class TestHostLoop:
         with pytest.raises(ValueError, match="with a lower learning_rate"):
             model.fit(rows)
         np.testing.assert_array_equal(model.predict([1, 2]), before)
+
+    @pytest.mark.parametrize("net", ["gru4rec", "asars_time_user", "asars_dynamics", "pooling", "cnn"])
+    @pytest.mark.parametrize("size", [1e20, 1e38, float("nan")])
+    def test_weights_that_overflow_in_the_last_step_are_told_and_the_weights_stay(self, net, size, chain_rows):
+        """Regression: no loss is computed after the last step, and every later answer was an empty list."""
+        rows, size_of_step = chain_rows(), [1e-3]
+
+        class Wild(torch.optim.SGD):
+            def step(self, closure=None):
+                for group in self.param_groups:
+                    group["lr"] = size_of_step[0]
+                super().step(closure)
+
+        model = model_of(net, n_iter=1, batch_size=len(rows), optimizer_func=lambda weights: Wild(weights, lr=1.0))
+        before = model.fit(rows).predict([1, 2])
+        size_of_step[0] = size
+        with pytest.raises(InputError, match=r"no longer finite after epoch 1: .* lower learning_rate"):
+            model.fit(rows)
+        np.testing.assert_array_equal(model.predict([1, 2]), before)
+        assert [record.epoch for record in model.epoch_records] == [0]
 
     def test_rows_without_a_target_are_not_computed(self):
         items = np.array([[0, 0, 5], [1, 2, 3], [0, 4, 5]])
