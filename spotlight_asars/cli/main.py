@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from spotlight_asars import __version__
 from spotlight_asars.cli import analyse, compare, evaluate, explain, prepare, recommend, train, tune
-from spotlight_asars.cli.options import INTERRUPTED, drop_output, say
+from spotlight_asars.cli.options import INTERRUPTED, drop_output, say, writing_output
 from spotlight_asars.errors import InputError, LostProcess, printable
 
 COMMANDS = (compare, tune, analyse, prepare, train, evaluate, recommend, explain)
@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _print_warning
             code = options.run(options)
-            sys.stdout.flush()  # a closed pipe must raise inside this block
+            with writing_output():  # a closed pipe must raise inside this block
+                sys.stdout.flush()
             return code
     except InputError as error:
         say(f"spotlight-asars: {error}")

@@ -3,7 +3,8 @@
 import argparse
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -32,8 +33,15 @@ def say(line: str) -> None:
 
 
 def show(text: str) -> None:
+    """Print a result of one or more lines on standard output; see :func:`writing_output` for errors."""
+    with writing_output():
+        print(printable(text, keep="\n"), flush=True)
+
+
+@contextmanager
+def writing_output() -> Iterator[None]:
     """
-    Print a result of one or more lines on standard output.
+    Context manager for code that writes to standard output.
 
     Raises
     ------
@@ -43,7 +51,7 @@ def show(text: str) -> None:
         If it cannot be written for another reason, such as a full disk.
     """
     try:
-        print(printable(text, keep="\n"), flush=True)
+        yield
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -175,9 +175,10 @@ class TestClosedStreams:
         assert ("popularity on log.csv" in err) == ("2>&-" not in redirection)
 
     @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a device that is always full")
-    def test_a_full_disk_is_one_line(self, rules, tmp_path):
+    @pytest.mark.parametrize("command", ["explain", "recommend"])
+    def test_a_full_disk_is_one_line(self, command, rules, tmp_path):
         rules(["a", "b"])
-        code, _, err = shell(self.EXPLAIN, ">/dev/full", tmp_path)
+        code, _, err = shell([command, *self.EXPLAIN[1:]], ">/dev/full", tmp_path)
         assert code == 2 and err.count("\n") == 1 and "standard output cannot be written (No space left" in err
 
 
