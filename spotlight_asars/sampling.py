@@ -35,6 +35,8 @@ class SeenItems:
         Where each user's items begin.
     popularity : float32 tensor of shape (num_items,)
         Number of events of each item; 0 for padding.
+    num_events : int
+        Number of events of all items.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class SeenItems:
         self.offsets = torch.from_numpy(offsets).to(device)  # (num_users + 1,)
         popularity = np.bincount(item_ids, minlength=num_items).astype(np.float32)
         popularity[PADDING_ITEM] = 0.0
+        self.num_events = int(popularity.sum(dtype=np.float64))
         self.popularity = torch.from_numpy(popularity).to(device)  # (num_items,)
 
     def of(self, user_ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -192,16 +195,15 @@ def log_local_share(items: Tensor, user_ids: Tensor, seen: SeenItems, rows: Tens
     -------
     float32 tensor of shape (draws, targets)
     """
-    popularity = seen.popularity.double()  # so that sums of counts are exact
-    num_items = len(popularity)
+    num_items = len(seen.popularity)
     row, excluded = _excluded(items, user_ids, seen)
     pairs = (row * num_items + excluded).unique()  # (pairs,), each excluded item of a row once
-    row, excluded = pairs // num_items, pairs % num_items
-    left = popularity.sum() - popularity.new_zeros(len(items)).index_add(0, row, popularity[excluded])  # (batch,)
+    row, count = pairs // num_items, seen.popularity[pairs % num_items].double()  # whose sums are exact
+    left = seen.num_events - count.new_zeros(len(items)).index_add(0, row, count)  # (batch,)
     others = num_items - 1 - row.bincount(minlength=len(items))  # (batch,), without padding
     others = torch.where(others > 0, others, num_items - 2)  # the whole catalogue but the target
     total = torch.where(left > 0, left, others)
-    count = torch.where((left > 0)[rows], popularity[wanted].clamp(min=1), 1.0)  # (draws, targets)
+    count = torch.where((left > 0)[rows], seen.popularity[wanted].clamp(min=1), 1.0)  # (draws, targets)
     return (count / total[rows]).log().float()
 
 
