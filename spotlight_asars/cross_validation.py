@@ -211,7 +211,7 @@ def align_test(train: SessionInteractions, test: SessionInteractions, boundary: 
     Number the test part like the training part, and drop what is not in the training part.
 
     Events of unseen items and users are dropped, and then sessions of fewer than two events. The parts may come from
-    one log, with the same numbers, or from two logs, which are matched by their raw ids.
+    one log, with the same numbers, or from two logs, which are matched by their raw ids as by ``Vocabulary.match``.
 
     Parameters
     ----------
@@ -234,7 +234,12 @@ def align_test(train: SessionInteractions, test: SessionInteractions, boundary: 
     seen = (items > 0) & ((users > 0) | (test.user_ids == ANONYMOUS_USER))
     kept = _in_long_sessions(test, seen, 2)
     if not kept.any():
-        raise InputError("no test session of two or more events has only items and users of the training part")
+        unseen_users = (users == 0) & (test.user_ids != ANONYMOUS_USER)
+        raise InputError(
+            "no test session of two or more events has only items and users of the training part: of "
+            f"{len(test)} test events {(items == 0).sum()} are of unseen items, {unseen_users.sum()} of unseen users; "
+            "are their ids those of training?"
+        )
     aligned = _numbered_like(train, test, items, users, kept)
     return TimeSplit(train, aligned, boundary, *_dropped_shares(test, aligned))
 
@@ -276,8 +281,8 @@ def number_like(system: NumberedSystem, log: SessionInteractions, session_length
     """
     Number the items and users of a log like a fitted system.
 
-    Events of unknown items and users are dropped, and then short sessions, as :func:`align_test` does. If the system
-    was fitted without users, all users become anonymous.
+    Events of unknown items and users are dropped, and then short sessions, and raw ids are matched, as
+    :func:`align_test` does. If the system was fitted without users, all users become anonymous.
 
     Parameters
     ----------
@@ -333,7 +338,7 @@ def _in_numbers_of(ours: Vocabulary, theirs: Vocabulary | None, numbers: np.ndar
 
 def _translated(ours: Vocabulary, raw_ids: Sequence | np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """Translate numbers, where number n stands for ``raw_ids[n - 1]``, to those of a vocabulary; shape (events,)."""
-    return np.concatenate([[0], ours.transform(raw_ids)]).astype(np.int32)[numbers]
+    return np.concatenate([[0], ours.match(raw_ids)]).astype(np.int32)[numbers]
 
 
 def _numbers_in(train: SessionInteractions, test: SessionInteractions, kind: str) -> np.ndarray:

@@ -26,6 +26,23 @@ def listed(names: Iterable) -> str:
     return found if len(found) <= LONGEST_LIST else found[:LONGEST_LIST] + " ..."
 
 
+def printable(text: str, keep: str = "") -> str:
+    """
+    Return text with unprintable characters escaped, so that ids and file names cannot control a terminal.
+
+    Parameters
+    ----------
+    text : str
+    keep : str, optional
+        Characters to leave as they are, such as the newlines of a table.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() or one in keep else one.encode("unicode_escape").decode("ascii") for one in text
+    )
+
+
 def check_whole(name: str, value: int, least: int = 1) -> None:
     """Raise an InputError unless the value is a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:

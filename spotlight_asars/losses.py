@@ -105,15 +105,16 @@ def sampled_cross_entropy_loss(
     """
     Return the cross-entropy against sampled negatives, corrected for the sampling distribution.
 
-    The log probability of drawing an item is subtracted from its score, for positives and negatives alike (Bengio and
-    Senecal 2008), so that popular items, which are drawn more often, do not weigh more.
+    The logarithm of how often an item is drawn is subtracted from its score (Bengio and Senecal 2008), so that popular
+    items, which are drawn more often, do not weigh more. With the expected number of draws of each negative, and 0 for
+    a positive that is never drawn, the loss approaches the full softmax as the draws grow.
 
     Parameters
     ----------
     positive, negative, mask :
         See the module.
     positive_log_q, negative_log_q : tensors of the shapes of `positive` and `negative`, optional
-        Log probabilities of drawing these items; without them, nothing is corrected.
+        Logarithms of how often these items are drawn; without them, nothing is corrected.
 
     Raises
     ------

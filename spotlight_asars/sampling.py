@@ -35,6 +35,8 @@ class SeenItems:
         Where each user's items begin.
     popularity : float32 tensor of shape (num_items,)
         Number of events of each item; 0 for padding.
+    num_events : int
+        Number of events of all items.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class SeenItems:
         self.offsets = torch.from_numpy(offsets).to(device)  # (num_users + 1,)
         popularity = np.bincount(item_ids, minlength=num_items).astype(np.float32)
         popularity[PADDING_ITEM] = 0.0
+        self.num_events = int(popularity.sum(dtype=np.float64))
         self.popularity = torch.from_numpy(popularity).to(device)  # (num_items,)
 
     def of(self, user_ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,25 +171,40 @@ class PopularitySampler:
         return self._log_share[items]
 
 
-def log_popularity(items: Tensor, wanted: Tensor) -> Tensor:
+def log_local_share(items: Tensor, user_ids: Tensor, seen: SeenItems, rows: Tensor, wanted: Tensor) -> Tensor:
     """
-    Return the logarithm of each item's share of a mini-batch, by which :func:`sample_local_items` draws it.
+    Return the log probability that a draw of :func:`sample_local_items` for a row is a given item.
+
+    This is the probability over all mini-batches that the row may be part of, not within the one at hand: a rare item
+    is in few mini-batches, but drawn often where it is. It is proportional to popularity in the log among the items
+    that the row may draw, or uniform if none of them occurs in the log.
 
     Parameters
     ----------
     items : int64 tensor of shape (batch, time)
         The mini-batch; 0 is padding.
-    wanted : int64 tensor of any shape
-        An item that is not in the mini-batch counts as if it occurred once.
+    user_ids : int64 tensor of shape (batch,)
+    seen : SeenItems
+    rows : int64 tensor of shape (targets,)
+        The row of each target.
+    wanted : int64 tensor of shape (draws, targets)
+        The negatives of each target. An item that is not in the log, as validation rows may hold, counts as if it
+        occurred once.
 
     Returns
     -------
-    float tensor of the shape of `wanted`
+    float32 tensor of shape (draws, targets)
     """
-    candidates, counts = items[items != PADDING_ITEM].unique(return_counts=True)  # (distinct,)
-    place = torch.searchsorted(candidates, wanted.contiguous()).clamp(max=len(candidates) - 1)
-    count = torch.where(candidates[place] == wanted, counts[place], 1)
-    return (count / counts.sum()).log()
+    num_items = len(seen.popularity)
+    row, excluded = _excluded(items, user_ids, seen)
+    pairs = (row * num_items + excluded).unique()  # (pairs,), each excluded item of a row once
+    row, count = pairs // num_items, seen.popularity[pairs % num_items].double()  # whose sums are exact
+    left = seen.num_events - count.new_zeros(len(items)).index_add(0, row, count)  # (batch,)
+    others = num_items - 1 - row.bincount(minlength=len(items))  # (batch,), without padding
+    others = torch.where(others > 0, others, num_items - 2)  # the whole catalogue but the target
+    total = torch.where(left > 0, left, others)
+    count = torch.where((left > 0)[rows], seen.popularity[wanted].clamp(min=1), 1.0)  # (draws, targets)
+    return (count / total[rows]).log().float()
 
 
 def _excluded(items: Tensor, user_ids: Tensor, seen: SeenItems) -> tuple[Tensor, Tensor]:

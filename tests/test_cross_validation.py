@@ -305,16 +305,24 @@ class TestAlignTest:
         np.testing.assert_array_equal(split.test.item_ids, [1, 2])
         assert split.dropped_test_sessions == 0.5
 
-    def test_ids_of_another_kind_are_other_ids(self, refuses):
-        train, test = self.log("uu", ["1", "2"], [0, 1]), self.log("uu", [1, 2], [50, 51])
-        refuses(lambda: align_test(train, test), "no test session of two or more events")
+    def test_one_text_id_in_one_part_does_not_hide_the_numbers_of_the_other(self):
+        """Regression: a file's column is text if one of its ids is, and then no id matched."""
+        numbers, text = [12, 7, 300], ["7", "x", "012", "12"]
+        train, test = self.log("uuu", numbers, [0, 1, 2]), self.log("uuuu", text, [50, 51, 52, 53])
+        np.testing.assert_array_equal(align_test(train, test).test.item_ids, [2, 1])
+        np.testing.assert_array_equal(align_test(test, train).test.item_ids, [4, 1])
+
+    def test_ids_of_several_kinds_in_one_column_are_other_ids(self):
+        train, test = self.log("uu", ["1", 2], [0, 1]), self.log("uuu", [1, 2, 2], [50, 51, 52])
+        np.testing.assert_array_equal(align_test(train, test).test.item_ids, [2, 2])
 
     def test_refusals(self, refuses):
         train, numbers = self.log("uu", "ab", [0, 1]), SessionInteractions([1, 1], [1, 2], timestamps=[0, 1])
         for parts in ((train, numbers), (numbers, train)):
             refuses(lambda parts=parts: align_test(*parts), "only one", "items with raw ids", "give both or none")
         unseen = self.log("uu", "xy", [0, 1])
-        refuses(lambda: align_test(train, unseen), "no test session of two or more events", "of the training part")
+        told = ("no test session of two or more events", "of 2 test events 2 are of unseen items, 0 of unseen users")
+        refuses(lambda: align_test(train, unseen), *told)
         empty = train.select(np.zeros(2, dtype=bool))
         refuses(lambda: align_test(train, empty), "no test session")
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from spotlight_asars import sampling
 from spotlight_asars.errors import InputError
-from spotlight_asars.sampling import PopularitySampler, SeenItems, log_popularity, sample_local_items
+from spotlight_asars.sampling import PopularitySampler, SeenItems, log_local_share, sample_local_items
 
 moderate = settings(max_examples=60, deadline=None)
 
@@ -239,13 +239,38 @@ def test_what_is_given_is_left_as_it_was():
     assert (items.tolist(), users.tolist()) == ([[1, 2]], [1])
 
 
-def test_log_popularity_is_the_share_of_the_mini_batch():
-    items = torch.tensor([[0, 1, 2], [2, 2, 5]])
-    found = log_popularity(items, torch.tensor([[1, 2], [5, 9]]))
-    torch.testing.assert_close(found, torch.log(torch.tensor([[1 / 5, 3 / 5], [1 / 5, 1 / 5]])))
-    # The largest item, the last candidate, occurs more than once.
-    found = log_popularity(torch.tensor([[1, 5, 5]]), torch.tensor([5, 1, 6]))
-    torch.testing.assert_close(found, torch.log(torch.tensor([2 / 3, 1 / 3, 1 / 3])))
+def test_the_share_of_a_draw_is_by_popularity_among_what_the_row_may_draw():
+    # Popularity 4, 1, 2, 3 of items 1 to 4; user 1 has item 4.
+    seen = SeenItems(np.array([0] * 7 + [1] * 3), np.array([1, 1, 1, 1, 2, 3, 3, 4, 4, 4]), num_users=2, num_items=6)
+    items = torch.tensor([[0, 2], [3, 3], [1, 2]])
+    users = torch.tensor([0, 1, 0])
+    found = log_local_share(items, users, seen, torch.tensor([0, 1, 1, 2]), torch.tensor([[1, 1, 2, 3], [4, 2, 5, 5]]))
+    by_hand = [[4 / 9, 4 / 5, 1 / 5, 2 / 5], [3 / 9, 1 / 5, 1 / 5, 1 / 5]]  # 5 is not in the log and counts once
+    torch.testing.assert_close(found, torch.log(torch.tensor(by_hand)))
+
+
+def test_the_share_of_a_draw_is_uniform_where_nothing_of_the_log_is_left():
+    seen = SeenItems(np.array([1, 1, 2, 2, 2]), np.array([1, 2, 1, 2, 3]), num_users=3, num_items=5)
+    items, users = torch.tensor([[1, 3], [2, 4]]), torch.tensor([1, 2])
+    # The first row draws item 4, which is not in the log; the second has the whole catalogue, and draws all but 2.
+    found = log_local_share(items, users, seen, torch.tensor([0, 1]), torch.tensor([[4, 1], [4, 3]]))
+    torch.testing.assert_close(found, torch.log(torch.tensor([[1.0, 1 / 3], [1.0, 1 / 3]])))
+
+
+def test_draws_over_many_mini_batches_have_that_share():
+    """A mini-batch of few rows rarely holds a rare item; within it, the item's share is far larger."""
+    popularity = np.array([0, 60, 20, 15, 5])
+    seen = SeenItems(np.zeros(100, dtype=int), np.repeat(np.arange(5), popularity), num_users=1, num_items=5)
+    counts, number = np.zeros((5, 5)), 4000
+    draw = generator()
+    for items in torch.multinomial(torch.tensor(popularity / 100), 3 * number, True, generator=draw).view(number, 3, 1):
+        negatives, _ = sample_local_items(items, torch.zeros(3, dtype=torch.long), seen, 2, draw)
+        np.add.at(counts, (items[:, 0], negatives[..., 0]), 1)
+    for item in range(1, 5):
+        others = torch.tensor([other for other in range(1, 5) if other != item])[:, None]
+        share = log_local_share(torch.tensor([[item]]), torch.tensor([0]), seen, torch.tensor([0]), others).exp()
+        found = counts[item, others[:, 0]] / counts[item].sum()
+        np.testing.assert_allclose(found, share[:, 0], atol=0.03)
 
 
 class TestPopularitySampler:

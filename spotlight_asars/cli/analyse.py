@@ -1,16 +1,15 @@
 """The `analyse` command: the paper's Figure 1 for any log, as CSV, PNG and one HTML page."""
 
 import argparse
-import json
 from pathlib import Path
 
-from spotlight_asars.cli.options import add_log_options, log_choice, say, seed
+from spotlight_asars.cli.options import add_log_options, log_choice, say, seed, show
 from spotlight_asars.errors import InputError
 from spotlight_asars.experiments.analysis.report import summary_lines, write_analysis
 from spotlight_asars.experiments.analysis.statistics import analyse, as_json
 from spotlight_asars.experiments.figures import HOW_TO_GET_FIGURES, Figure
 from spotlight_asars.experiments.logs import log_to_analyse
-from spotlight_asars.serialization.files import output_folder, write_whole
+from spotlight_asars.serialization.files import json_text, output_folder, write_whole
 
 EXAMPLES = """examples:
   spotlight-asars analyse --data UserBehavior.csv.gz --format tianchi --categories --out analysis
@@ -53,9 +52,9 @@ def run_analyse(options: argparse.Namespace) -> int:
     analysis = analyse(events, categories, choice.test_share)
     with output_folder(options.out) as folder:
         files = write_analysis(analysis, name, folder)
-        write_whole(folder / "analysis.json", json.dumps(as_json(analysis), indent=2, allow_nan=False) + "\n")
-    print("\n".join(summary_lines(analysis)))
+        write_whole(folder / "analysis.json", json_text(as_json(analysis), indent=2) + "\n")
+    show("\n".join(summary_lines(analysis)))
     if Figure is None:
         say(HOW_TO_GET_FIGURES)
-    print(f"written to {options.out}: {', '.join([*files, 'analysis.json'])}")
+    show(f"written to {options.out}: {', '.join([*files, 'analysis.json'])}")
     return 0

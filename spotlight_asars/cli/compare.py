@@ -1,8 +1,6 @@
 """The `compare` command: train systems on a log, print the paper's Table 2 for it and write all results."""
 
 import argparse
-import json
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +17,7 @@ from spotlight_asars.cli.options import (
     known_settings,
     log_choice,
     say,
+    show,
     silence,
 )
 from spotlight_asars.errors import InputError
@@ -28,7 +27,7 @@ from spotlight_asars.experiments.comparison.table import curves_csv, format_tabl
 from spotlight_asars.experiments.figures import HOW_TO_GET_FIGURES, write_figures
 from spotlight_asars.experiments.logs import prepare_log
 from spotlight_asars.experiments.systems import for_catalogue, settings_in
-from spotlight_asars.serialization.files import output_folder, write_whole
+from spotlight_asars.serialization.files import json_text, output_folder, write_whole
 
 EXAMPLES = """examples:
   spotlight-asars compare
@@ -104,21 +103,20 @@ def run_compare(options: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             if not runs.kept:
                 raise
-            print(
+            say(
                 f"spotlight-asars: interrupted; finished runs are kept in {runs.path}: the same command continues from "
-                "there",
-                file=sys.stderr,
+                "there"
             )
             return INTERRUPTED
-    print(format_table(results))
-    print(f"written to {folder}: {', '.join(written)}; took {time.perf_counter() - begin:.0f} s")
+    show(format_table(results))
+    show(f"written to {folder}: {', '.join(written)}; took {time.perf_counter() - begin:.0f} s")
     return 0
 
 
 def _write(results: dict, folder: Path, report: Callable[[str], None]) -> list[str]:
     """Write all files of a comparison and return their names."""
     texts = {
-        "results.json": json.dumps(results, indent=2, allow_nan=False) + "\n",
+        "results.json": json_text(results, indent=2) + "\n",
         "table.csv": table_csv(results),
         "curves.csv": curves_csv(results),
     }

@@ -1,7 +1,6 @@
 """The `evaluate` command: measure a model file on a test log, with confidence intervals."""
 
 import argparse
-import json
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, replace
@@ -16,6 +15,7 @@ from spotlight_asars.cli.options import (
     model_of,
     say,
     seed,
+    show,
     silence,
 )
 from spotlight_asars.cross_validation import NumberedLog, number_like
@@ -26,7 +26,7 @@ from spotlight_asars.experiments.systems import name_of_model
 from spotlight_asars.interactions.sequences import SessionSequences, to_session_sequences
 from spotlight_asars.interactions.sessions import LogCounts, SessionInteractions
 from spotlight_asars.sequence.recommender.base import Recommender
-from spotlight_asars.serialization.files import output_folder, write_whole
+from spotlight_asars.serialization.files import json_text, output_folder, write_whole
 
 EXAMPLES = """examples:
   spotlight-asars evaluate --model-file model.h5 --train train.txt --test test.txt --format recsys15
@@ -90,10 +90,10 @@ def run_evaluate(options: argparse.Namespace) -> int:
             "models": {name_of_model(model): found},
         }
         if options.out is not None:
-            write_whole(options.out, json.dumps(about, indent=2, allow_nan=False) + "\n")
-    print(_format(about, name_of_model(model)))
+            write_whole(options.out, json_text(about, indent=2) + "\n")
+    show(_format(about, name_of_model(model)))
     if options.out is not None:
-        print(f"written to {options.out}; took {time.perf_counter() - begin:.0f} s")
+        show(f"written to {options.out}; took {time.perf_counter() - begin:.0f} s")
     return 0
 
 

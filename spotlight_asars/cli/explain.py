@@ -2,16 +2,14 @@
 
 import argparse
 import io
-import json
-import math
 import warnings
 from pathlib import Path
 
-from spotlight_asars.cli.options import add_model_options, check_cuda, model_of
+from spotlight_asars.cli.options import add_model_options, check_cuda, model_of, show
 from spotlight_asars.cli.requests import add_history_options, history_of, known_id, report_unknown_user
 from spotlight_asars.errors import InputError
 from spotlight_asars.sequence.recommender.explaining import Explanation
-from spotlight_asars.serialization.files import write_whole
+from spotlight_asars.serialization.files import json_text, write_whole
 
 EXAMPLES = """examples:
   spotlight-asars explain --items A,B,C --times 0,20,65 --user U
@@ -68,11 +66,11 @@ def run_explain(options: argparse.Namespace) -> int:
     if options.plot is not None:
         write_whole(options.plot, _png(found))
     if options.json:
-        print(json.dumps(_as_data(found)))
+        show(json_text(_as_data(found)))
         return 0
-    print(found)
+    show(str(found))
     if not model.has_attention:
-        print("this model has no attention: the score falls alone explain the recommendation")
+        show("this model has no attention: the score falls alone explain the recommendation")
     return 0
 
 
@@ -83,11 +81,6 @@ def _png(found: Explanation) -> bytes:
 
 
 def _as_data(found: Explanation) -> dict:
-    """Return an explanation in JSON types: NaN becomes None."""
+    """Return an explanation in JSON types."""
     rows = found.events.to_dict("records")
-    rows = [{name: None if _is_nan(value) else value for name, value in row.items()} for row in rows]
     return {"item": found.item, "score": found.score, "rank": int(found.rank), "events": rows}
-
-
-def _is_nan(value: object) -> bool:
-    return isinstance(value, float) and math.isnan(value)

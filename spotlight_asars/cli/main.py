@@ -8,14 +8,17 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
+from typing import NoReturn
 
 from spotlight_asars import __version__
 from spotlight_asars.cli import analyse, compare, evaluate, explain, prepare, recommend, train, tune
-from spotlight_asars.cli.options import INTERRUPTED
-from spotlight_asars.errors import InputError, LostProcess
+from spotlight_asars.cli.options import INTERRUPTED, drop_output, say, writing_output
+from spotlight_asars.errors import InputError, LostProcess, printable
 
 COMMANDS = (compare, tune, analyse, prepare, train, evaluate, recommend, explain)
 LOST, BAD_INPUT = 1, 2
+MAY_BE_NEGATIVE = ("--items", "--item", "--user", "--times", "--now")
+NEGATIVE = re.compile(r"-[\d.]")
 BROKEN_PIPE = 141  # the shell's code for a process that SIGPIPE ended
 EPILOG = f"""COMMAND --help lists the options of a command.
 
@@ -37,24 +40,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 on success, 1 when a process of a distributed job is lost, 2 for wrong input, 130 when interrupted, 141 when
         standard output is closed. An error prints one line on standard error.
     """
-    options = _parse(sys.argv[1:] if arguments is None else arguments)
+    _open_closed_streams()
     try:
+        options = _parse(sys.argv[1:] if arguments is None else arguments)
         with warnings.catch_warnings():
             warnings.showwarning = _print_warning
             code = options.run(options)
-            sys.stdout.flush()  # a closed pipe must raise inside this block
+            with writing_output():  # a closed pipe must raise inside this block
+                sys.stdout.flush()
             return code
     except InputError as error:
-        print(f"spotlight-asars: {error}", file=sys.stderr)
+        say(f"spotlight-asars: {error}")
         return BAD_INPUT
     except LostProcess as error:
-        print(f"spotlight-asars: {error}", file=sys.stderr)
+        say(f"spotlight-asars: {error}")
         return LOST
     except BrokenPipeError:  # as `... | head` causes
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
         return BROKEN_PIPE
     except KeyboardInterrupt:
-        print("spotlight-asars: interrupted, nothing was written", file=sys.stderr)
+        say("spotlight-asars: interrupted, nothing was written")
         return INTERRUPTED
 
 
@@ -79,10 +84,37 @@ def argument_parser() -> argparse.ArgumentParser:
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    options, unknown = argument_parser().parse_known_args(_with_columns_joined(arguments))
+    options, unknown = argument_parser().parse_known_args(_with_values_joined(arguments))
     if unknown:
         options.parser.error(f"unknown argument: {' '.join(unknown)}{_hint(unknown[0], options.parser)}")
     return options
+
+
+def _open_closed_streams() -> None:
+    """
+    Open the standard streams that the caller has closed, or files opened later would take their places and output.
+
+    Standard output becomes a pipe that nobody reads, so that writing to it fails as if its reader had gone.
+    """
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(_moved(os.open(os.devnull, os.O_RDONLY), 0))
+    if sys.stdout is None:
+        reading, writing = os.pipe()
+        sys.stdout = os.fdopen(_moved(writing, 1), "w")
+        os.close(reading)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(_moved(os.open(os.devnull, os.O_WRONLY), 2), "w")
+
+
+def _moved(descriptor: int, wanted: int) -> int:
+    """Move an open file to a descriptor, unless another file has that; return where it is."""
+    try:
+        os.fstat(wanted)
+        return descriptor
+    except OSError:
+        os.dup2(descriptor, wanted)
+        os.close(descriptor)
+        return wanted
 
 
 def _hint(unknown: str, command: argparse.ArgumentParser) -> str:
@@ -95,7 +127,7 @@ def _hint(unknown: str, command: argparse.ArgumentParser) -> str:
 
 def _print_warning(message: Warning, *where: object) -> None:
     """Print a warning as one line, without its place in the code."""
-    print(f"spotlight-asars: {message}", file=sys.stderr)
+    say(f"spotlight-asars: {message}")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -105,7 +137,11 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str) -> None:
-        self.exit(BAD_INPUT, f"{self.prog}: {message}; see {self.prog} --help\n")
+        self.exit(BAD_INPUT, f"{self.prog}: {printable(message)}; see {self.prog} --help\n")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        sys.stdout.flush()  # help that nobody reads must raise here, not when Python exits
+        super().exit(status, message)
 
 
 class _Import(argparse.Action):
@@ -122,11 +158,16 @@ class _Import(argparse.Action):
             sys.path.remove(os.getcwd())
 
 
-def _with_columns_joined(arguments: Sequence[str]) -> list[str]:
-    """Turn ``--columns -,item,time`` into ``--columns=-,item,time``, or argparse would read the value as an option."""
+def _with_values_joined(arguments: Sequence[str]) -> list[str]:
+    """
+    Turn ``--items -3,-4`` into ``--items=-3,-4``, or argparse would read the value as an option.
+
+    Values that begin with a minus are negative numbers, or ``-`` in place of the user's column.
+    """
     joined: list[str] = []
     for argument in arguments:
-        if joined and joined[-1] == "--columns":
+        option = joined[-1] if joined else ""
+        if option == "--columns" or (option in MAY_BE_NEGATIVE and NEGATIVE.match(argument)):
             joined[-1] += f"={argument}"
         else:
             joined.append(argument)

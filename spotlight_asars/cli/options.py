@@ -1,20 +1,23 @@
 """Options that several commands share, their types and their checks."""
 
 import argparse
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
 
 from spotlight_asars.cross_validation import SupportFilters
 from spotlight_asars.datasets import FORMATS, presets
-from spotlight_asars.errors import InputError
+from spotlight_asars.errors import InputError, printable
 from spotlight_asars.experiments.logs import LogChoice
 from spotlight_asars.experiments.settings import Settings
 from spotlight_asars.experiments.systems import DEFAULT_SYSTEMS, settings_of, system_names
 from spotlight_asars.interactions.channels import DWELL_RULES
 from spotlight_asars.interactions.sessionization import SESSION_GAP
-from spotlight_asars.interactions.times import ISO, UNITS_PER_SECOND
+from spotlight_asars.interactions.times import ISO, UNITS_PER_SECOND, duration_in_seconds
 from spotlight_asars.sequence.recommender.base import Recommender
 from spotlight_asars.serialization.models import load_model
 
@@ -24,8 +27,41 @@ ALL_SYSTEMS = "all"
 
 
 def say(line: str) -> None:
-    """Print a line of progress on standard error."""
-    print(line, file=sys.stderr, flush=True)
+    """Print a line of progress on standard error; a line that cannot be printed is dropped."""
+    with suppress(OSError):
+        print(printable(line), file=sys.stderr, flush=True)
+
+
+def show(text: str) -> None:
+    """Print a result of one or more lines on standard output; see :func:`writing_output` for errors."""
+    with writing_output():
+        print(printable(text, keep="\n"), flush=True)
+
+
+@contextmanager
+def writing_output() -> Iterator[None]:
+    """
+    Context manager for code that writes to standard output.
+
+    Raises
+    ------
+    BrokenPipeError
+        If standard output is closed.
+    InputError
+        If it cannot be written for another reason, such as a full disk.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        drop_output()
+        raise InputError(f"standard output cannot be written ({error.strerror}): free some space") from error
+
+
+def drop_output() -> None:
+    """Send what standard output still holds nowhere, or Python would try to write it again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def silence(line: str) -> None:
@@ -137,16 +173,19 @@ def add_format_options(group: argparse._ArgumentGroup) -> None:
                             "(default: s)")  # fmt: skip
     group.add_argument("--behaviours", metavar="PV,BUY,CART,FAV",
                        help="behaviours of a tianchi log to keep (default: all)")  # fmt: skip
-    group.add_argument("--session-gap", type=positive, metavar="SECONDS",
-                       help="inactivity that ends a session, for a log without session ids (default: "
-                            f"that of the model, if there is one; else {SESSION_GAP:g})")  # fmt: skip
+    group.add_argument("--session-gap", type=duration, metavar="SECONDS",
+                       help="inactivity that ends a session, for a log without session ids; seconds, or a duration "
+                            "such as 30min (default: that of the model, if there is one; else "
+                            f"{SESSION_GAP:g})")  # fmt: skip
 
 
 def add_training_options(group: argparse._ArgumentGroup, epochs: int) -> None:
     """Add the options of every command that trains."""
     group.add_argument("--epochs", type=count, default=epochs, metavar="N",
                        help="maximum epochs (default: %(default)s)")  # fmt: skip
-    group.add_argument("--seed", type=seed, default=0, metavar="N", help="random seed (default: %(default)s)")
+    group.add_argument("--seed", type=seed, default=0, metavar="N",
+                       help="random seed; it gives the same weights only with the same number of threads "
+                            "(OMP_NUM_THREADS) and the same versions (default: %(default)s)")  # fmt: skip
     group.add_argument("--dwell", choices=DWELL_RULES, default="known",
                        help="known: the last event's dwell is unknown, as at click time; observed: it is known, as in "
                             "the paper (default: %(default)s)")  # fmt: skip
@@ -221,6 +260,16 @@ def seed(text: str) -> int:
 def positive(text: str) -> float:
     """Parse a number of seconds above 0."""
     return _number(text, float, 1e-9, 1e12, "a positive number of seconds")
+
+
+def duration(text: str) -> float:
+    """Parse a number of seconds above 0, or a duration such as 30min, as seconds."""
+    try:
+        return duration_in_seconds("it", text)
+    except InputError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a positive number of seconds, nor a duration such as 30min"
+        ) from None
 
 
 def number(text: str) -> float:

@@ -4,7 +4,7 @@ import argparse
 import time
 from pathlib import Path
 
-from spotlight_asars.cli.options import add_format_options, read_options_of, say, silence
+from spotlight_asars.cli.options import add_format_options, read_options_of, say, show, silence
 from spotlight_asars.datasets import FORMATS
 from spotlight_asars.datasets.prepare import prepare, read_blocks
 from spotlight_asars.errors import InputError
@@ -68,6 +68,6 @@ def run_prepare(options: argparse.Namespace) -> int:
     report = silence if options.quiet else say
     with output_folder(options.out.parent):
         counts = prepare(blocks, options.out, options.session_gap or SESSION_GAP, options.shard, report)
-    print(counts)
-    print(f"written to {options.out} in {time.perf_counter() - begin:.0f} s")
+    show(str(counts))
+    show(f"written to {options.out} in {time.perf_counter() - begin:.0f} s")
     return 0

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from spotlight_asars.cli.interrupts import HeldInterrupt, interrupted_by_sigterm
-from spotlight_asars.cli.options import INTERRUPTED, add_model_options, check_cuda, count, minutes, model_of
+from spotlight_asars.cli.options import INTERRUPTED, add_model_options, check_cuda, count, minutes, model_of, show
 from spotlight_asars.cli.requests import Answers, add_history_options, history_of, report_unknown_user
 from spotlight_asars.errors import InputError
 from spotlight_asars.sequence.online.users import LiveUsers
@@ -80,7 +80,7 @@ def run_recommend(options: argparse.Namespace) -> int:
     )
     if request is not None:
         report_unknown_user(request, model)
-        print(json.dumps(answers.of(request)))
+        show(json.dumps(answers.of(request)))
         return 0
     if options.state is not None:
         writable_folder(options.state.parent, "--state")

@@ -97,7 +97,7 @@ class Answers:
             answer, found = (self._of_history if whole else self._of_event)(request, k, now)
         answer["items"] = [item for item, _ in found]
         if self._with_scores:
-            answer["scores"] = [score for _, score in found]
+            answer["scores"] = [score if math.isfinite(score) else None for _, score in found]  # as JSON has it
         return answer
 
     def _of_history(self, request: dict, k: int, now: float | None) -> tuple[dict, list]:

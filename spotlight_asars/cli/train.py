@@ -19,6 +19,7 @@ from spotlight_asars.cli.options import (
     minutes,
     say,
     share,
+    show,
     silence,
 )
 from spotlight_asars.errors import InputError
@@ -123,10 +124,9 @@ def _run(options: argparse.Namespace, group: ProcessGroup) -> int:
             kept = [str(path) for path in plan.files if path.exists()]
             if not kept:
                 raise
-            print(
+            say(
                 f"spotlight-asars: interrupted; the checkpoint is kept in {kept[-1]}: the same command continues from "
-                "there",
-                file=sys.stderr,
+                "there"
             )
             return INTERRUPTED
         if not group.is_first:
@@ -135,9 +135,9 @@ def _run(options: argparse.Namespace, group: ProcessGroup) -> int:
     for path in plan.files:  # the next run of this command starts afresh
         path.unlink(missing_ok=True)
     if not (plan.verbose and sys.stdout.isatty() and sys.stderr.isatty()):  # a terminal shows it already
-        print(_about(log, options.model))
-    print("\n".join(_summary(trained, plan)))
-    print(f"written to {options.out} ({_size(options.out)}); took {time.perf_counter() - begin:.0f} s")
+        show(_about(log, options.model))
+    show("\n".join(_summary(trained, plan)))
+    show(f"written to {options.out} ({_size(options.out)}); took {time.perf_counter() - begin:.0f} s")
     return 0
 
 

@@ -1,7 +1,6 @@
 """The `tune` command: search for the settings of systems on the training part of a log."""
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from spotlight_asars.cli.options import (
     log_choice,
     positive,
     say,
+    show,
     silence,
 )
 from spotlight_asars.experiments.logs import TuningLog, training_log
@@ -93,15 +93,14 @@ def run_tune(options: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             if not (folder / TABLE).exists():
                 raise
-            print(
+            say(
                 f"spotlight-asars: interrupted; finished trials are kept in {folder / TABLE}, with the best settings "
-                "beside it: the same command continues from there",
-                file=sys.stderr,
+                "beside it: the same command continues from there"
             )
             return INTERRUPTED
-    print(_format(found))
-    print(f"written to {folder}: SYSTEM.json, {TABLE}; took {time.perf_counter() - begin:.0f} s")
-    print(f"to use these settings: compare --parameters {folder}")
+    show(_format(found))
+    show(f"written to {folder}: SYSTEM.json, {TABLE}; took {time.perf_counter() - begin:.0f} s")
+    show(f"to use these settings: compare --parameters {folder}")
     return 0
 
 

@@ -26,6 +26,7 @@ from spotlight_asars.interactions.sessionization import (
     session_starts,
 )
 from spotlight_asars.interactions.sessions import LogCounts
+from spotlight_asars.interactions.times import duration_in_seconds
 from spotlight_asars.interactions.vocabulary import Vocabulary, in_order_of_appearance
 from spotlight_asars.serialization.files import folder_beside, remove_leftovers
 from spotlight_asars.serialization.hdf5 import PREPARED_LOG, write_arrays, write_plain, write_sealed_on_disk
@@ -57,8 +58,8 @@ def prepare(
     path : path
         The file to write. It appears only when it is complete, and the same log gives the same bytes. Temporary files
         beside it take up to twice its size.
-    session_gap : float, optional
-        Seconds of inactivity that end a session, if the log has no sessions of its own.
+    session_gap : float, str or timedelta, optional
+        Inactivity that ends a session, if the log has no sessions of its own: seconds, or a duration such as '1h'.
     shard : (int, int), optional
         (k, n) keeps the users (the sessions, if there are no users) of the k-th of n shards, with k from 1. A user is
         in the same shard in every process and on every machine. ``LogOnDisk`` reads the shards together.
@@ -80,8 +81,7 @@ def prepare(
     users are sorted by first appearance.
     """
     path = Path(path)
-    if not session_gap > 0:
-        raise InputError(f"session_gap is {session_gap}: give a positive number of seconds")
+    session_gap = duration_in_seconds("session_gap", session_gap)
     remove_leftovers(path)
     with folder_beside(path) as folder:
         scan = _Scan(folder, shard)

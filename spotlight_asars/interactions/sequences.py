@@ -1,5 +1,6 @@
 """SessionSequences, the rows that models train on: events by user and session, with binned dwell."""
 
+import warnings
 from collections.abc import Callable
 from functools import cached_property
 
@@ -416,8 +417,15 @@ def to_session_sequences(
     ------
     InputError
         If no events are left, the lengths are invalid, or `interactions` and `history` are numbered differently.
+
+    Warns
+    -----
+    UserWarning
+        If `interactions` have weights, which no system uses.
     """
     max_sequence_length, step_size = check_windows(max_sequence_length, step_size)
+    if interactions.weights is not None:
+        warnings.warn("the weights of the interactions are not used: every event counts alike", stacklevel=2)
     interactions = as_session_interactions(interactions, session_gap, timestamp_unit)
     if history is not None:
         history = as_session_interactions(history, session_gap, timestamp_unit)

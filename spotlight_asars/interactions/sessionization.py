@@ -17,11 +17,13 @@ from spotlight_asars.interactions.ordering import (
     order_by_number,
     order_by_number_and_time,
 )
+from spotlight_asars.interactions.times import SECONDS_PER_DAY, duration_in_seconds
 from spotlight_asars.interactions.vocabulary import in_order_of_appearance
 
 ANONYMOUS_USER = 0
 SESSION_GAP = 3600.0
 NO_SESSION_GAP = np.inf  # of a log that has its own sessions: no pause ends one
+LONG_PAUSE = SECONDS_PER_DAY / 2  # inside one of the log's own sessions: its id has probably been used again
 
 
 def cut_sessions(
@@ -41,8 +43,8 @@ def cut_sessions(
         Seconds.
     session_ids : array of shape (events,), optional
         The log's own sessions. By default, a user's events are split into sessions by `session_gap`.
-    session_gap : float, optional
-        Seconds of inactivity that end a session (paper section 2.1).
+    session_gap : float, str or timedelta, optional
+        Inactivity that ends a session (paper section 2.1): seconds, or a duration such as '1h'.
 
     Returns
     -------
@@ -112,8 +114,7 @@ def number_sessions(users: np.ndarray, times: np.ndarray, session_gap: float) ->
 def _sessions_by_gap(
     user_ids: np.ndarray, timestamps: np.ndarray, session_gap: float
 ) -> tuple[np.ndarray | slice, np.ndarray, np.ndarray, np.ndarray]:
-    if not session_gap > 0:
-        raise InputError(f"session_gap is {session_gap}: give a positive number of seconds")
+    session_gap = duration_in_seconds("session_gap", session_gap)
     anonymous = len(user_ids) - np.count_nonzero(user_ids)
     if len(user_ids) and anonymous == len(user_ids):
         raise InputError("the log has neither users nor sessions: give user ids above 0, or session ids")
@@ -146,6 +147,7 @@ def _sessions_by_id(
     first = np.flatnonzero(changes(codes[by_session]))  # (sessions,)
     last = np.append(first[1:], len(codes)) - 1
     begin, end = place[by_session[first]], place[by_session[last]]
+    _warn_of_long_pauses(timestamps[by_session], first)
 
     in_order = np.argsort(begin)  # (sessions,), by user, then by time
     starts = user_ids[by_session[first]][in_order] == ANONYMOUS_USER
@@ -157,6 +159,18 @@ def _sessions_by_id(
     sessions = number[codes]  # (events,)
     order = in_timelines[order_by_number(sessions[in_timelines])]
     return order, sessions[order]
+
+
+def _warn_of_long_pauses(times: np.ndarray, first: np.ndarray) -> None:
+    """Warn if a session pauses for half a day; the times are ordered by session, of whose events `first` are first."""
+    pauses = np.diff(times)
+    pauses[first[1:] - 1] = 0.0  # between sessions
+    if pauses.max(initial=0.0) >= LONG_PAUSE:
+        warnings.warn(
+            "a session id of the log has events half a day or more apart, which count as one session: if ids are used "
+            "again, make them unique, such as by adding the date, or leave the sessions out",
+            stacklevel=5,
+        )
 
 
 def changes(values: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from spotlight_asars.interactions.sessionization import (
     session_starts,
     sessionize,
 )
-from spotlight_asars.interactions.times import timestamps_in_seconds
+from spotlight_asars.interactions.times import duration_in_seconds, timestamps_in_seconds
 from spotlight_asars.interactions.vocabulary import Vocabulary, as_column
 
 LARGEST_NUMBER = 2**31 - 2  # largest item or user id: the number of ids, one more, must fit into 32 bits
@@ -37,8 +37,8 @@ class SessionInteractions(Interactions):
         allowed; user 0 is anonymous.
     session_ids : array of shape (events,), optional
         The log's own sessions. By default, a user's events are split into sessions by `session_gap`.
-    session_gap : float, optional
-        Seconds of inactivity that end a session.
+    session_gap : float, str or timedelta, optional
+        Inactivity that ends a session: seconds, or a duration such as '1h'.
     timestamp_unit : {'s', 'ms', 'us', 'ns'}, optional
         Unit of the timestamps.
     item_vocabulary, user_vocabulary : Vocabulary, optional
@@ -100,7 +100,7 @@ class SessionInteractions(Interactions):
         super().__init__(user_ids, item_ids, ratings, timestamps, weights, num_users, num_items)
         self.item_vocabulary = item_vocabulary
         self.user_vocabulary = user_vocabulary
-        self.session_gap = session_gap
+        self.session_gap = session_gap = duration_in_seconds("session_gap", session_gap)
 
         in_sessions = sessionize(user_ids, timestamps, session_ids, session_gap)
         order, self.session_ids, self.user_ids, self.timestamps = in_sessions

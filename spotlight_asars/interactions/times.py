@@ -1,6 +1,8 @@
 """Timestamps in any unit as seconds since 1970, and a check of their unit."""
 
 from contextlib import suppress
+from datetime import timedelta
+from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -34,7 +36,8 @@ def timestamps_in_seconds(timestamps: np.ndarray, timestamp_unit: str = "s") -> 
     Raises
     ------
     InputError
-        If timestamps are neither numbers nor datetimes, not finite, or look like a finer unit.
+        If timestamps are neither numbers nor datetimes, not finite, look like a finer unit, or are in single precision
+        that rounds them by more than a second.
     """
     check_unit(timestamp_unit)
     if timestamp_unit == "s" and _is_short_list_of_seconds(timestamps):
@@ -44,7 +47,7 @@ def timestamps_in_seconds(timestamps: np.ndarray, timestamp_unit: str = "s") -> 
     if is_datetime:
         seconds = _seconds_of_datetimes(timestamps)
     else:
-        numbers = _numbers_of_times(timestamps)
+        numbers = _numbers_of_times(timestamps, timestamp_unit)
         seconds = numbers if timestamp_unit == "s" else numbers / UNITS_PER_SECOND[timestamp_unit]
     low, high = (seconds.min(), seconds.max()) if len(seconds) else (0.0, 0.0)
     if not (np.isfinite(low) and np.isfinite(high)):
@@ -75,6 +78,8 @@ def _with_type(times: object) -> np.ndarray | pd.Series | pd.api.extensions.Exte
         times = np.asarray(times)
         with suppress(UnicodeEncodeError, OverflowError):  # such text and huge integers are refused below
             times = pd.Series(times, dtype=object).infer_objects() if times.ndim == 1 else times
+        if times.dtype.kind == "O" and pd.api.types.infer_dtype(times, skipna=True) == "datetime":
+            return pd.to_datetime(times, utc=True)  # of several UTC offsets
     return times
 
 
@@ -88,14 +93,27 @@ def _seconds_of_datetimes(datetimes: np.ndarray | pd.Series) -> np.ndarray:
     return np.where(datetimes.isna(), np.nan, seconds + rest / UNITS_PER_SECOND[datetimes.unit])
 
 
-def _numbers_of_times(times: np.ndarray | pd.Series) -> np.ndarray:
-    """Return times in any unit as float64."""
+def _numbers_of_times(times: np.ndarray | pd.Series, unit: str) -> np.ndarray:
+    """Return times in some unit as float64."""
     times = np.asarray(times)
     if times.dtype.kind not in "iuf" or times.ndim != 1:
         what = f"of type {times.dtype} and shape {times.shape}{_example(times)}"
         raise InputError(f"the timestamps are {what}: give numbers, in seconds, or datetimes, one for each event")
+    if times.dtype.kind == "f" and times.dtype.itemsize < 8:
+        _check_precision(times, unit)
     with np.errstate(over="ignore"):  # wider types overflow to infinity, which is refused later
         return times.astype(np.float64)
+
+
+def _check_precision(times: np.ndarray, unit: str) -> None:
+    """Raise an InputError if single precision has rounded times by more than a second: dwell times would be wrong."""
+    largest = np.abs(times[np.isfinite(times)]).max(initial=0)
+    step = float(np.spacing(largest)) / UNITS_PER_SECOND[unit]
+    if step > 1.0:
+        raise InputError(
+            f"the timestamps are {times.dtype}, which rounds times of this size to {step:.0f} s: give float64, "
+            "integers or datetimes"
+        )
 
 
 def _example(times: np.ndarray) -> str:
@@ -103,6 +121,33 @@ def _example(times: np.ndarray) -> str:
     values = times.ravel().tolist()
     first = next((time for time in values if isinstance(time, bool) or not isinstance(time, int | float)), None)
     return "" if first is None else f", such as {first!r:.40}"
+
+
+def duration_in_seconds(name: str, duration: float | str | timedelta | np.timedelta64) -> float:
+    """
+    Return a duration in seconds.
+
+    Parameters
+    ----------
+    name : str
+        What it is, for the message.
+    duration : float, str, timedelta, pandas Timedelta or numpy timedelta64
+        Seconds, or text such as '1h' or '30min'.
+
+    Raises
+    ------
+    InputError
+        Unless it is a duration above 0.
+    """
+    seconds = duration
+    with suppress(ValueError, TypeError):
+        seconds = float(duration) if isinstance(duration, str) else duration  # pandas takes bare digits as nanoseconds
+    if isinstance(seconds, str | timedelta | np.timedelta64):
+        with suppress(ValueError):
+            seconds = pd.Timedelta(seconds).total_seconds()
+    if not isinstance(seconds, Real) or not seconds > 0:
+        raise InputError(f"{name} is {duration!r}: give a positive number of seconds, or a duration such as '1h'")
+    return float(seconds)
 
 
 def typical_size(times: np.ndarray) -> float:

@@ -192,6 +192,29 @@ class Vocabulary:
         with _hashing():
             return (known.get_indexer(wanted) + 1).astype(np.int32)
 
+    def match(self, raw_ids: Iterable[Hashable]) -> np.ndarray:
+        """
+        Return the numbers of raw ids as :meth:`transform` does, but let whole numbers match their text.
+
+        A file's ids are whole numbers if all of a column are, else text, so a single odd id makes one part of a log
+        differ from the other. Where one side has only whole numbers and the other only text, 12 matches '12', and
+        '012' matches nothing.
+
+        Parameters
+        ----------
+        raw_ids : iterable of hashable
+
+        Returns
+        -------
+        int32 array of shape (n,)
+            0 for unknown ids.
+        """
+        known, wanted = self._index, to_index(raw_ids)
+        if sorted((_only_kind(known), _only_kind(wanted))) != ["number", "text"]:
+            return self.transform(wanted)
+        known, wanted = (ids.astype(str).astype(object) for ids in (known, wanted))
+        return (known.get_indexer(wanted) + 1).astype(np.int32)
+
     def inverse(self, numbers: np.ndarray) -> np.ndarray:
         """
         Return the raw ids of numbers.
@@ -254,6 +277,13 @@ class Vocabulary:
         return cls(ids_from_array(state.arrays["ids"], state.fitted["type"]))
 
 
+def _only_kind(ids: pd.Index) -> str:
+    """Return 'number' if all ids are whole numbers, 'text' if all are text, else ''."""
+    if ids.dtype.kind in "iu":
+        return "number"
+    return "text" if pd.api.types.infer_dtype(ids, skipna=False) == "string" else ""
+
+
 def renumbering(kept: np.ndarray) -> np.ndarray:
     """Map kept numbers to consecutive new ones, and 0 and dropped numbers to 0; int32, shape (n + 1,)."""
     kept = kept.copy()
@@ -298,6 +328,8 @@ def to_index(raw_ids: Iterable[Hashable]) -> pd.Index:
     """
     if isinstance(raw_ids, pd.Series):
         raw_ids = raw_ids.array
+    if isinstance(getattr(raw_ids, "dtype", None), pd.ArrowDtype):
+        raw_ids = _without_arrow(raw_ids)
     if isinstance(raw_ids, pd.arrays.NumpyExtensionArray):
         raw_ids = raw_ids.to_numpy()
     elif not isinstance(raw_ids, np.ndarray | pd.Index | pd.api.extensions.ExtensionArray):
@@ -321,6 +353,16 @@ def to_index(raw_ids: Iterable[Hashable]) -> pd.Index:
         )
     except (ValueError, OverflowError) as error:  # datetimes outside the range of pandas
         raise InputError(f"an id cannot be stored ({error}): give {_GOOD_IDS}") from error
+
+
+def _without_arrow(raw_ids: pd.Index | pd.api.extensions.ExtensionArray) -> np.ndarray | list:
+    """Return Arrow's ids as numpy's numbers, or as a list; a dictionary type also has values that do not occur."""
+    kind = raw_ids.dtype.pyarrow_dtype
+    if str(kind).startswith("dictionary"):
+        raw_ids = raw_ids.astype(pd.ArrowDtype(kind.value_type))
+    if raw_ids.dtype.kind in PLAIN_NUMBERS and not raw_ids.isna().any():
+        return raw_ids.to_numpy(dtype=raw_ids.dtype.numpy_dtype)
+    return raw_ids.to_numpy(dtype=object, na_value=None).tolist()
 
 
 def as_column(raw_ids: np.ndarray | list) -> pd.Series:

@@ -26,6 +26,7 @@ from spotlight_asars.sequence.recommender.fitted import Numbering, check_same_nu
 from spotlight_asars.sequence.representations.options import NetOptions
 from spotlight_asars.sequence.representations.registry import HOST_REPRESENTATIONS, representation_factory
 from spotlight_asars.sequence.representations.scoring import (
+    gives_finite_scores,
     score_all_items,
     score_items,
     states_after,
@@ -109,8 +110,9 @@ class ASARSSequenceModel(Recommender, ImplicitSequenceModel):
         ('pooling', 'cnn', 'lstm', 'mixture'), a module with the host's interface, or a factory as for
         ``register_representation``.
     embedding_dim, n_iter, batch_size, l2, learning_rate, optimizer_func, use_cuda, sparse, random_state :
-        As in the host; `batch_size` counts rows, `random_state` may be an int. With `sparse` and no `optimizer_func`,
-        the optimizer is Adagrad instead of Adam, which cannot use sparse gradients.
+        As in the host; `batch_size` counts rows, `random_state` may be an int. A seed gives the same weights only with
+        the same number of threads and the same versions: more threads add numbers in another order. With `sparse` and
+        no `optimizer_func`, the optimizer is Adagrad instead of Adam, which cannot use sparse gradients.
     num_negative_samples : int, optional
         Negatives per target, for every loss that samples.
     dwell : {'known', 'observed'}, optional
@@ -272,9 +274,9 @@ class ASARSSequenceModel(Recommender, ImplicitSequenceModel):
         Raises
         ------
         InputError
-            If no row has an event to predict, if ids lie outside what the model was first fitted on, or if the loss is
-            no longer finite; the model is then as it was after the last epoch that was kept. Also if the checkpoint is
-            damaged or belongs to another call; the model is then as it was.
+            If no row has an event to predict, if ids lie outside what the model was first fitted on, or if the loss or
+            a score is no longer finite; the model is then as it was after the last epoch that was kept. Also if the
+            checkpoint is damaged or belongs to another call; the model is then as it was.
 
         Warns
         -----
@@ -535,7 +537,9 @@ class ASARSSequenceModel(Recommender, ImplicitSequenceModel):
             if made != wanted:  # weights may fit another net and score otherwise
                 raise InputError(f"its net was a {wanted}, and here a {made} is made: register or give that one")
             load_weights(model.net, state.arrays["weights"])
-            model.net.train(False)
+            few = SessionSequences(np.arange(1, min(model.num_items, 9))[None], num_items=model.num_items)
+            if not gives_finite_scores(model.net, model._tensor(few.padded_events(np.arange(1))), model.num_items):
+                raise InputError("its weights or scores are not finite: train it again with a lower learning_rate")
             model.trainer.epoch_records = [EpochRecord(**record) for record in state.fitted["epoch_records"]]
         return model
 

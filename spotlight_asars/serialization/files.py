@@ -1,5 +1,7 @@
 """Atomic file writing: a file is complete, or it is not there."""
 
+import json
+import math
 import os
 import re
 import shutil
@@ -131,3 +133,16 @@ def remove_leftovers(path: str | Path) -> None:
                     shutil.rmtree(beside, ignore_errors=True)
                 else:
                     beside.unlink(missing_ok=True)
+
+
+def json_text(data: object, indent: int | None = None) -> str:
+    """Return plain data as JSON, with null for infinity and NaN, which JSON does not have."""
+    return json.dumps(_finite(data), indent=indent, allow_nan=False)
+
+
+def _finite(data: object) -> object:
+    if isinstance(data, dict):
+        return {name: _finite(value) for name, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data

@@ -132,7 +132,12 @@ class TestNumberLike:
 
     def test_nothing_known_is_told(self, refuses):
         system = self.fitted(self.log(["u", "u"], [1, 2]))
-        refuses(lambda: number_like(system, self.log(["u", "u"], ["1", "2"])), "2 are of unknown items", "of the type")
+        refuses(lambda: number_like(system, self.log(["u", "u"], ["3", "x"])), "2 are of unknown items", "of the type")
+
+    def test_one_text_id_in_the_test_log_does_not_hide_the_others(self):
+        system = self.fitted(self.log(["u", "u"], [1, 2]))
+        found = number_like(system, self.log(["u", "u", "u"], ["2", "x", "1"]))
+        assert found.events.item_ids.tolist() == [2, 1] and found.unknown_items == 1
 
 
 @pytest.mark.parametrize(

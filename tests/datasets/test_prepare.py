@@ -76,12 +76,14 @@ def test_events_are_those_of_the_log_in_memory(tmp_path, small_groups, size):
     assert (found.num_items, found.num_users) == (expected.num_items, expected.num_users)
 
 
+@pytest.mark.filterwarnings("ignore:a session id of the log has events half a day")
 def test_sessions_of_their_own(tmp_path, small_groups):
     log = simulated().assign(session=np.random.RandomState(1).randint(300, size=3000))
     prepare(in_blocks(log, 500), tmp_path / "log.h5")
     assert_same(LogOnDisk(tmp_path / "log.h5").interactions(), SessionInteractions.from_log(log), COLUMNS)
 
 
+@pytest.mark.filterwarnings("ignore:a session id of the log has events half a day")
 def test_a_log_without_users(tmp_path, small_groups):
     log = simulated().rename(columns={"user": "session"})
     prepare(in_blocks(log, 500), tmp_path / "log.h5")

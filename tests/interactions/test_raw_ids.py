@@ -10,7 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from spotlight_asars.interactions.binning import ScottBinning
-from spotlight_asars.interactions.vocabulary import Vocabulary
+from spotlight_asars.interactions.sequences import to_session_sequences
+from spotlight_asars.interactions.sessions import SessionInteractions
+from spotlight_asars.interactions.vocabulary import Vocabulary, in_order_of_appearance
+from spotlight_asars.sequence.non_neural.rules import Popularity
 from spotlight_asars.serialization.state import SystemState, as_plain
 
 # Every character there is, single surrogates too, which UTF-8 cannot write.
@@ -129,3 +132,50 @@ def test_binnings(values, scale, max_bins):
     loaded = ScottBinning.from_state(state)
     assert loaded == binning and loaded.fitted
     np.testing.assert_array_equal(loaded.transform(np.array(values)), binning.transform(np.array(values)))
+
+
+ARROW_TYPES = [
+    ("int64", [30, 10, 20, 10]),
+    ("uint8", [30, 10, 20, 10]),
+    ("double", [0.5, 1.5, 2.5, 1.5]),
+    ("bool", [True, False, False, False]),
+    ("string", ["a", "b", "\u20ac", "b"]),
+    ("large_string", ["a", "b", "c", "b"]),
+    ("dictionary(string)", ["a", "b", "c", "b"]),
+    ("dictionary(int64)", [30, 10, 20, 10]),
+]
+
+
+class TestArrow:
+    @staticmethod
+    def column(name, values):
+        pyarrow = pytest.importorskip("pyarrow")
+        if name.startswith("dictionary"):
+            kind = pyarrow.dictionary(pyarrow.int32(), pyarrow.type_for_alias(name[11:-1]))
+        else:
+            kind = pyarrow.type_for_alias(name)
+        return pd.Series(pd.arrays.ArrowExtensionArray(pyarrow.array(values, type=kind)))
+
+    @pytest.mark.parametrize(("name", "values"), ARROW_TYPES)
+    def test_ids_of_arrow_can_be_saved(self, name, values):
+        vocabulary, numbers = Vocabulary.fit(self.column(name, values))
+        plain, expected = Vocabulary.fit(values)
+        assert vocabulary.raw_ids.tolist() == plain.raw_ids.tolist() and numbers.tolist() == expected.tolist()
+        assert_same(vocabulary, again(vocabulary))
+        assert vocabulary.transform(values).tolist() == plain.transform(self.column(name, values)).tolist()
+
+    @pytest.mark.parametrize(("name", "values"), ARROW_TYPES[-2:])
+    def test_a_dictionary_numbers_only_the_ids_that_occur(self, name, values):
+        """Regression: a part of a log had the whole log's users, and `recommend` answered for all of them."""
+        part = self.column(name, values)[1:].reset_index(drop=True)
+        codes, distinct = in_order_of_appearance(part)
+        assert (codes.tolist(), distinct.tolist()) == ([0, 1, 0], values[1:3])
+        log = pd.DataFrame({"user": part, "item": [1, 2, 1], "timestamp": [0.0, 1.0, 2.0]})
+        interactions = SessionInteractions.from_log(log)
+        assert interactions.num_users == 3
+        system = Popularity().fit(to_session_sequences(interactions))
+        assert system.recommend(log[:1], k=1)["user"].tolist() == values[1:2]
+
+    @pytest.mark.parametrize(("name", "known"), [("int64", 1), ("string", "a"), ("dictionary(string)", "a")])
+    def test_a_missing_id_of_arrow_is_told(self, name, known, refuses):
+        refuses(lambda: Vocabulary.fit(self.column(name, [known, None])), "id of event 1 is missing")

@@ -320,3 +320,11 @@ class TestTimestamps:
 
     def test_another_shape_is_refused(self, refuses):
         refuses(lambda: SessionSequences(self.items, timestamps=np.zeros((2, 2))), "timestamps has shape (2, 2)")
+
+
+def test_weights_that_no_system_uses_are_said():
+    columns = {"user_ids": np.array([1, 1]), "item_ids": np.array([1, 2]), "timestamps": np.array([0.0, 1.0])}
+    for kind in (Interactions, SessionInteractions):
+        with pytest.warns(UserWarning, match="weights of the interactions are not used: every event counts alike"):
+            to_session_sequences(kind(**columns, weights=np.array([1.0, 2.0])))
+        to_session_sequences(kind(**columns))

@@ -1,5 +1,7 @@
 """Sessionization and inter-event times, by hand and against plain loops."""
 
+from datetime import timedelta
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -77,8 +79,32 @@ class TestSessions:
         np.testing.assert_array_equal(order, [*range(25, 50), *range(25)])
 
     def test_own_sessions_outlast_any_gap(self):
-        _, sessions = cut_sessions(np.array([1, 1, 1]), np.array([0.0, 1e6, 1e6 + 1]), np.array(["a", "a", "b"]))
+        _, sessions = cut_sessions(np.array([1, 1, 1]), np.array([0.0, 4e4, 4e4 + 1]), np.array(["a", "a", "b"]))
         np.testing.assert_array_equal(sessions, [0, 0, 1])
+
+    @pytest.mark.parametrize("users", [[1, 1, 1, 1], [0, 0, 0, 0]])
+    def test_session_ids_that_begin_again_days_later_are_said(self, users):
+        times, ids = np.array([0.0, 30.0, 2e5, 2e5 + 30.0]), np.array([1, 2, 1, 2])
+        with pytest.warns(UserWarning, match="events half a day or more apart.*make them unique") as told:
+            cut_sessions(np.array(users), times, ids)
+        assert len(told) == 1
+
+    def test_a_pause_between_sessions_is_as_long_as_it_likes(self):
+        cut_sessions(np.array([1, 1, 2, 2]), np.array([0.0, 1e6, 0.0, 1e6]), np.array([1, 2, 1, 2]))
+
+    @pytest.mark.parametrize(
+        "gap", ["1h", "60min", "3600", timedelta(hours=1), pd.Timedelta("1h"), np.timedelta64(1, "h")], ids=str
+    )
+    def test_the_gap_may_be_a_duration(self, gap):
+        """Regression: comparing a duration with a number ended in a TypeError."""
+        users, times = np.array([1, 1, 1]), np.array([0.0, 3599.0, 7199.0])
+        np.testing.assert_array_equal(cut_sessions(users, times, session_gap=gap)[1], [0, 0, 1])
+        log = SessionInteractions(users, users, timestamps=times, session_gap=gap)
+        assert log.session_gap == 3600.0 and type(log.session_gap) is float
+
+    @pytest.mark.parametrize("gap", ["soon", "", "-1h", pd.NaT, None, [1.0], float("nan"), 0, "1 hour and a half"])
+    def test_a_gap_that_is_none_is_refused_in_one_line(self, gap, refuses):
+        refuses(lambda: cut_sessions(np.array([1]), np.array([0.0]), session_gap=gap), "session_gap is", "such as '1h'")
 
     def test_one_session_id_of_two_users_is_two_sessions(self):
         order, sessions = cut_sessions(np.array([1, 2, 1, 0]), np.array([0.0, 1.0, 2.0, 3.0]), np.array([7, 7, 7, 7]))

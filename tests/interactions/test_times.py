@@ -1,6 +1,7 @@
 """Timestamps in any unit, as numbers and as datetimes."""
 
 import math
+from datetime import datetime, timedelta, timezone
 
 import numpy as np
 import pandas as pd
@@ -55,6 +56,17 @@ class TestNumbers:
     def test_what_a_list_may_not_hold(self, time, part, count, refuses):
         refuses(lambda: timestamps_in_seconds([time] * count), part)
 
+    @pytest.mark.parametrize("dtype", ["float32", "Float32", "float[pyarrow]"])
+    def test_single_precision_that_has_rounded_the_times_is_refused(self, dtype, refuses):
+        """Regression: float32 keeps times of today to 128 seconds, and dwell times were multiples of that."""
+        if "pyarrow" in dtype:
+            pytest.importorskip("pyarrow")
+        times = pd.Series([1.4e9, 1.4e9 + 20], dtype=dtype)
+        refuses(lambda: timestamps_in_seconds(times), "float32", "to 128 s", "give float64")
+        refuses(lambda: timestamps_in_seconds(times * 1000, "ms"), "float32", "to 131 s", "give float64")
+        small = pd.Series([0.0, 20.5], dtype=dtype)
+        np.testing.assert_array_equal(timestamps_in_seconds(small), [0.0, 20.5])
+
     def test_a_single_time_in_another_unit_is_told(self):
         times = np.array([1.5e9, 1.5e9 + 5, 1.5e12, 1.5e9 + 9])
         with pytest.raises(InputError, match=r"event 2 is about 1\.5e\+12, no time in s"):
@@ -72,6 +84,16 @@ class TestDatetimes:
         read = SessionInteractions.from_log(log)
         np.testing.assert_array_equal(read.timestamps, seconds)
         assert read.session_ids.tolist() == [0, 0, 1]
+
+    @pytest.mark.parametrize("of", [list, pd.Series, np.array])
+    def test_datetimes_of_several_utc_offsets(self, of):
+        """Regression: they were refused as being of type object; without a zone, a datetime is in UTC."""
+        winter, summer = (timezone(timedelta(hours=hours)) for hours in (1, 2))
+        times = of([datetime(2020, 3, 29, 1, 59, tzinfo=winter), datetime(2020, 3, 29, 3, 1, tzinfo=summer)])
+        first, second = timestamps_in_seconds(times)
+        assert second - first == 120.0
+        zones = of([datetime(1970, 1, 1, 2, tzinfo=summer), datetime(1970, 1, 1, 0, 1)])
+        np.testing.assert_array_equal(timestamps_in_seconds(zones), [0.0, 60.0])
 
     def test_a_missing_datetime_is_told(self):
         log = pd.DataFrame({"user": 1, "item": [1, 2], "timestamp": [pd.Timestamp(5, unit="s"), pd.NaT]})

@@ -236,3 +236,19 @@ def test_few_ids_one_by_one_are_numbered_as_many(known):
     one_by_one = [vocabulary.transform([one])[0] for one in wanted]
     np.testing.assert_array_equal(one_by_one * 100, many)
     np.testing.assert_array_equal(vocabulary.transform(wanted), one_by_one)
+
+
+class TestMatch:
+    NUMBERS, TEXT = [7, 12, -3, 0], ["012", "-3", "12", "x", "7 ", "0"]
+
+    def test_whole_numbers_and_their_text(self):
+        numbers, text = Vocabulary(self.NUMBERS), Vocabulary(self.TEXT)
+        assert numbers.match(self.TEXT).tolist() == [0, 3, 2, 0, 0, 4]
+        assert text.match(self.NUMBERS).tolist() == [0, 3, 2, 6]
+        assert text.match(np.array([2**64 - 1, 12], dtype=np.uint64)).tolist() == [0, 3]
+        assert numbers.match(pd.Series(self.TEXT, dtype="string")).tolist() == [0, 3, 2, 0, 0, 4]
+
+    @pytest.mark.parametrize("ids", [["7", 12], [7.0, 12.0], [("7",), "12"], [True, "12"], []])
+    def test_anything_else_as_transform_does(self, ids):
+        for vocabulary in (Vocabulary(self.NUMBERS), Vocabulary(self.TEXT)):
+            assert vocabulary.match(ids).tolist() == vocabulary.transform(ids).tolist()

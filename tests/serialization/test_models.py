@@ -265,6 +265,16 @@ class TestWhatNoFileCanHold:
         self.refused(model, tmp_path, refuses, "frozenset", "text")
 
 
+@pytest.mark.parametrize("weight", [float("nan"), float("inf"), 1e38])
+def test_weights_that_overflow_are_told_at_loading(weight, make_model, rows, tmp_path, refuses):
+    """Regression: such a model was loaded, and every answer was an empty list."""
+    model = make_model("gru4rec").fit(rows)
+    with torch.no_grad():
+        model.net.item_embeddings.weight[-1, 0] = weight
+    save_model(model, tmp_path / "model.h5")
+    refuses(lambda: load_model(tmp_path / "model.h5"), "model.h5", "not finite", "lower learning_rate")
+
+
 def test_a_gpu_that_is_not_there(make_model, rows, tmp_path, refuses, assert_alike, monkeypatch):
     model = make_model("gru4rec").fit(rows)
     model._use_cuda = True

@@ -19,7 +19,7 @@ from spotlight_asars.errors import InputError
 from spotlight_asars.evaluation import Ranks
 from spotlight_asars.experiments.settings import Settings, Training, describe
 from spotlight_asars.experiments.training import Run
-from spotlight_asars.serialization.files import writable_folder, write_whole
+from spotlight_asars.serialization.files import json_text, writable_folder, write_whole
 
 _PACKAGE = Path(spotlight_asars.__file__).parent
 # Code that cannot change a run: the command line, the readers (their events are hashed) and the use of its ranks.
@@ -132,7 +132,7 @@ class RunFolder:
 
     def keep(self, job: Job, run: Run, decided_by: dict) -> None:
         """Write a finished run."""
-        about = json.dumps({"decided_by": decided_by, "figures": run.figures}, allow_nan=False)
+        about = json_text({"decided_by": decided_by, "figures": run.figures})
         content = io.BytesIO()
         np.savez(content, about=np.array(about), ranks=run.ranks.ranks, session_ids=run.ranks.session_ids)
         write_whole(writable_folder(self.path) / job.file_name, content.getvalue())

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from spotlight_asars.errors import InputError
+from spotlight_asars.errors import InputError, printable
 from spotlight_asars.interactions.binning import UNKNOWN_BIN
 from spotlight_asars.interactions.channels import DWELL
 from spotlight_asars.interactions.rows import bounded_batches
@@ -63,7 +63,7 @@ class Explanation:
     def __str__(self) -> str:
         shown = self.events.to_string(index=False, na_rep="-", float_format=lambda value: f"{value:.4g}")
         about = f"item {self.item!r}: rank {self.rank}, score {self.score:.4g}; timestamp and dwell in seconds"
-        return f"{about}\n{shown}"
+        return printable(f"{about}\n{shown}", keep="\n")
 
     def plot(self) -> object:
         """

@@ -24,6 +24,7 @@ from spotlight_asars.sequence.representations.session_net import (
     dot_product_scores_of_shared,
 )
 
+LARGEST_WEIGHT = 1e15  # the product of two such weights is still finite, even summed over a layer
 DOT_PRODUCT_NETS = (SessionNet, PoolNet, LSTMNet, CNNNet)
 
 
@@ -209,6 +210,30 @@ def score_all_items(net: nn.Module, states: Tensor, num_items: int) -> Tensor:
     items = torch.arange(1, num_items, device=states.device)  # (items,)
     scores = [_forward(net, state.expand(len(items), *state.shape), items) for state in states]
     return torch.stack(scores) if scores else states.new_zeros(0, len(items))  # (targets, items)
+
+
+def gives_finite_scores(net: nn.Module, events: Tensor, num_items: int) -> bool:
+    """
+    Return whether all scores after some rows are finite, and no weight is so large that others could overflow.
+
+    Parameters
+    ----------
+    net : module
+    events : int64 tensor of shape (batch, time, channel)
+    num_items : int
+    """
+    net.eval()
+    with torch.no_grad():
+        scores = score_all_items(net, final_states(net, events), num_items)
+    return bool(scores.isfinite().all()) and all(map(_is_moderate, net.parameters()))
+
+
+def _is_moderate(weights: Tensor) -> bool:
+    """Return whether no weight is NaN or beyond LARGEST_WEIGHT in size."""
+    if not weights.numel():
+        return True
+    low, high = weights.aminmax()  # NaN if any weight is
+    return bool((low > -LARGEST_WEIGHT) & (high < LARGEST_WEIGHT))
 
 
 def score_shared_items(net: nn.Module, states: Tensor, items: Tensor | None = None) -> Tensor:

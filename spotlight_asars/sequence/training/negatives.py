@@ -1,5 +1,6 @@
 """Negatives of a mini-batch and their scores: drawn for each target, or shared by all targets."""
 
+import math
 import warnings
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from spotlight_asars.errors import InputError, check_choice, check_whole
 from spotlight_asars.interactions.channels import ITEM
-from spotlight_asars.sampling import PopularitySampler, SeenItems, log_popularity, sample_local_items
+from spotlight_asars.sampling import PopularitySampler, SeenItems, log_local_share, sample_local_items
 from spotlight_asars.sequence.representations.options import options_of
 from spotlight_asars.sequence.representations.pointer import pairs_of_equals
 from spotlight_asars.sequence.representations.scoring import TargetStates, score_items, score_shared_items
@@ -58,14 +59,18 @@ class Negatives(Protocol):
         """
         Return the scores of a mini-batch's negatives, (negatives, targets); -inf where a negative is the target.
 
-        With `corrected`, subtract the logarithm of how often each negative is drawn relative to the target. Losses
-        compare scores only with the target's, so the target's own correction can be applied here too.
+        With `corrected`, subtract the logarithm of how often each negative is expected, so that the cross-entropy
+        against the negatives estimates the one over all items that can be drawn. Losses compare scores only with the
+        target's, so the target's own correction can be applied here too.
         """
 
 
 class LocalNegatives:
     """
     Each target's own negatives, by popularity in the mini-batch, never from the user's history (paper section 2.4).
+
+    Corrected for how often they are drawn, they stand for all items outside the history: as draws and mini-batches
+    grow, the cross-entropy approaches the full one over these and the target.
 
     Parameters
     ----------
@@ -92,8 +97,10 @@ class LocalNegatives:
         negatives = negatives[:, targets.is_target][:, targets.own]  # (negatives, targets)
         scores = score_items(net, targets.states, negatives)
         if corrected:
-            log_q = log_popularity(items, torch.cat([negatives, targets.items[None]]))  # (negatives + 1, targets)
-            scores = scores - log_q[:-1] + log_q[-1]
+            rows = targets.rows[targets.own]  # (targets,)
+            log_share = log_local_share(items, targets.users, self._seen, rows, negatives)  # (negatives, targets)
+            # The target is certain to be in the loss, and never among the negatives, so it has no correction.
+            scores = scores - log_share - math.log(self._num_negative_samples)
         return scores
 
 

@@ -22,7 +22,7 @@ from spotlight_asars.interactions.rows import (
 )
 from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.sequence.representations.options import options_of
-from spotlight_asars.sequence.representations.scoring import TargetStates, states_at_targets
+from spotlight_asars.sequence.representations.scoring import TargetStates, gives_finite_scores, states_at_targets
 from spotlight_asars.sequence.training.callbacks import Callback
 from spotlight_asars.sequence.training.distributed import ProcessGroup
 from spotlight_asars.sequence.training.initial_embeddings import INITIAL_EMBEDDINGS
@@ -195,7 +195,7 @@ class Trainer:
         Raises
         ------
         InputError
-            If the loss is not finite. The net is then as it was when its weights were last kept.
+            If a loss or score is not finite. The net is then as it was when its weights were last kept.
         """
         group = ProcessGroup.current()
         run = self.begin() if progress is None else progress
@@ -211,6 +211,7 @@ class Trainer:
             for epoch in epochs:
                 record = self._fit_epoch(loop, sequences, negatives, run, [checkpoint, *callbacks], model)
                 record = self._validated(record, validation, negatives, run)
+                self._check_scores(sequences, run)
                 self.epoch_records.append(record)
                 if validation is None or record.validation_loss < run.kept_loss:
                     run.keep(self._state(), record.validation_loss)
@@ -367,6 +368,16 @@ class Trainer:
                 "learning_rate; this one is back at its last kept weights"
             )
         return record
+
+    def _check_scores(self, sequences: SessionSequences, run: FitProgress) -> None:
+        """Raise an InputError if the last step made the scores overflow, which no later loss would show."""
+        first = sequences.padded_events(np.flatnonzero(sequences.targets_a_row)[:1])  # (1, time, channel)
+        if not gives_finite_scores(self.net, torch.from_numpy(first).to(self.device), self.num_items):
+            self._restore(run.kept_state)
+            raise InputError(
+                f"weights or scores are no longer finite after epoch {len(self.epoch_records)}: fit a new model with a "
+                "lower learning_rate; this one is back at its last kept weights"
+            )
 
     def _batches(self, sequences: SessionSequences, rows: np.ndarray, run: FitProgress) -> list[np.ndarray]:
         """Draw the mini-batches of an epoch, as places in `rows`; those of an epoch that had begun are as before."""

@@ -155,5 +155,5 @@ def test_it_needs_a_pointer():
 
 
 def test_unknown_features_are_named():
-    with pytest.raises(InputError, match="'ages'.*age, distance, dwell, follow, place"):
+    with pytest.raises(InputError, match=r"'ages'.*age, distance, dwell, follow, place"):
         GRU4RecNet(6, 4, pointer=True, history_kernel=("ages",))

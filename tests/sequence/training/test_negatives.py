@@ -1,5 +1,7 @@
 """Negatives of a mini-batch, shared or of each target's own: against loops, exact shares, and in a model."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -218,18 +220,73 @@ class TestLocal:
             return drawn, 0
 
         monkeypatch.setattr(negatives_module, "sample_local_items", sample)
-        seen = SeenItems(np.array([1]), np.array([2]), num_users=3, num_items=10)
+        log = [1, 2, 1, 4, 2, 3, 3, 5, 5]  # of user 1, then of user 2
+        seen = SeenItems(np.array([1] * 4 + [2] * 5), np.array(log), num_users=3, num_items=10)
         net, targets = Table(10), targets_of([2, 3, 3], events=events)
         plain, corrected = (LocalNegatives(seen, 2).score(net, targets, corrected=value) for value in (False, True))
         assert asked == [([[0, 1, 2], [2, 3, 3]], [1, 2], 2)] * 2
         assert plain.shape == (2, 3)
-        share = {1: 1 / 5, 2: 2 / 5, 3: 2 / 5, 4: 1 / 5, 5: 1 / 5}  # what is not in the mini-batch counts once
-        for row, items in enumerate([[3, 1, 4], [5, 4, 1]]):
-            for target, (item, own) in enumerate(zip(items, [2, 3, 3], strict=True)):
+        # Nine events, of which the first user may draw 3, 3, 5 and 5, and the second 1, 1 and 4.
+        expected = [{3: 2 * 2 / 4, 5: 2 * 2 / 4}, {1: 2 * 2 / 3, 4: 2 * 1 / 3}, {1: 2 * 2 / 3, 4: 2 * 1 / 3}]
+        for place, items in enumerate([[3, 1, 4], [5, 4, 1]]):
+            for target, item in enumerate(items):
                 score = net.item_embeddings.weight[item] @ targets.states[target] + net.item_biases.weight[item, 0]
-                torch.testing.assert_close(plain[row, target], score)
-                by_hand = score - np.log(share[item]) + np.log(share[own])
-                torch.testing.assert_close(corrected[row, target], by_hand)
+                torch.testing.assert_close(plain[place, target], score)
+                torch.testing.assert_close(corrected[place, target], score - np.log(expected[target][item]))
+
+    @pytest.mark.parametrize("histories", [{}, {2: 1, 1: 2, 4: 2}, {2: 1, 3: 1, 4: 1, 5: 1}])
+    def test_many_negatives_make_it_the_softmax_over_what_the_user_has_not_seen(self, histories):
+        """
+        Regression: the loss grew with the number of draws, and popular targets weighed more.
+
+        The log holds the mini-batch twice, and `histories` names the user of each item of the second time. In the last
+        case user 1 has seen all of it, and falls back on item 6, which is in no log.
+        """
+        net, items, users = Table(7), [1, 2, 1, 5, 4, 2, 5, 3], [1, 2, 0, 0, 0, 0, 0, 0]
+        events = rows_of_one(items)
+        events[:, 0, USER] = torch.tensor(users)
+        owners = [0] * 8 + [histories.get(item, 0) for item in items]
+        seen = SeenItems(np.array(owners), np.array(items * 2), num_users=3, num_items=7)
+        targets = targets_of(items, events=events)
+        positive = net(targets.states, targets.items[:, None])  # (targets,)
+        with warnings.catch_warnings(action="ignore"):
+            negative = LocalNegatives(seen, 8_000).score(net, targets, corrected=True)
+        softmax = []
+        for state, item, user in zip(targets.states, items, users, strict=True):
+            own = [one for one in histories if histories[one] == user and user]
+            left = [one for one in range(1, 6) if one not in own and one != item] or [6]
+            scores = net(state.expand(len(left) + 1, 3), torch.tensor([item, *left])[:, None])
+            softmax.append(scores.logsumexp(dim=0) - scores[0])
+        found, wanted = cross_entropy_loss(positive, negative), torch.stack(softmax).mean()
+        torch.testing.assert_close(found, wanted, rtol=0.0, atol=0.02)
+        for weight in net.parameters():
+            slopes = (torch.autograd.grad(loss, weight, retain_graph=True)[0] for loss in (found, wanted))
+            torch.testing.assert_close(*slopes, rtol=0.0, atol=0.02)
+
+    @pytest.mark.parametrize(("samples", "batch"), [(5, 2), (50, 5), (5, 30)])
+    def test_the_corrected_loss_learns_the_probabilities(self, samples, batch):
+        """One state for all; corrected by the share within the mini-batch, small ones would overrate rare items."""
+        probability = torch.tensor([0.0, 0.6, 0.2, 0.15, 0.05])
+        net = Table(5)
+        torch.nn.init.zeros_(net.item_biases.weight)
+        log = np.repeat(np.arange(5), [0, 60, 20, 15, 5])
+        negatives = LocalNegatives(SeenItems(np.zeros(100, dtype=int), log, 1, 5), samples)
+        optimizer = torch.optim.Adam(net.item_biases.parameters(), lr=0.05)
+        torch.manual_seed(0)
+        learnt, steps = torch.zeros(4), 600
+        with warnings.catch_warnings(action="ignore"):  # two rows are often of one item
+            for step in range(steps):
+                items = torch.multinomial(probability, batch, replacement=True)
+                events = rows_of_one(items.tolist())
+                events[:, :, USER] = 0
+                targets = TargetStates(events, torch.zeros(batch, 3), items)
+                loss = cross_entropy_loss(net.item_biases(items)[:, 0], negatives.score(net, targets, corrected=True))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                if step >= steps // 2:
+                    learnt += net.item_biases.weight[1:, 0].softmax(dim=0).detach() / (steps // 2)
+        torch.testing.assert_close(learnt, probability[1:], rtol=0.0, atol=0.06)
 
     def test_its_fallback_is_said_once(self):
         events = torch.zeros(1, 2, NUM_CHANNELS, dtype=torch.long)
