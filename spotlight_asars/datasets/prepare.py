@@ -21,7 +21,7 @@ from spotlight_asars.errors import InputError
 from spotlight_asars.interactions.sessionization import ANONYMOUS_USER, SESSION_GAP, cut_sessions, session_starts
 from spotlight_asars.interactions.sessions import LogCounts
 from spotlight_asars.interactions.vocabulary import Vocabulary, in_order_of_appearance
-from spotlight_asars.serialization.files import folder_beside, remove_leftovers
+from spotlight_asars.serialization.files import folder_beside
 from spotlight_asars.serialization.hdf5 import PREPARED_LOG, write_arrays, write_plain, write_sealed_on_disk
 
 # An event in a temporary file. Events of one owner stay together: the owner is the user, or the session without users.
@@ -76,7 +76,6 @@ def prepare(
     path = Path(path)
     if not session_gap > 0:
         raise InputError(f"session_gap is {session_gap}: give a positive number of seconds")
-    remove_leftovers(path)
     with folder_beside(path) as folder:
         scan = _Scan(folder, shard)
         for block in blocks:
