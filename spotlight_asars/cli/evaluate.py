@@ -26,7 +26,7 @@ from spotlight_asars.experiments.systems import name_of_model
 from spotlight_asars.interactions.sequences import SessionSequences, to_session_sequences
 from spotlight_asars.interactions.sessions import LogCounts, SessionInteractions
 from spotlight_asars.sequence.recommender.base import Recommender
-from spotlight_asars.serialization.files import json_text, output_folder, write_whole
+from spotlight_asars.serialization.files import check_output, json_text, output_folder, write_whole
 
 EXAMPLES = """examples:
   spotlight-asars evaluate --model-file model.h5 --train train.txt --test test.txt --format recsys15
@@ -73,6 +73,8 @@ def run_evaluate(options: argparse.Namespace) -> int:
     choice = log_choice(options)
     if choice.test is None and choice.train is None and options.test_share is None:
         raise InputError("there is no test log: give --test FILE, or --data FILE with the --test-share that train had")
+    if options.out is not None:
+        check_output(options.out, (options.data, options.train, options.test, options.model_file))
     check_cuda(options)
     model = model_of(options)
     if options.session_gap is None:

@@ -9,7 +9,7 @@ from spotlight_asars.cli.options import add_model_options, check_cuda, model_of,
 from spotlight_asars.cli.requests import add_history_options, history_of, known_id, report_unknown_user
 from spotlight_asars.errors import InputError
 from spotlight_asars.sequence.recommender.explaining import Explanation
-from spotlight_asars.serialization.files import json_text, write_whole
+from spotlight_asars.serialization.files import check_output, json_text, write_whole
 
 EXAMPLES = """examples:
   spotlight-asars explain --items A,B,C --times 0,20,65 --user U
@@ -47,6 +47,8 @@ def run_explain(options: argparse.Namespace) -> int:
         raise InputError("there is no history to explain: give --items A,B,C")
     if options.plot is not None and options.plot.suffix.lower() != ".png":
         raise InputError(f"--plot {options.plot}: the plot is a PNG file: give a name that ends in .png")
+    if options.plot is not None:
+        check_output(options.plot, [options.model_file], "--plot")
     check_cuda(options)
     model = model_of(options)
     report_unknown_user(request, model)

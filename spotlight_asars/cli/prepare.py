@@ -9,7 +9,7 @@ from spotlight_asars.datasets import FORMATS
 from spotlight_asars.datasets.prepare import prepare, read_blocks
 from spotlight_asars.errors import InputError
 from spotlight_asars.interactions.sessionization import SESSION_GAP
-from spotlight_asars.serialization.files import output_folder
+from spotlight_asars.serialization.files import check_output, output_folder
 
 EXAMPLES = """examples:
   spotlight-asars prepare --data UserBehavior.csv --format tianchi --out tianchi.h5
@@ -66,6 +66,7 @@ def run_prepare(options: argparse.Namespace) -> int:
     read = FORMATS[options.log_format].blocks
     blocks = read_blocks(options.data, lambda path: read(path, **read_options))
     report = silence if options.quiet else say
+    check_output(options.out, options.data)
     with output_folder(options.out.parent):
         counts = prepare(blocks, options.out, options.session_gap or SESSION_GAP, options.shard, report)
     show(str(counts))

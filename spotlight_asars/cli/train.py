@@ -1,6 +1,7 @@
 """The `train` command: train one system on a log and write one model file."""
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -30,7 +31,7 @@ from spotlight_asars.experiments.training import Plan, Trained, train_one
 from spotlight_asars.interactions.sessions import LogCounts
 from spotlight_asars.sequence.training.distributed import ProcessGroup, data_parallel
 from spotlight_asars.serialization.checkpoints import Checkpoint
-from spotlight_asars.serialization.files import output_folder
+from spotlight_asars.serialization.files import check_output, output_folder
 from spotlight_asars.serialization.models import save_model
 
 DEFAULT_MODEL = "asars_time_user"
@@ -144,12 +145,16 @@ def _run(options: argparse.Namespace, group: ProcessGroup) -> int:
 def _check_files(options: argparse.Namespace, settings: Settings) -> None:
     if options.out.is_dir():
         raise InputError(f"--out: {options.out} is a folder: give a file, such as {options.out}/model.h5")
+    inputs = (options.data, options.train, options.test, options.parameters)
+    for path, option in ((options.out, "--out"), (options.checkpoint, "--checkpoint")):
+        if path is not None:
+            check_output(path, inputs, option)
     if options.checkpoint is None:
         if options.checkpoint_minutes is not None:
             raise InputError("--checkpoint-minutes needs --checkpoint FILE")
     elif not settings.trained_by_epochs:
         raise InputError(f"--checkpoint is for nets, and {options.model} is not trained by epochs: leave it out")
-    elif options.checkpoint.absolute() == options.out.absolute():
+    elif os.path.realpath(options.checkpoint) == os.path.realpath(options.out):
         raise InputError("--checkpoint and --out name the same file: give two")
 
 

@@ -28,7 +28,7 @@ from spotlight_asars.interactions.sessionization import (
 from spotlight_asars.interactions.sessions import LogCounts
 from spotlight_asars.interactions.times import duration_in_seconds
 from spotlight_asars.interactions.vocabulary import Vocabulary, in_order_of_appearance
-from spotlight_asars.serialization.files import folder_beside, remove_leftovers
+from spotlight_asars.serialization.files import folder_beside
 from spotlight_asars.serialization.hdf5 import PREPARED_LOG, write_arrays, write_plain, write_sealed_on_disk
 
 # An event in a temporary file. Events of one owner stay together: the owner is the user, or the session without users.
@@ -82,7 +82,6 @@ def prepare(
     """
     path = Path(path)
     session_gap = duration_in_seconds("session_gap", session_gap)
-    remove_leftovers(path)
     with folder_beside(path) as folder:
         scan = _Scan(folder, shard)
         for block in blocks:

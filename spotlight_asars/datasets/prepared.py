@@ -19,12 +19,14 @@ from spotlight_asars.datasets._table import in_one_type
 from spotlight_asars.errors import InputError
 from spotlight_asars.interactions.binning import ScottBinning
 from spotlight_asars.interactions.channels import TARGET, event_channels
+from spotlight_asars.interactions.ordering import blocks
 from spotlight_asars.interactions.rows import check_windows, flat_positions, history_windows
 from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.interactions.sessionization import ANONYMOUS_USER, changes
 from spotlight_asars.interactions.sessions import LogCounts, SessionInteractions
 from spotlight_asars.interactions.vocabulary import Vocabulary, in_order_of_appearance, to_index
 from spotlight_asars.serialization.hdf5 import PREPARED_LOG, is_of_kind, open_sealed, read_arrays, read_plain
+from spotlight_asars.serialization.schema import LARGEST, Array, Fields, Number
 from spotlight_asars.serialization.state import SystemState
 
 BLOCK_EVENTS = 1 << 20
@@ -44,17 +46,32 @@ class _Shard:
     def __init__(self, path: Path) -> None:
         self.path = path
         with open_sealed(path, PREPARED_LOG) as file:
-            try:
-                self.items = _mapped(path, file["items"], np.int32)
-                self.timestamps = _mapped(path, file["timestamps"], np.float64)
-                self.session_offsets = file["session_offsets"][:]
-                self.session_users = file["session_users"][:]
-                self.item_vocabulary = _read_vocabulary(file["item_vocabulary"])
-                self.user_vocabulary = _read_vocabulary(file["user_vocabulary"]) if "user_vocabulary" in file else None
-                self.session_gap = read_plain(file, "about")["session_gap"]
-            except (KeyError, TypeError, ValueError) as error:
-                raise InputError(f"{path}: not a prepared log of this version: {PREPARED_LOG.mend}") from error
+            self.items = _mapped(path, file["items"], np.int32)
+            self.timestamps = _mapped(path, file["timestamps"], np.float64)
+            self.session_offsets = file["session_offsets"][:]
+            self.session_users = file["session_users"][:]
+            self.item_vocabulary = _read_vocabulary(file["item_vocabulary"])
+            self.user_vocabulary = _read_vocabulary(file["user_vocabulary"]) if "user_vocabulary" in file else None
+            about = read_plain(file, "about")
+            Fields({"session_gap": Number(0.0)}).check("log", about)
+            self.session_gap = float(about["session_gap"])
+            self._check()
         self.item_numbers: np.ndarray | None = None  # None if they equal its own
+
+    def _check(self) -> None:
+        """Raise an InputError unless every number stands for something, and every event is in one session."""
+        events, sessions = len(self.items), len(self.session_users)
+        users = 0 if self.user_vocabulary is None else len(self.user_vocabulary)
+        Array("i", (events,)).check("items", self.items)
+        Array("f", (events,)).check("timestamps", self.timestamps)
+        for block in blocks(events):
+            Array("i", (None,), 1, len(self.item_vocabulary)).check("items", self.items[block])
+            Array("f", (None,), -LARGEST, LARGEST).check("timestamps", self.timestamps[block])
+        Array("i", (sessions + 1,), 0, events).check("session_offsets", self.session_offsets)
+        Array("i", (sessions,), min(users, 1), users).check("session_users", self.session_users)
+        offsets = self.session_offsets
+        if offsets[0] != 0 or offsets[-1] != events or not (offsets[1:] > offsets[:-1]).all():
+            raise InputError("its sessions do not share its events out among them")
 
     def items_at(self, events: np.ndarray | slice) -> np.ndarray:
         """Return the items of some events, in the numbers of the whole log."""
@@ -64,8 +81,8 @@ class _Shard:
 
 def _mapped(path: Path, dataset: h5py.Dataset, dtype: type) -> np.ndarray:
     """Memory-map an array of a file."""
-    if dataset.dtype != dtype or dataset.ndim != 1 or dataset.id.get_offset() is None:
-        raise TypeError(dataset.name)
+    if dataset.dtype != dtype or dataset.ndim != 1 or not dataset.size or dataset.id.get_offset() is None:
+        raise InputError(f"{dataset.name} is not an array of {dtype.__name__}")
     return np.memmap(path, dtype=dtype, mode="r", offset=dataset.id.get_offset(), shape=dataset.shape)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from spotlight_asars.errors import InputError
 from spotlight_asars.interactions.ordering import blocks
 from spotlight_asars.serialization.models import register_kind
+from spotlight_asars.serialization.schema import Fields, Number, Whole, check_settings
 from spotlight_asars.serialization.state import SystemState
 
 PADDING_BIN = 0
@@ -176,10 +177,21 @@ class ScottBinning:
 
     @classmethod
     def from_state(cls, state: SystemState) -> "ScottBinning":
-        """Return the binning of a state."""
+        """
+        Return the binning of a state.
+
+        Raises
+        ------
+        InputError
+            If the state is not one of a binning.
+        """
+        check_settings(cls, state.settings)
         binning = cls(**state.settings)
         if state.fitted is not None:
-            vars(binning).update(state.fitted, fitted=True)
+            known = Fields({"low": Number(), "width": Number(0.0), "num_known_bins": Whole(1, binning.max_bins)})
+            known.check("binning", state.fitted)
+            binning.low, binning.width = float(state.fitted["low"]), float(state.fitted["width"])
+            binning.num_known_bins, binning.fitted = state.fitted["num_known_bins"], True
         return binning
 
     def _on_scale(self, values: np.ndarray) -> np.ndarray:

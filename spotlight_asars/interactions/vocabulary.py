@@ -10,6 +10,7 @@ import pandas as pd
 
 from spotlight_asars.errors import InputError
 from spotlight_asars.serialization.models import register_kind
+from spotlight_asars.serialization.schema import Array, Fields, Maybe, Text
 from spotlight_asars.serialization.state import PLAIN_NUMBERS, SystemState
 
 UNKNOWN_ID = 0
@@ -273,7 +274,17 @@ class Vocabulary:
 
     @classmethod
     def from_state(cls, state: SystemState) -> "Vocabulary":
-        """Return the vocabulary of a state."""
+        """
+        Return the vocabulary of a state.
+
+        Raises
+        ------
+        InputError
+            If the state is not one of a vocabulary.
+        """
+        Fields({"type": Maybe(Text(TEXT_TYPES))}).check("vocabulary", state.fitted)
+        ids = Array(PLAIN_NUMBERS if state.fitted["type"] is None else "u", (None,))
+        Fields({"ids": ids}).check("vocabulary", state.arrays)
         return cls(ids_from_array(state.arrays["ids"], state.fitted["type"]))
 
 

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Hashable, Iterable
+from copy import copy
 from dataclasses import asdict, is_dataclass
 from functools import wraps
 from pathlib import Path
@@ -24,7 +25,11 @@ from spotlight_asars.sequence.recommender.base import PADDING_SCORE, Recommender
 from spotlight_asars.sequence.recommender.explaining import no_attention
 from spotlight_asars.sequence.recommender.fitted import Numbering, check_same_numbering
 from spotlight_asars.sequence.representations.options import NetOptions
-from spotlight_asars.sequence.representations.registry import HOST_REPRESENTATIONS, representation_factory
+from spotlight_asars.sequence.representations.registry import (
+    BUILT_IN,
+    HOST_REPRESENTATIONS,
+    representation_factory,
+)
 from spotlight_asars.sequence.representations.scoring import (
     gives_finite_scores,
     score_all_items,
@@ -38,6 +43,7 @@ from spotlight_asars.sequence.training.initial_embeddings import start_from_cooc
 from spotlight_asars.sequence.training.negatives import MOST_TARGETS, SamplingOptions
 from spotlight_asars.sequence.training.objective import ALL_ITEMS_LOSS, Objective
 from spotlight_asars.sequence.training.resuming import (
+    EPOCH_RECORD,
     EpochRecord,
     call_of,
     random_numbers_kept,
@@ -48,17 +54,18 @@ from spotlight_asars.sequence.training.resuming import (
 from spotlight_asars.sequence.training.trainer import Trainer, TrainingOptions
 from spotlight_asars.serialization.checkpoints import Checkpoint, CheckpointFile
 from spotlight_asars.serialization.models import register_kind
+from spotlight_asars.serialization.schema import Fields, ListOf, Text, check_settings
 from spotlight_asars.serialization.state import (
     OptimizerFunc,
     SystemState,
-    as_plain,
     constructor_arguments,
     optimizer_as_data,
     optimizer_from,
     plain_and_code,
     random_state_as_data,
+    random_state_from,
 )
-from spotlight_asars.serialization.weights import load_weights, weights_of
+from spotlight_asars.serialization.weights import check_weights, load_weights, weights_of
 
 _TRAINING_KEYWORDS = ("early_stopping", "mix_lengths", "initial_embeddings")  # of release 0.1.0, now in `training`
 
@@ -516,7 +523,7 @@ class ASARSSequenceModel(Recommender, ImplicitSequenceModel):
         if not self._initialized:
             return SystemState(settings, code)
         numbering = Numbering.of(self)
-        records = [as_plain(asdict(record)) for record in self.epoch_records]
+        records = [record.as_data() for record in self.epoch_records]
         fitted = {**numbering.fitted(), "net": type(self._net).__name__, "epoch_records": records}
         return SystemState(settings, code, fitted, {"weights": weights_of(self._net)}, numbering.parts())
 
@@ -524,24 +531,49 @@ class ASARSSequenceModel(Recommender, ImplicitSequenceModel):
     def from_state(cls, state: SystemState) -> "ASARSSequenceModel":
         """Return an equal model; torch's global random state stays as it is."""
         settings = _regrouped(state.settings)
-        random_state = np.random.RandomState()
-        random_state.set_state(settings.pop("random_state"))
-        settings["optimizer_func"] = optimizer_from(settings["optimizer_func"])
+        random_state = random_state_from(settings.pop("random_state", None))
+        given = {*state.code, "optimizer_func"}
+        check_settings(cls, settings, given)
+        settings["optimizer_func"] = optimizer_from(settings.get("optimizer_func"))
         with random_numbers_kept(settings["use_cuda"]):  # the host seeds torch for the whole process
             model = cls(**settings, random_state=random_state)
-            random_state.set_state(state.settings["random_state"])  # the host has drawn torch's seed from it
+            # The host has drawn torch's seed from it.
+            random_state.set_state(state.settings["random_state"])
             if state.fitted is not None:
-                model._initialize(Numbering.from_state(state))
+                numbering = Numbering.from_state(state)
+                Fields({"net": Text(), "epoch_records": ListOf(EPOCH_RECORD)}).check("model", state.fitted)
+                Fields({"weights": Fields({})}).check("model", state.arrays)
+                net = model._net_without_memory(numbering)
+                if net is not None:
+                    _check_net(net, state)
+                model._initialize(numbering)
         if state.fitted is not None:
-            made, wanted = type(model.net).__name__, state.fitted["net"]
-            if made != wanted:  # weights may fit another net and score otherwise
-                raise InputError(f"its net was a {wanted}, and here a {made} is made: register or give that one")
+            _check_net(model.net, state)
             load_weights(model.net, state.arrays["weights"])
+            model.net.train(False)
             few = SessionSequences(np.arange(1, min(model.num_items, 9))[None], num_items=model.num_items)
             if not gives_finite_scores(model.net, model._tensor(few.padded_events(np.arange(1))), model.num_items):
                 raise InputError("its weights or scores are not finite: train it again with a lower learning_rate")
-            model.trainer.epoch_records = [EpochRecord(**record) for record in state.fitted["epoch_records"]]
+            model.trainer.epoch_records = [EpochRecord.from_data(record) for record in state.fitted["epoch_records"]]
         return model
+
+    def _net_without_memory(self, numbering: Numbering) -> nn.Module | None:
+        """Return a net as `_initialize` makes it, whose weights have a shape alone; None if it cannot be made so."""
+        if isinstance(self.representation, nn.Module):  # it is there already
+            return None
+        model = copy(self)
+        model._use_cuda, model._optimizer_func = False, lambda parameters: None
+        try:
+            with torch.device("meta"):
+                model._initialize(numbering)
+        except Exception:
+            factory = self.representation
+            if isinstance(factory, str) and factory not in HOST_REPRESENTATIONS:
+                factory = representation_factory(factory)
+            if factory in (*HOST_REPRESENTATIONS, *BUILT_IN.values()):
+                raise
+            return None  # a net of the user's, whose code may need values
+        return model.net
 
     def _settings(self) -> tuple[dict[str, object], dict[str, str]]:
         """Return the constructor arguments but the random state: plain data, and the names of those that are code."""
@@ -568,6 +600,14 @@ class ASARSSequenceModel(Recommender, ImplicitSequenceModel):
     def _parameters(self) -> dict[str, object]:
         """Return the constructor arguments; the random state as it was given."""
         return {**constructor_arguments(self, "random_state"), "random_state": self._given_random_state}
+
+
+def _check_net(net: nn.Module, state: SystemState) -> None:
+    """Raise an InputError unless a net is of the class and has the shapes of the one in a state."""
+    made, wanted = type(net).__name__, state.fitted["net"]
+    if made != wanted:  # weights may fit another net and score otherwise
+        raise InputError(f"its net was a {wanted:.80}, and here a {made} is made: register or give that one")
+    check_weights(net, state.arrays["weights"])
 
 
 def _check_representation(

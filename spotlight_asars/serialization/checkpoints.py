@@ -26,10 +26,20 @@ from spotlight_asars.serialization.hdf5 import (
     write_plain,
     write_sealed,
 )
+from spotlight_asars.serialization.schema import Fields, Maybe, Schema, Text, Whole
 from spotlight_asars.serialization.state import nested_from, plain_and_arrays
 
 # Members of the file.
 CALL, STATE, ARRAYS = "call", "state", "arrays"
+MOST_COPIES = 16  # of the file's size: an array of zeros may be in the file once, and in memory for many weights
+_CALL = Fields(
+    {
+        "settings": Fields({}),
+        "start": Fields({"epochs": Whole(), "state": Maybe(Text())}),
+        "rows": Text(),
+        "validation": Maybe(Text()),
+    }
+)
 
 
 class Processes(Protocol):
@@ -106,7 +116,7 @@ class CheckpointFile:
         """Whether the file exists."""
         return os.path.lexists(self.path)
 
-    def open(self, call: dict[str, object]) -> dict[str, object] | None:
+    def open(self, call: dict[str, object], schema: Schema) -> dict[str, object] | None:
         """
         Identify the call of `fit`, and read the state of its last checkpoint.
 
@@ -114,6 +124,8 @@ class CheckpointFile:
         ----------
         call : dict
             Plain data that identifies the call.
+        schema : Schema
+            What the state must be.
 
         Returns
         -------
@@ -130,10 +142,16 @@ class CheckpointFile:
         if not self.exists:
             return None
         with open_sealed(self.path, CHECKPOINT) as file:
-            differing = _differing(read_plain(file, CALL), call)
+            before = read_plain(file, CALL)
+            _CALL.check(CALL, before)
+            differing = _differing(before, call)
             if differing:
                 raise InputError(f"{self.path}: the checkpoint of another call of fit, {differing}: {CHECKPOINT.mend}")
-            return nested_from(read_plain(file, STATE), read_arrays(file[ARRAYS]))
+            # Weights and optimizer's state are there twice: as they are, and as they were at their best.
+            most_bytes = MOST_COPIES * self.path.stat().st_size
+            saved = nested_from(read_plain(file, STATE), read_arrays(file[ARRAYS]), most_bytes)
+            schema.check("state", saved)
+            return saved
 
     def due(self, epoch_ended: bool = False) -> bool:
         """Return whether it is time to write, in any of the processes."""

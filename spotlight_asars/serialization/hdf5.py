@@ -3,8 +3,11 @@ Checksummed HDF5 files ("sealed" files), and objects with a state as groups in t
 
 The first 512 bytes, the user block that HDF5 leaves to its users, hold four lines of text padded with zeros: the kind
 of file, its format version, the number of bytes that follow, and their SHA-256. A damaged, truncated or foreign file
-is refused before any of its bytes reach the HDF5 library, which such bytes have crashed. The checksum detects damage,
-not tampering: it does not authenticate the author of a file.
+is refused before any of its bytes reach the HDF5 library, which such bytes have crashed.
+
+The checksum detects damage, not tampering: anyone can compute it, so it says nothing about the author of a file. What a
+file consists of is therefore checked before it is read (``contents.py``), and what it says before anything is built
+from it (``schema.py``). :func:`open_sealed` is the one way into files of every kind.
 
 An object with a state is a group: a dataset of JSON for plain data, a dataset for each array, and a group for each
 part.
@@ -14,6 +17,7 @@ import hashlib
 import io
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,19 +30,21 @@ import numpy as np
 from scipy.sparse import csr_array, issparse
 
 from spotlight_asars.errors import InputError
-from spotlight_asars.serialization.files import write_whole, written_beside
-from spotlight_asars.serialization.state import PLAIN_NUMBERS, HasState, SystemState
+from spotlight_asars.serialization.contents import MATRIX, PARTS, check_contents
+from spotlight_asars.serialization.files import written_beside
+from spotlight_asars.serialization.schema import LARGEST, Fields, Maybe, Text
+from spotlight_asars.serialization.state import PLAIN_NUMBERS, Arrays, HasState, SystemState
 
 SEAL_BYTES = 512  # the smallest user block
+PIECE_BYTES = 1 << 20  # hashed and copied at a time
+LONGEST_REASON = 500  # characters
 # HDF5's file format is fixed, so that the same model gives the same bytes and older libraries can read them.
 LIBRARY_VERSIONS = ("v110", "v110")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _PICKLES = (b"PK\x03\x04", b"\x80")  # the archive of torch.save, and a plain pickle
 
-# Members of an object's group. ABOUT is JSON: its kind, its settings, and its fitted values that are plain data.
-ABOUT, ARRAYS, PARTS = "about", "arrays", "parts"
-MATRIX = "csr_matrix"  # attribute of a sparse matrix's group: its shape
-Arrays = dict[str, "np.ndarray | csr_array | Arrays"]
+# Members of an object's group, beside PARTS. ABOUT is JSON: its kind, settings, and fitted values that are plain data.
+ABOUT, ARRAYS = "about", "arrays"
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,8 @@ class FileKind:
     ----------
     name : str
         Ends the first line of the file.
+    content : str
+        What is made from the file.
     format_version : int
         The newest version that can be read.
     give, mend : str
@@ -57,6 +65,7 @@ class FileKind:
     """
 
     name: str
+    content: str
     format_version: int
     give: str
     mend: str
@@ -68,19 +77,24 @@ class FileKind:
 
 
 MODEL_FILE = FileKind(
-    "model file", 1, "give a file that train or save_model wrote", "save the model again, or take another copy"
+    "model file", "model", 1, "give a file that train or save_model wrote", "save the model again, or take another copy"
 )
 CHECKPOINT = FileKind(
-    "checkpoint", 1, "give checkpoint= another path", "remove it to start over, or give checkpoint= another path"
+    "checkpoint",
+    "state of fit",
+    1,
+    "give checkpoint= another path",
+    "remove it to start over, or give checkpoint= another path",
 )
 LIVE_SESSIONS = FileKind(
+    "live sessions",
     "live sessions",
     1,
     "give a file that recommend --state or save_sessions wrote",
     "save the sessions again, or take another copy",
 )
 PREPARED_LOG = FileKind(
-    "prepared log", 1, "give a file that prepare wrote", "prepare the log again, or take another copy"
+    "prepared log", "log", 1, "give a file that prepare wrote", "prepare the log again, or take another copy"
 )
 _KINDS = (MODEL_FILE, CHECKPOINT, LIVE_SESSIONS, PREPARED_LOG)
 
@@ -104,12 +118,11 @@ def write_sealed(path: str | Path, fill: Callable[[h5py.File], None], kind: File
     image = io.BytesIO()
     with h5py.File(image, "w", libver=LIBRARY_VERSIONS, userblock_size=SEAL_BYTES) as file:
         fill(file)
-    # Views are released even if writing fails: Python 3.12 may crash when it collects a buffer that still has views.
-    with image.getbuffer() as content:
-        with content[SEAL_BYTES:] as behind:
-            seal = _seal(kind, len(behind), hashlib.sha256(behind).hexdigest())
-        content[:SEAL_BYTES] = seal
-        write_whole(path, content)
+    write_seal(image, kind)
+    image.seek(0)
+    # Copied in pieces, not through a view: a failed write would keep the view alive in its traceback.
+    with written_beside(path) as beside, beside.open("xb") as out:
+        shutil.copyfileobj(image, out, PIECE_BYTES)
 
 
 def write_sealed_on_disk(path: str | Path, fill: Callable[[h5py.File], None], kind: FileKind) -> None:
@@ -120,17 +133,16 @@ def write_sealed_on_disk(path: str | Path, fill: Callable[[h5py.File], None], ki
         with h5py.File(beside, "w", libver=LIBRARY_VERSIONS, userblock_size=SEAL_BYTES, **layout) as file:
             fill(file)
         with beside.open("rb+") as content:
-            size = content.seek(0, io.SEEK_END) - SEAL_BYTES
-            content.seek(SEAL_BYTES)
-            digest = hashlib.file_digest(content, "sha256").hexdigest()
-            content.seek(0)
-            content.write(_seal(kind, size, digest))
+            write_seal(content, kind)
 
 
 @contextmanager
 def open_sealed(path: str | Path, kind: FileKind = MODEL_FILE) -> Iterator[h5py.File]:
     """
-    Open a sealed file for reading, after verifying its checksum.
+    Open a sealed file for reading, after verifying its checksum and what it consists of.
+
+    Whatever goes wrong while the file is open is the file's fault: an exception inside the context becomes an
+    InputError.
 
     Parameters
     ----------
@@ -140,20 +152,27 @@ def open_sealed(path: str | Path, kind: FileKind = MODEL_FILE) -> Iterator[h5py.
     Raises
     ------
     InputError
-        If the file is missing, damaged, of another kind, or of a newer version.
+        If the file is missing, damaged, of another kind, of a newer version, or cannot be read as what it says it is.
     """
     path = Path(path)
     try:
         if path.exists() and not path.is_file():  # reading a pipe would wait for ever
             raise InputError(f"{path}: not a file: {kind.give}")
-        with path.open("rb") as content:
-            _check_seal(path, content, kind)
-            content.seek(0)
-            with h5py.File(content, "r") as file:
-                yield file
+        content = path.open("rb")
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"{path}: cannot be read ({reason}): {kind.give}") from error
+    with content:
+        size = _check_seal(path, content, kind)
+        content.seek(0)
+        try:
+            with h5py.File(content, "r") as file:
+                check_contents(file, size)
+                yield file
+        except Exception as error:
+            if isinstance(error, InputError) and str(error).startswith(str(path)):
+                raise
+            raise InputError(f"{path}: no {kind.content} can be created from it: {_in_one_line(error)}") from error
 
 
 def is_of_kind(path: str | Path, kind: FileKind) -> bool:
@@ -165,12 +184,29 @@ def is_of_kind(path: str | Path, kind: FileKind) -> bool:
         return False
 
 
+def _in_one_line(error: Exception) -> str:
+    """Return the first line of a message, or the name of its type; text of a file is shown in printable characters."""
+    line = str(error).partition("\n")[0][:LONGEST_REASON] or type(error).__name__
+    return line if line.isprintable() else ascii(line)
+
+
+def write_seal(content: BinaryIO, kind: FileKind) -> None:
+    """Write the seal of a complete file into its user block."""
+    size, digest = content.seek(0, io.SEEK_END) - SEAL_BYTES, hashlib.sha256()
+    content.seek(SEAL_BYTES)
+    while piece := content.read(PIECE_BYTES):
+        digest.update(piece)
+    content.seek(0)
+    content.write(_seal(kind, size, digest.hexdigest()))
+
+
 def _seal(kind: FileKind, size: int, digest: str) -> bytes:
     text = f"version {kind.format_version}\nbytes {size}\nsha256 {digest}\n".encode("ascii")
     return (kind.title + text).ljust(SEAL_BYTES, b"\0")
 
 
-def _check_seal(path: Path, content: BinaryIO, kind: FileKind) -> None:
+def _check_seal(path: Path, content: BinaryIO, kind: FileKind) -> int:
+    """Return the bytes behind the seal, once it is right."""
     seal = content.read(SEAL_BYTES)
     version = re.escape(kind.title) + rb"version ([1-9]\d{0,8})\n"
     found = re.match(version, seal)
@@ -190,6 +226,7 @@ def _check_seal(path: Path, content: BinaryIO, kind: FileKind) -> None:
     content.seek(SEAL_BYTES)
     if hashlib.file_digest(content, "sha256").hexdigest() != found[3].decode("ascii"):
         raise InputError(f"{path}: damaged, its checksum does not match: {kind.mend}")
+    return size
 
 
 def _what_it_is(begin: bytes, kind: FileKind) -> str:
@@ -246,6 +283,9 @@ class RecordWriter:
             self.write(parts, part_name, part)
 
 
+_ABOUT = Fields({"kind": Text(), "settings": Fields({}), "code": Fields({}), "fitted": Maybe(Fields({}))})
+
+
 class RecordReader:
     """
     Creates objects from groups.
@@ -260,18 +300,22 @@ class RecordReader:
 
     def __init__(self, class_of: Callable[[str], type], complete: Callable[[dict, dict], dict]) -> None:
         self._class_of, self._complete = class_of, complete
-        self._made: dict[int, HasState] = {}
+        self._made: dict[int, HasState | None] = {}
 
     def read(self, parent: h5py.Group, name: str) -> HasState:
         """Return the object of a group; a group that is linked several times is one object."""
         group = _member(parent, name, h5py.Group)
         address = h5py.h5o.get_info(group.id).addr
         if address not in self._made:
+            self._made[address] = None
             self._made[address] = self._make(group)
+        if self._made[address] is None:
+            raise InputError(f"{group.name:.80} is a part of itself")
         return self._made[address]
 
     def _make(self, group: h5py.Group) -> HasState:
         about = read_plain(group, ABOUT)
+        _ABOUT.check(ABOUT, about)
         made_by = self._class_of(about["kind"])
         settings = self._complete(about["settings"], about["code"])
         arrays = read_arrays(_member(group, ARRAYS, h5py.Group))
@@ -287,7 +331,14 @@ def write_plain(group: h5py.Group, name: str, plain: object) -> None:
 
 def read_plain(group: h5py.Group, name: str) -> object:
     """Read plain data that :func:`write_plain` wrote."""
-    return json.loads(_dataset(group, name, "S")[()].decode("ascii"))
+    return json.loads(_dataset(group, name, "S")[()].decode("ascii"), parse_int=_whole)
+
+
+def _whole(digits: str) -> int:
+    number = int(digits) if len(digits) <= len(str(-LARGEST)) else LARGEST + 1
+    if abs(number) > LARGEST:
+        raise InputError("it holds a whole number of more than 63 bits")
+    return number
 
 
 def write_arrays(group: h5py.Group, arrays: Arrays) -> None:
@@ -324,27 +375,29 @@ def _array(group: h5py.Group, name: str) -> "np.ndarray | csr_array | Arrays":
         array = _dataset(group, name, PLAIN_NUMBERS)[()]
         return np.asarray(array, dtype=array.dtype.newbyteorder("="))
     arrays = read_arrays(found)
-    if MATRIX not in found.attrs:
-        return arrays
-    return csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=tuple(found.attrs[MATRIX].tolist()))
+    return _matrix(arrays, tuple(found.attrs[MATRIX].tolist())) if MATRIX in found.attrs else arrays
+
+
+def _matrix(arrays: Arrays, shape: tuple[int, int]) -> csr_array:
+    """Return a sparse matrix whose indices lie inside it: scipy's loops would read and write anywhere."""
+    if len(arrays["indptr"]) != shape[0] + 1 or shape[1] < 0:
+        raise InputError("a sparse matrix has another shape than its arrays")
+    matrix = csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape)
+    matrix.check_format(full_check=True)
+    return matrix
 
 
 def _dataset(group: h5py.Group, name: str, kinds: str) -> h5py.Dataset:
-    """Return a dataset whose values are stored in this file: not external, virtual, compressed or references."""
     found = _member(group, name, h5py.Dataset)
-    stored = found.id.get_storage_size() == found.nbytes and not found.external and not found.is_virtual
-    if found.dtype.kind not in kinds or not stored:
-        raise TypeError(f"{found.name} is not a plain array")
+    if found.dtype.kind not in kinds:
+        raise InputError(f"{found.name:.80} is not of the expected kind")
     return found
 
 
 def _member(group: h5py.Group, name: str, kind: type) -> h5py.Group | h5py.Dataset:
-    """Return a member of a group that is stored in this file."""
-    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-        raise TypeError(f"{group.name} has no member {name} in this file")
-    found = group[name]
+    found = group.get(name)
     if not isinstance(found, kind):
-        raise TypeError(f"{found.name} is not of the expected kind")
+        raise InputError(f"{group.name:.80} has no {name:.80} of the expected kind")
     return found
 
 

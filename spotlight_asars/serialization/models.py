@@ -102,11 +102,7 @@ def load_model(path: str | Path, use_cuda: bool | None = None, **code: object) -
         If the file is missing, damaged, of another kind or of a newer version, or needs something that is not given.
     """
     with open_sealed(path) as file:
-        try:
-            return read_model(file, use_cuda, **code)
-        except Exception as error:  # the checksum matches, so the file is as written; what it needs may be missing here
-            reason = str(error).partition("\n")[0] or type(error).__name__
-            raise InputError(f"{path}: no model can be created from it: {reason}") from error
+        return read_model(file, use_cuda, **code)
 
 
 def read_model(file: h5py.File, use_cuda: bool | None = None, **code: object) -> HasState:
@@ -156,15 +152,15 @@ def load_sessions(path: str | Path, model: HasState) -> HasState:
     InputError
         If the file is missing, damaged, of another kind or of a newer version, or belongs to another model.
     """
+
+    def complete(settings: dict[str, object], code: dict[str, str]) -> dict[str, object]:
+        return {**settings, "model": model}
+
     with open_sealed(path, LIVE_SESSIONS) as file:
-        try:
-            with_model = {"model": model}
-            reader = RecordReader(
-                lambda name: _kind_of_name(name, SESSIONS), lambda settings, code: {**settings, **with_model}
-            )
-            return reader.read(file, SESSIONS)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
+        sessions = RecordReader(lambda name: _kind_of_name(name, SESSIONS), complete).read(file, SESSIONS)
+        if type(sessions) not in _KINDS[SESSIONS].values():
+            raise InputError(f"it holds a {type(sessions).__name__}, which is not live sessions")
+        return sessions
 
 
 class _GivenSettings:

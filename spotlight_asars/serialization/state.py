@@ -18,12 +18,14 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from spotlight_asars.errors import InputError
+from spotlight_asars.serialization.schema import Array, Fields, ListOf, Number, Text, Whole
 
 PLAIN_NUMBERS = "biuf"  # kinds of numpy types whose values Python's own types can hold
 _KINDS = {list: "list", tuple: "tuple"}
 _TYPES = {name: kind for kind, name in _KINDS.items()}
 
 
+Arrays = dict[str, "np.ndarray | csr_array | Arrays"]  # names to arrays, sparse matrices, and dicts of them
 OptimizerFunc = Callable[[Iterable], torch.optim.Optimizer]
 
 
@@ -41,7 +43,7 @@ class SystemState:
         given again to recreate the object.
     fitted : dict or None
         Fitted values that are plain data; None if the object is not fitted.
-    arrays : dict of str to array, csr_array, or such a dict
+    arrays : Arrays
         Fitted values that are numeric arrays.
     parts : dict of str to object
         Objects it consists of, each with `state` and `from_state`. An object that occurs several times stays one.
@@ -50,7 +52,7 @@ class SystemState:
     settings: dict[str, object] = field(default_factory=dict)
     code: dict[str, str] = field(default_factory=dict)
     fitted: dict[str, object] | None = None
-    arrays: dict[str, "np.ndarray | csr_array | dict"] = field(default_factory=dict)
+    arrays: Arrays = field(default_factory=dict)
     parts: dict[str, "HasState"] = field(default_factory=dict)
 
 
@@ -151,18 +153,55 @@ def _plain(nested: object, arrays: dict[str, np.ndarray]) -> object:
     return as_plain(nested)
 
 
-def nested_from(plain: object, arrays: dict[str, np.ndarray]) -> object:
-    """Rebuild the data that :func:`plain_and_arrays` split; each tensor has memory of its own."""
-    if not isinstance(plain, dict):
-        return plain
-    ((kind, value),) = plain.items()
-    if kind == "tensor":
-        return torch.from_numpy(arrays[value]).clone()
-    if kind == "array":
-        return arrays[value].copy()
-    if kind == "dict":
-        return {key: nested_from(one, arrays) for key, one in value}
-    return _TYPES[kind](nested_from(one, arrays) for one in value)
+def nested_from(plain: object, arrays: dict[str, np.ndarray], most_bytes: int | None = None) -> object:
+    """
+    Rebuild the data that :func:`plain_and_arrays` split; each tensor has memory of its own.
+
+    Parameters
+    ----------
+    plain : JSON data
+    arrays : dict of str to array
+    most_bytes : int, optional
+        The most that all arrays may take: each reference to an array costs memory of its own.
+
+    Raises
+    ------
+    InputError
+        If the plain data have another form, refer to an array that is not there, or would take more memory.
+    """
+    return _Nested(arrays, most_bytes).rebuild(plain)
+
+
+class _Nested:
+    def __init__(self, arrays: dict[str, np.ndarray], most_bytes: int | None) -> None:
+        self._arrays, self._left = arrays, np.inf if most_bytes is None else most_bytes
+
+    def rebuild(self, plain: object) -> object:
+        if not isinstance(plain, dict | list):
+            return plain
+        kind, value = next(iter(plain.items())) if isinstance(plain, dict) and len(plain) == 1 else (None, None)
+        if kind in ("tensor", "array") and isinstance(value, str):
+            array = self._array(value)
+            return torch.from_numpy(array) if kind == "tensor" else array
+        if kind == "dict" and type(value) is list:
+            return dict(self._entry(entry) for entry in value)
+        if kind in _TYPES and type(value) is list:
+            return _TYPES[kind](self.rebuild(one) for one in value)
+        raise InputError("its nested data are of an unknown form")
+
+    def _entry(self, entry: object) -> tuple[str | int, object]:
+        if type(entry) is not list or len(entry) != 2 or type(entry[0]) not in (str, int):
+            raise InputError("its nested data have an entry without a name")
+        return entry[0], self.rebuild(entry[1])
+
+    def _array(self, name: str) -> np.ndarray:
+        array = self._arrays.get(name)
+        if not isinstance(array, np.ndarray):
+            raise InputError(f"it has no array {name!r:.80}")
+        self._left -= array.nbytes
+        if self._left < 0:
+            raise InputError("its nested data refer to the same arrays too often")
+        return array.copy()
 
 
 def sha256_of(*columns: np.ndarray) -> str:
@@ -192,6 +231,45 @@ def random_state_as_data(random_state: np.random.RandomState) -> dict[str, objec
     return {**found, "state": {"key": found["state"]["key"].tolist(), "pos": int(found["state"]["pos"])}}
 
 
+_STATE_LENGTH = 624  # of the Mersenne twister
+_RANDOM_STATE = Fields(
+    {
+        "bit_generator": Text(("MT19937",)),
+        "state": Fields({"pos": Whole(0, _STATE_LENGTH)}),
+        "has_gauss": Whole(0, 1),
+        "gauss": Number(),
+    }
+)
+
+
+class RandomStateData:
+    """Schema of data that :func:`random_state_from` takes."""
+
+    def check(self, name: str, value: object) -> None:
+        random_state_from(value)
+
+
+def random_state_from(data: dict[str, object]) -> np.random.RandomState:
+    """
+    Return the random state that :func:`random_state_as_data`, or ``RandomState.get_state(legacy=False)``, gave.
+
+    Raises
+    ------
+    InputError
+        If it is not the state of such a generator, which numpy does not check: a position past the end of the key is
+        read all the same.
+    """
+    _RANDOM_STATE.check("random state", data)
+    key = data["state"].get("key")
+    if type(key) is list:
+        ListOf(Whole(0, 2**32 - 1), _STATE_LENGTH).check("random state key", key)
+        key = np.array(key, dtype=np.uint32)
+    Array("u", (_STATE_LENGTH,)).check("random state key", key)
+    found = np.random.RandomState()
+    found.set_state({**data, "state": {"key": key, "pos": data["state"]["pos"]}})
+    return found
+
+
 def optimizer_as_data(optimizer_func: OptimizerFunc | None) -> object:
     """Return a class of torch.optim, or a partial of one with plain keywords, as data; anything else unchanged."""
     made_by, keywords = optimizer_func, {}
@@ -206,6 +284,9 @@ def optimizer_as_data(optimizer_func: OptimizerFunc | None) -> object:
         return optimizer_func
 
 
+_OPTIMIZER = Fields({"optimizer": Text(), "keywords": Fields({})})
+
+
 def optimizer_from(data: object) -> OptimizerFunc | None:
     """
     Return the optimizer function that :func:`optimizer_as_data` took.
@@ -217,6 +298,7 @@ def optimizer_from(data: object) -> OptimizerFunc | None:
     """
     if not isinstance(data, dict):
         return data
+    _OPTIMIZER.check("optimizer_func", data)
     made_by = _optimizer_class(data["optimizer"])
     if made_by is None:
         raise InputError(f"there is no optimizer {data['optimizer']!r} here: update torch or spotlight_asars")

@@ -165,3 +165,13 @@ def test_a_file_that_is_no_fitted_model(tmp_path, run, monkeypatch):
     assert load_model("model.h5").num_items is None
     code, _, err = run(*options, "model.h5")
     assert code == 2 and "not fitted" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["test.csv", "train.csv", "model.h5"])
+def test_out_may_not_be_what_is_read(parts, name, run):
+    both = ["--train", parts / "train.csv", "--test", parts / "test.csv", *COLUMNS, "--quiet"]
+    run("train", *both, "--model", "popularity", "--out", parts / "model.h5")
+    before = (parts / name).read_bytes()
+    code, out, err = run("evaluate", *both, "--model-file", parts / "model.h5", "--out", parts / name)
+    assert (code, out, err.count("\n")) == (2, "", 1) and "would replace" in err
+    assert (parts / name).read_bytes() == before

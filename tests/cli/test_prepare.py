@@ -55,6 +55,17 @@ def test_several_files_are_one_log(run, log, tmp_path):
     assert len(LogOnDisk(tmp_path / "one.h5")) == 720
 
 
+def test_out_may_not_be_one_of_the_files_that_are_read(run, log, tmp_path, monkeypatch):
+    """The log was replaced by what was prepared from it."""
+    monkeypatch.chdir(tmp_path)
+    before = log.read_bytes()
+    (tmp_path / "link").symlink_to(log)
+    for out in (log, "log.csv", "link"):
+        code, _, err = run("prepare", "--data", log, *FORMAT, "--out", out)
+        assert code == 2 and err.count("\n") == 1 and "--out: " in err and "would replace" in err
+    assert log.read_bytes() == before and (tmp_path / "link").is_symlink()
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [

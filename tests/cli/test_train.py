@@ -50,6 +50,18 @@ def same_weights(one, other):
     return set(first) == set(second) and all(first[name].tobytes() == second[name].tobytes() for name in first)
 
 
+@pytest.mark.parametrize("option", ["--out", "--checkpoint"])
+@pytest.mark.parametrize("name", ["log.csv", "link.csv", "gru4rec.json"])
+def test_out_may_not_be_what_is_read(log, small, tmp_path, run, option, name):
+    """The log was replaced by the model that was trained on it."""
+    (tmp_path / "link.csv").symlink_to("log.csv")
+    before = (tmp_path / name).read_bytes()
+    code, out, err = run("train", "--data", log, *COLUMNS, *small, option, tmp_path / name)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert f"{option}: " in err and "would replace" in err
+    assert (tmp_path / name).read_bytes() == before
+
+
 def test_on_a_large_catalogue_the_loss_samples_unless_a_parameter_file_says_otherwise(
     log, small, tmp_path, run, monkeypatch
 ):

@@ -13,7 +13,8 @@ from spotlight_asars.interactions.sequences import as_session_sequences
 from spotlight_asars.sequence.non_neural.prefixes import Prefixes, blocks_of, training_events
 from spotlight_asars.sequence.recommender.base import Recommender
 from spotlight_asars.sequence.recommender.fitted import Numbering
-from spotlight_asars.serialization.state import SystemState, constructor_arguments, plain_and_code
+from spotlight_asars.serialization.schema import Fields, Part, Schema, check_settings
+from spotlight_asars.serialization.state import Arrays, SystemState, constructor_arguments, plain_and_code
 
 CELLS_A_BLOCK = 2**21  # scores worked on at a time: 16 MiB of float64
 
@@ -28,7 +29,8 @@ class NonNeuralRecommender(Recommender):
     Attributes
     ----------
     fitted_arrays : tuple of str
-        Names of the attributes, arrays and sparse matrices, that `fit` sets and a file keeps.
+        Names of the attributes, arrays and sparse matrices, that `fit` sets and a file keeps; `_array_schemas` says
+        what they are.
     """
 
     fitted_arrays: tuple[str, ...] = ()
@@ -45,12 +47,18 @@ class NonNeuralRecommender(Recommender):
     @classmethod
     def from_state(cls, state: SystemState) -> "NonNeuralRecommender":
         """Return an equal system."""
+        check_settings(cls, state.settings, state.code)
         system = cls(**state.settings)
         if state.fitted is not None:
             system.keep_numbering(Numbering.from_state(state))
+            Fields(system._array_schemas(state.arrays)).check("arrays", state.arrays)
             for name in cls.fitted_arrays:
                 setattr(system, name, state.arrays[name.removeprefix("_")])
         return system
+
+    def _array_schemas(self, arrays: Arrays) -> dict[str, Schema]:
+        """Return what each fitted array must be, by its name without the underscore; the numbering is known."""
+        return {name.removeprefix("_"): Part(object) for name in self.fitted_arrays}
 
     def target_states(self, sequences: SequenceInteractions) -> Prefixes:
         """Return the events before each target, in the order of rows, then of time."""

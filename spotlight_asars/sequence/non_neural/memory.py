@@ -15,8 +15,9 @@ from spotlight_asars.interactions.sequences import SessionSequences, as_session_
 from spotlight_asars.sequence.non_neural.base import NonNeuralRecommender
 from spotlight_asars.sequence.non_neural.prefixes import Prefixes
 from spotlight_asars.serialization.models import register_kind
-from spotlight_asars.serialization.state import SystemState
-from spotlight_asars.serialization.weights import load_weights, weights_of
+from spotlight_asars.serialization.schema import Array, Matrix, Part, Schema
+from spotlight_asars.serialization.state import Arrays, SystemState
+from spotlight_asars.serialization.weights import check_weights, load_weights, weights_of
 
 TINIEST = 1e-12  # added to a likelihood before its logarithm
 
@@ -164,9 +165,16 @@ class SessionMemory(NonNeuralRecommender):
         """Return an equal memory."""
         memory = super().from_state(state)
         if state.fitted is not None:
+            with torch.device("meta"):  # compared before they take memory
+                check_weights(_Weights(memory.steps, memory.binning.num_bins), state.arrays["weights"])
             memory.weights = _Weights(memory.steps, memory.binning.num_bins)
             load_weights(memory.weights, state.arrays["weights"])
         return memory
+
+    def _array_schemas(self, arrays: Arrays) -> dict[str, Schema]:
+        per_item = Array("f", (self.num_items,), least=0.0)
+        transitions = Matrix((self.num_items, self.num_items))
+        return {"popular": per_item, "transitions": transitions, "unseen": per_item, "weights": Part(dict)}
 
     def _costs(self, states: Prefixes) -> np.ndarray:
         return self.num_items + states.end - states.row_begin

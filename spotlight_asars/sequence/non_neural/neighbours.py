@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.sparse import csr_array
 
-from spotlight_asars.errors import check_choice, check_decay, check_not_negative, check_whole
+from spotlight_asars.errors import InputError, check_choice, check_decay, check_not_negative, check_whole
 from spotlight_asars.interactions.channels import UNKNOWN_TIME
 from spotlight_asars.interactions.rows import flat_positions
 from spotlight_asars.interactions.sessionization import changes
@@ -12,6 +12,8 @@ from spotlight_asars.sequence.non_neural.base import CountRecommender
 from spotlight_asars.sequence.non_neural.prefixes import Prefixes, blocks_of
 from spotlight_asars.sequence.non_neural.rules import STEP_WEIGHTS
 from spotlight_asars.serialization.models import register_kind
+from spotlight_asars.serialization.schema import LARGEST, Array, Fields, Matrix, Schema
+from spotlight_asars.serialization.state import Arrays
 
 ENTRIES_A_BLOCK = 2**21  # neighbours' items worked on at a time, 8 bytes each in about ten arrays
 # The floor of a decayed weight: its session stays a candidate, but is negligible beside a weight of 1.
@@ -94,6 +96,23 @@ class SessionNeighbours(CountRecommender):
         self._occurrences = csr_array((np.ones(len(item)), session, begin), shape=shape)  # (num_items, sessions)
         # The most that a shared item can cost: the items of all its sessions.
         self._item_costs = np.bincount(item, weights=self._sizes[session], minlength=self.num_items)  # (num_items,)
+
+    def _array_schemas(self, arrays: Arrays) -> dict[str, Schema]:
+        Fields({"sizes": Array("iu", (None,), 1, LARGEST), "items": Array("iu", (None,))}).check("arrays", arrays)
+        sizes, sessions, entries = arrays["sizes"], len(arrays["sizes"]), len(arrays["items"])
+        begin = np.cumsum(sizes) - sizes
+        if sizes.sum(dtype=np.float64) != entries or not np.array_equal(arrays.get("begin"), begin):
+            raise InputError("its sessions do not share its items out among them")
+        return {
+            "session_times": Array("i", (sessions,)),
+            "items": Array("iu", (entries,), 1, self.num_items - 1),
+            "positions": Array("iu", (entries,), 1, LARGEST),
+            "sizes": Array("iu", (sessions,)),
+            "begin": Array("iu", (sessions,)),
+            "occurrences": Matrix((self.num_items, sessions)),
+            "item_costs": Array("f", (self.num_items,), least=0.0),
+            "item_weights": Array("f", (self.num_items,), least=-np.finfo(np.float64).max),
+        }
 
     def _block_scores(self, states: Prefixes) -> np.ndarray:
         scores = np.zeros((len(states), self.num_items))  # (targets, num_items)

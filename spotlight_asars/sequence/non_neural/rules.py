@@ -8,6 +8,8 @@ from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
 from spotlight_asars.sequence.non_neural.base import CountRecommender
 from spotlight_asars.sequence.non_neural.prefixes import Prefixes
 from spotlight_asars.serialization.models import register_kind
+from spotlight_asars.serialization.schema import Array, Matrix, Schema
+from spotlight_asars.serialization.state import Arrays
 
 
 @register_kind("model")
@@ -18,6 +20,9 @@ class Popularity(CountRecommender):
 
     def _count(self, items: np.ndarray, sessions: np.ndarray, times: np.ndarray) -> None:
         self._clicks = np.bincount(items, minlength=self.num_items).astype(np.float64)  # (num_items,)
+
+    def _array_schemas(self, arrays: Arrays) -> dict[str, Schema]:
+        return {"clicks": Array("f", (self.num_items,), least=0.0)}
 
     def _block_scores(self, states: Prefixes) -> np.ndarray:
         return np.broadcast_to(self._clicks, (len(states), self.num_items))
@@ -58,6 +63,9 @@ class SequentialRules(CountRecommender):
             weight = STEP_WEIGHTS[self.weighting](np.float64(step))
             rules = rules + csr_array((np.full(len(pairs[0]), weight), pairs), shape=shape)
         self._rules = rules  # (num_items, num_items): from, to
+
+    def _array_schemas(self, arrays: Arrays) -> dict[str, Schema]:
+        return {"rules": Matrix((self.num_items, self.num_items))}
 
     def _block_scores(self, states: Prefixes) -> np.ndarray:
         return self._rules[states.last(states.events.items, empty=PADDING_ITEM)].toarray()

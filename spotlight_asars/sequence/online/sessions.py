@@ -15,16 +15,26 @@ from torch import Tensor, nn
 
 from spotlight_asars.errors import InputError, check_whole
 from spotlight_asars.interactions.binning import PADDING_BIN, ScottBinning
-from spotlight_asars.interactions.channels import DWELL, NUM_CHANNELS, whole_seconds, write_events
+from spotlight_asars.interactions.channels import (
+    DWELL,
+    ITEM,
+    NUM_CHANNELS,
+    SESSION_GAP_BIN,
+    USER,
+    whole_seconds,
+    write_events,
+)
 from spotlight_asars.interactions.sessionization import ends_session
 from spotlight_asars.interactions.times import timestamps_in_seconds
 from spotlight_asars.interactions.vocabulary import Vocabulary
 from spotlight_asars.sequence.online.cells import Carry
 from spotlight_asars.sequence.online.events import NEWEST, append_event, has_event, missing_events
+from spotlight_asars.sequence.online.saved import check_saved
 from spotlight_asars.sequence.online.scores import LiveScores, SessionItems
 from spotlight_asars.sequence.online.steps import live_net
 from spotlight_asars.sequence.recommender.base import best_items
 from spotlight_asars.serialization.models import register_kind
+from spotlight_asars.serialization.schema import Fields, Text, Whole
 from spotlight_asars.serialization.state import SystemState, name_of
 from spotlight_asars.serialization.weights import digest_of
 
@@ -414,14 +424,23 @@ class LiveSessions:
         """
         # Releases before 0.2.0 knew no session ids.
         state.arrays.setdefault("session_marks", np.zeros(len(state.arrays["users"]), dtype=np.int64))
-        if state.fitted.get("form") != _FORMAT:
+        Fields({"form": Whole(), "weights": Text()}).check("live sessions", state.fitted)
+        if state.fitted["form"] != _FORMAT:
             raise InputError("the live sessions were saved by another version of spotlight_asars: begin new ones")
         model = state.settings["model"]
-        sessions = cls(model, [None] * len(state.arrays["users"]))
+        one = cls(model, [None])
         if digest_of(model.net) != state.fitted["weights"]:
             raise InputError(
                 "the live sessions belong to a model with other weights: give the model as it was when they were saved"
             )
+        numbers = {
+            ITEM: model.num_items,
+            USER: 1 if model.user_vocabulary is None else len(model.user_vocabulary) + 1,
+            DWELL: model.binning.num_bins,
+            SESSION_GAP_BIN: model.gap_binning.num_bins,
+        }
+        check_saved(state.arrays, one.state().arrays, numbers)
+        sessions = cls(model, [None] * len(state.arrays["users"]))
         for name in _SAVED:
             setattr(sessions, f"_{name}", state.arrays[name].copy())
         sessions._carry = {name: array.copy() for name, array in state.arrays["memory"].items()}

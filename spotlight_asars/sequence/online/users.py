@@ -8,6 +8,7 @@ from spotlight_asars.errors import InputError, check_whole
 from spotlight_asars.interactions.vocabulary import Vocabulary
 from spotlight_asars.sequence.online.sessions import LiveModel, LiveSessions
 from spotlight_asars.serialization.models import register_kind
+from spotlight_asars.serialization.schema import Array, Fields, Part, Whole
 from spotlight_asars.serialization.state import SystemState, name_of
 
 BLOCK_SIZE = 64  # sessions allocated at a time
@@ -145,10 +146,17 @@ class LiveUsers:
         InputError
             If the model has other weights.
         """
-        users = cls(**state.settings)
-        if "keys" in state.parts:
-            keys = state.parts["keys"].raw_ids.tolist()
-            users._slots = dict(zip(keys, state.arrays["places"].tolist(), strict=True))
-        users._blocks = [state.parts[f"block_{place}"] for place in range(len(state.parts) - ("keys" in state.parts))]
+        Fields({"most": Whole(1)}).check("live users", state.settings)
+        users = cls(state.settings["model"], state.settings["most"])
+        names = [f"block_{place}" for place in range(len(state.parts) - ("keys" in state.parts))]
+        parts = {"keys": Part(Vocabulary), **dict.fromkeys(names, Part(LiveSessions))}
+        Fields(parts, optional=("keys",)).check("live users", state.parts)
+        users._blocks = [state.parts[name] for name in names]
+        keys = state.parts["keys"].raw_ids.tolist() if "keys" in state.parts else []
+        slots = Array("i", (len(keys),), 0, BLOCK_SIZE * len(names) - 1)
+        Fields({"places": slots}).check("live users", state.arrays)
+        users._slots = dict(zip(keys, state.arrays["places"].tolist(), strict=True))
+        if len(set(users._slots.values())) < len(keys) or any(len(block) != BLOCK_SIZE for block in users._blocks):
+            raise InputError("the keys of its live users do not have a session each")
         users._free = sorted(set(range(BLOCK_SIZE * len(users._blocks))) - set(users._slots.values()))
         return users

@@ -1,5 +1,6 @@
 """What a fitted system keeps of its training part: the numbering of ids and bins, and the check that rows share it."""
 
+import math
 from dataclasses import dataclass, fields
 from typing import Protocol
 
@@ -10,9 +11,11 @@ from spotlight_asars.interactions.binning import ScottBinning
 from spotlight_asars.interactions.channels import DWELL, ITEM
 from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.interactions.vocabulary import Vocabulary
+from spotlight_asars.serialization.schema import Fields, Number, Part, Whole
 from spotlight_asars.serialization.state import HasState, SystemState, as_plain
 
-_PARTS = ("item_vocabulary", "user_vocabulary", "binning", "gap_binning")
+_VOCABULARIES = ("item_vocabulary", "user_vocabulary")
+_PARTS = (*_VOCABULARIES, "binning", "gap_binning")
 
 
 class NumberedSystem(Protocol):
@@ -60,7 +63,22 @@ class Numbering:
 
     @classmethod
     def from_state(cls, state: SystemState) -> "Numbering":
-        """Return the numbering in a fitted system's state."""
+        """
+        Return the numbering in a fitted system's state.
+
+        Raises
+        ------
+        InputError
+            If a value is missing or of another type, or a vocabulary has not as many ids as the numbers say.
+        """
+        numbers = Fields({"num_items": Whole(1), "num_users": Whole(1), "session_gap": Number(0.0, math.inf)})
+        numbers.check("numbering", state.fitted)
+        parts = {name: Part(Vocabulary if name.endswith("vocabulary") else ScottBinning) for name in _PARTS}
+        Fields(parts, optional=_VOCABULARIES).check("numbering", state.parts)
+        for name, number in zip(_VOCABULARIES, ("num_items", "num_users"), strict=True):
+            ids, there = state.fitted[number], state.parts.get(name)
+            if there is not None and len(there) != ids - 1:
+                raise InputError(f"its {name} has {len(there)} ids, and its {number} is {ids}")
         plain = {name: state.fitted[name] for name in ("num_items", "num_users", "session_gap")}
         return cls(**plain, **{name: state.parts[name] for name in _PARTS if name in state.parts})
 

@@ -5,15 +5,17 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
+from torch import Tensor
 
 from spotlight_asars.errors import InputError
 from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.interactions.sessionization import NO_SESSION_GAP, SESSION_GAP
 from spotlight_asars.serialization.checkpoints import CheckpointFile
-from spotlight_asars.serialization.state import plain_and_arrays, sha256_of
+from spotlight_asars.serialization.schema import Fields, Flag, ListOf, Maybe, Number, Part, Whole
+from spotlight_asars.serialization.state import RandomStateData, as_plain, plain_and_arrays, sha256_of
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class EpochRecord:
         Mean training loss per target.
     validation_loss : float or None
     seconds : float
-        Time spent on training steps, without validation and callbacks.
+        Time spent on training steps, without validation and callbacks; NaN in a model from a file, which holds no
+        times, so that the same seed gives the same bytes.
     events : int
         Real events that went through the net.
     """
@@ -39,6 +42,27 @@ class EpochRecord:
     validation_loss: float | None
     seconds: float
     events: int
+
+    def as_data(self) -> dict[str, object]:
+        """Return what a model file holds of the record."""
+        return as_plain({name: value for name, value in asdict(self).items() if name != "seconds"})
+
+    @classmethod
+    def from_data(cls, data: dict[str, object]) -> "EpochRecord":
+        """
+        Return the record of a model file.
+
+        Raises
+        ------
+        InputError
+            If it has no such values.
+        """
+        EPOCH_RECORD.check("epoch record", data)
+        return cls(data["epoch"], data["loss"], data["validation_loss"], math.nan, data["events"])
+
+
+_ANY_NUMBER = Number(-math.inf, math.inf)
+EPOCH_RECORD = Fields({"epoch": Whole(), "loss": _ANY_NUMBER, "validation_loss": Maybe(_ANY_NUMBER), "events": Whole()})
 
 
 @dataclass
@@ -82,6 +106,30 @@ class FitProgress:
         self.batch, self.loss, self.seconds, self.drawn_with = 0, 0.0, 0.0, None
 
 
+_WEIGHTS_AND_OPTIMIZER = ListOf(Fields({}), 2)
+_SNAPSHOT = Fields(
+    {
+        "run": Fields(
+            {
+                "kept_state": _WEIGHTS_AND_OPTIMIZER,
+                "kept_epoch": Whole(),
+                "kept_loss": Maybe(_ANY_NUMBER),
+                "epoch": Whole(),
+                "ended": Flag(),
+                "batch": Whole(),
+                "loss": _ANY_NUMBER,
+                "seconds": _ANY_NUMBER,
+                "drawn_with": Maybe(RandomStateData()),
+            }
+        ),
+        "state": _WEIGHTS_AND_OPTIMIZER,
+        "random_state": RandomStateData(),
+        "torch_random_states": ListOf(Part(Tensor)),
+        "epoch_records": ListOf(EPOCH_RECORD),
+    }
+)
+
+
 @contextmanager
 def random_numbers_kept(use_cuda: bool = False) -> Iterator[None]:
     """
@@ -123,9 +171,12 @@ def saved_progress(file: CheckpointFile, call: dict[str, object], n_iter: int) -
     InputError
         If the checkpoint is damaged, belongs to another call, or is past `n_iter`.
     """
-    saved = file.open(call)
+    saved = file.open(call, _SNAPSHOT)
     if saved is not None:
-        begun = saved["run"]["epoch"] + bool(saved["run"]["batch"])
+        run = saved["run"]
+        if call["validation"] is not None and run["kept_loss"] is None:
+            raise InputError(f"{file.path}: the checkpoint has no validation loss: remove it to start over")
+        begun = run["epoch"] + bool(run["batch"])
         if begun > n_iter:
             raise InputError(
                 f"{file.path}: the checkpoint is in epoch {begun} and n_iter is {n_iter}: give at least as many, or "

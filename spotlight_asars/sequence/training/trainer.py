@@ -31,6 +31,7 @@ from spotlight_asars.sequence.training.objective import Objective
 from spotlight_asars.sequence.training.popularity_drift import popularity_drift
 from spotlight_asars.sequence.training.resuming import EpochRecord, FitProgress, random_numbers_kept
 from spotlight_asars.serialization.checkpoints import CheckpointFile
+from spotlight_asars.serialization.weights import check_optimizer_state, check_weights
 
 
 @dataclass(frozen=True)
@@ -273,8 +274,11 @@ class Trainer:
     def _resumed(self, file: CheckpointFile, saved: dict[str, object]) -> FitProgress:
         before = self._state()
         try:
+            for weights, optimizer in (saved["state"], saved["run"]["kept_state"]):
+                check_weights(self.net, weights)
+                check_optimizer_state(self.net, self.optimizer, optimizer)
             return self._take_up(saved)
-        except (RuntimeError, ValueError, KeyError) as error:
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
             self._restore(before)
             reason = str(error).partition("\n")[0]
             raise InputError(
@@ -284,14 +288,16 @@ class Trainer:
 
     def _take_up(self, snapshot: dict[str, object]) -> FitProgress:
         """Resume from a snapshot; if its weights do not fit, only they have changed."""
+        records = [EpochRecord(**record) for record in snapshot["epoch_records"]]
+        progress = FitProgress(**snapshot["run"])
         self._restore(snapshot["state"])
-        self.random_state.set_state(snapshot["random_state"])
         main_memory, *devices = snapshot["torch_random_states"]
         torch.random.set_rng_state(main_memory)
         for device, state in zip(self._cuda_devices, devices, strict=True):
             torch.cuda.set_rng_state(state, device)
-        self.epoch_records = [EpochRecord(**record) for record in snapshot["epoch_records"]]
-        return FitProgress(**snapshot["run"])
+        self.random_state.set_state(snapshot["random_state"])
+        self.epoch_records = records
+        return progress
 
     def _state(self) -> tuple[dict, dict]:
         """Copy the weights and the optimizer's state, which belong together."""

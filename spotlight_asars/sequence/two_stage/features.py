@@ -6,13 +6,14 @@ from torch import Tensor
 
 from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
 from spotlight_asars.interactions.binning import UNKNOWN_BIN
-from spotlight_asars.interactions.channels import ITEM, TARGET, TIME, UNKNOWN_TIME
+from spotlight_asars.interactions.channels import DWELL_RULES, ITEM, TARGET, TIME, UNKNOWN_TIME
 from spotlight_asars.interactions.rows import flat_positions
 from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.interactions.times import SECONDS_PER_DAY
 from spotlight_asars.sequence.non_neural.prefixes import Prefixes
 from spotlight_asars.sequence.training.catalogue import catalogue_places
 from spotlight_asars.serialization.models import register_kind
+from spotlight_asars.serialization.schema import Array, Fields, Text, Whole
 from spotlight_asars.serialization.state import SystemState
 
 NEAREST = 4  # newest events of the session with a feature each
@@ -62,7 +63,19 @@ class CandidateFeatures:
 
     @classmethod
     def from_state(cls, state: SystemState) -> "CandidateFeatures":
-        """Return equal features."""
+        """
+        Return equal features.
+
+        Raises
+        ------
+        InputError
+            If the state is not one of features.
+        """
+        known = {"dwell": Text(DWELL_RULES), "num_bins": Whole(1), "num_items": Whole(1)}
+        Fields(known).check("features", state.fitted)
+        items, least = state.fitted["num_items"], -float(np.finfo(np.float32).max)
+        popularity, places = Array("f", (items, 1 + len(HALF_LIVES)), least), Array("i", (items,), 0, items)
+        Fields({"popularity": popularity, "places": places}).check("features", state.arrays)
         features = cls.__new__(cls)  # the constructor needs the training part
         features._dwell, features._num_bins = state.fitted["dwell"], state.fitted["num_bins"]
         features.num_items = state.fitted["num_items"]

@@ -21,6 +21,7 @@ from spotlight_asars.sequence.training.resuming import random_numbers_kept
 from spotlight_asars.sequence.two_stage.features import CandidateFeatures
 from spotlight_asars.sequence.two_stage.ranker import Ranker, ranker_from
 from spotlight_asars.serialization.models import register_kind
+from spotlight_asars.serialization.schema import Fields, ListOf, Maybe, Part, Whole, check_settings
 from spotlight_asars.serialization.state import SystemState, constructor_arguments, plain_and_code
 from spotlight_asars.serialization.weights import weights_of
 
@@ -235,8 +236,21 @@ class TwoStageRanker(Recommender):
 
     @classmethod
     def from_state(cls, state: SystemState) -> "TwoStageRanker":
-        """Return an equal ranker; the global random state of torch is unchanged."""
+        """
+        Return an equal ranker; the global random state of torch is unchanged.
+
+        Raises
+        ------
+        InputError
+            If the state is not one of a ranker.
+        """
         settings, parts = dict(state.settings), state.parts
+        check_settings(cls, {name: value for name, value in settings.items() if name != "members"})
+        epochs_of = settings.get("members")
+        ListOf(Maybe(Whole(1))).check("members", epochs_of)
+        of_members = [f"member_{place}" for place in range(len(epochs_of))]
+        of_systems = [f"system_{place}" for place in range(len(epochs_of))] if state.fitted is not None else []
+        Fields(dict.fromkeys([*of_members, *of_systems], Part(Recommender))).check("parts", parts)
         members = [
             Member(partial(_made_anew, parts[f"member_{place}"], epochs is not None), epochs)
             for place, epochs in enumerate(settings.pop("members"))
@@ -244,9 +258,16 @@ class TwoStageRanker(Recommender):
         ranking = cls(members, **settings)
         if state.fitted is not None:
             ranking.keep_numbering(Numbering.from_state(state))
+            fitted = {"member_epochs": ListOf(Maybe(Whole(1)), len(members))}
+            Fields(fitted).check("ranker", state.fitted)
+            Fields({"features": Part(CandidateFeatures)}).check("parts", parts)
+            for part in (*(parts[name] for name in of_systems), parts["features"]):
+                if part.num_items != ranking.num_items:
+                    raise InputError("its parts have another number of items than the ranker")
             ranking.member_epochs = tuple(state.fitted["member_epochs"])
             ranking.systems = tuple(parts[f"system_{place}"] for place in range(len(members)))
             ranking._proposals = _Proposals(ranking.systems, parts["features"], ranking._candidates)
+            Fields({"rankers": Fields({})}).check("arrays", state.arrays)
             saved = state.arrays["rankers"]
             ranking.ranking_nets = [ranker_from(saved[str(place)], ranking._hidden_dim) for place in range(len(saved))]
         return ranking

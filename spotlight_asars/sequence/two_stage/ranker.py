@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from spotlight_asars.sequence.training.resuming import random_numbers_kept
-from spotlight_asars.serialization.weights import load_weights
+from spotlight_asars.serialization.schema import Array, Fields
+from spotlight_asars.serialization.weights import check_weights, load_weights
 
 ROUNDING = 1e-5  # relative range below which a feature is constant up to rounding
 
@@ -46,8 +47,18 @@ class Ranker(nn.Module):
 
 
 def ranker_from(weights: dict[str, np.ndarray], hidden_dim: int) -> Ranker:
-    """Return a ranker with these weights; the global random state of torch is unchanged."""
+    """
+    Return a ranker with these weights; the global random state of torch is unchanged.
+
+    Raises
+    ------
+    InputError
+        If they are not the weights of a ranker with hidden layers of this size.
+    """
+    Fields({"mean": Array("f", (None,))}).check("ranking net", weights)
     with random_numbers_kept():
+        with torch.device("meta"):  # compared before they take memory
+            check_weights(Ranker(len(weights["mean"]), hidden_dim), weights)
         ranker = Ranker(len(weights["mean"]), hidden_dim)
     load_weights(ranker, weights)
     return ranker

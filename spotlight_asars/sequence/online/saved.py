@@ -1,0 +1,68 @@
+"""What a file of live sessions must hold to go on with a model: names, types, shapes and bounds."""
+
+import numpy as np
+
+from spotlight_asars.errors import InputError
+from spotlight_asars.interactions.channels import (
+    ITEM,
+    NUM_CHANNELS,
+    SESSION_START,
+    TARGET,
+    TIME,
+    UNKNOWN_TIME,
+    USER,
+)
+from spotlight_asars.serialization.schema import LARGEST, Array, Fields, Schema
+from spotlight_asars.serialization.state import Arrays
+
+
+def check_saved(arrays: Arrays, one: Arrays, numbers: dict[int, int]) -> None:
+    """
+    Check the arrays of saved live sessions before sessions are made from them.
+
+    Parameters
+    ----------
+    arrays : Arrays
+        From a file.
+    one : Arrays
+        Those of a single new session of the same model: the file must have the same, for any number of sessions.
+    numbers : dict of int to int
+        How many different values a channel of an event can have: items, users and bins of the model.
+
+    Raises
+    ------
+    InputError
+        If an array is missing, of another type or shape, or holds a number that the model does not know.
+    """
+    Fields({"users": Array("i", (None,), 0, numbers[USER] - 1)}).check("live sessions", arrays)
+    sessions = len(arrays["users"])
+    _same_for(sessions, {name: array for name, array in one.items() if name != "seen"}).check("live sessions", arrays)
+    Fields({"seen": _seen_schema(sessions, numbers[ITEM])}).check("live sessions", arrays)
+    seen = arrays["seen"]
+    if (seen["earlier"] > seen["taken"]).any() or seen["taken"].sum(dtype=np.float64) != len(seen["items"]):
+        raise InputError("the items that its sessions have seen are not shared out among them")
+    most = {**numbers, TARGET: 2, SESSION_START: 2, TIME: 2**31}
+    for channel in range(NUM_CHANNELS):
+        least = UNKNOWN_TIME if channel == TIME else 0
+        values = Array("i", (sessions, None), least, most[channel] - 1)
+        values.check(f"events, channel {channel}", arrays["events"][:, :, channel])
+    if np.isinf(arrays["newest_time"]).any() or (arrays["latest_time"] == np.inf).any():
+        raise InputError("a time of its events is infinite")
+    if np.isnan(arrays["latest_time"]).any():
+        raise InputError("a time of its events is missing")
+
+
+def _seen_schema(sessions: int, num_items: int) -> Schema:
+    of_sessions = Array("i", (sessions,), 0, LARGEST)
+    return Fields({"items": Array("i", (None,), 1, num_items - 1), "taken": of_sessions, "earlier": of_sessions})
+
+
+def _same_for(sessions: int, one: Arrays) -> Fields:
+    """Return the schema of arrays like those of one session, for this many sessions."""
+    schemas = {}
+    for name, array in one.items():
+        if isinstance(array, dict):
+            schemas[name] = _same_for(sessions, array)
+        else:
+            schemas[name] = Array(array.dtype.kind, (sessions, *array.shape[1:]))
+    return Fields(schemas)
