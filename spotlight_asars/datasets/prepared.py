@@ -53,7 +53,7 @@ class _Shard:
             self.item_vocabulary = _read_vocabulary(file["item_vocabulary"])
             self.user_vocabulary = _read_vocabulary(file["user_vocabulary"]) if "user_vocabulary" in file else None
             about = read_plain(file, "about")
-            Fields({"session_gap": Number(0.0)}).check("log", about)
+            Fields({"session_gap": Number(0.0, np.inf)}).check("log", about)
             self.session_gap = float(about["session_gap"])
             self._check()
         self.item_numbers: np.ndarray | None = None  # None if they equal its own

@@ -38,8 +38,7 @@ def check_weights(module: nn.Module, weights: Mapping[str, np.ndarray | Tensor])
     module : module
         May be on torch's 'meta' device, where tensors have a shape and no memory.
     weights : dict of str to array or tensor
-
-    Weights that the module names in `added_later`, and that the saved ones lack, stay as they are.
+        They may lack those that the module names in `added_later`.
 
     Raises
     ------
@@ -47,7 +46,7 @@ def check_weights(module: nn.Module, weights: Mapping[str, np.ndarray | Tensor])
         If names, shapes or types differ from the module's.
     """
     there = module.state_dict()
-    weights = {**{name: weights_of(module)[name] for name in getattr(module, "added_later", ())}, **weights}
+    weights = with_added_later(module, weights)
     for name in {**there, **weights}:
         found, wanted = (
             None if one is None else f"{str(one.dtype).removeprefix('torch.')} {tuple(one.shape)}"
@@ -70,7 +69,14 @@ def load_weights(module: nn.Module, weights: dict[str, np.ndarray]) -> None:
         If names, shapes or types differ from the module's.
     """
     check_weights(module, weights)
-    module.load_state_dict({name: torch.from_numpy(weight) for name, weight in weights.items()})
+    tensors = {name: torch.from_numpy(weight) for name, weight in weights.items()}
+    module.load_state_dict(with_added_later(module, tensors))
+
+
+def with_added_later(module: nn.Module, weights: Mapping[str, np.ndarray | Tensor]) -> dict[str, np.ndarray | Tensor]:
+    """Return weights of a module, those that older files lack (`added_later`) as the zeros that they begin with."""
+    there = module.state_dict()
+    return {**{name: torch.zeros_like(there[name]) for name in getattr(module, "added_later", ())}, **weights}
 
 
 def check_optimizer_state(net: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, object]) -> None:

@@ -31,7 +31,7 @@ from spotlight_asars.sequence.training.objective import Objective
 from spotlight_asars.sequence.training.popularity_drift import popularity_drift
 from spotlight_asars.sequence.training.resuming import EpochRecord, FitProgress, random_numbers_kept
 from spotlight_asars.serialization.checkpoints import CheckpointFile
-from spotlight_asars.serialization.weights import check_optimizer_state, check_weights
+from spotlight_asars.serialization.weights import check_optimizer_state, check_weights, with_added_later
 
 
 @dataclass(frozen=True)
@@ -305,9 +305,7 @@ class Trainer:
 
     def _restore(self, state: tuple[dict, dict]) -> None:
         weights, optimizer = state
-        there = self.net.state_dict()
-        later = {name: torch.zeros_like(there[name]) for name in getattr(self.net, "added_later", ())}
-        self.net.load_state_dict({**later, **weights})  # a checkpoint of release 0.1.0 lacks some
+        self.net.load_state_dict(with_added_later(self.net, weights))
         self.optimizer.load_state_dict(optimizer)
 
     @property
