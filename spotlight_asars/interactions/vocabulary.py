@@ -67,8 +67,6 @@ def ids_from_array(array: np.ndarray, type_name: str | None) -> pd.Index:
     """Decode the result of :func:`ids_as_array`."""
     if type_name is None:
         return pd.Index(array)
-    if type_name not in TEXT_TYPES:
-        raise ValueError(f"raw ids are of the unknown type {type_name!r}")
     found = json.loads(array.tobytes().decode("ascii"))
     if type(found) is not list:
         raise ValueError("raw ids are no list")

@@ -178,6 +178,8 @@ def open_sealed(path: str | Path, kind: FileKind = MODEL_FILE) -> Iterator[h5py.
 def is_of_kind(path: str | Path, kind: FileKind) -> bool:
     """Return whether a file begins like one of the kind; False if it cannot be read."""
     try:
+        if not Path(path).is_file():  # reading a pipe would wait for ever
+            return False
         with Path(path).open("rb") as content:
             return content.read(len(kind.title)) == kind.title
     except OSError:

@@ -223,6 +223,8 @@ def _is_of_type(value: object, hint: object) -> bool:
         return type(value) is float or (type(value) is int and abs(value) <= LARGEST)
     if hint is int:
         return type(value) is int and abs(value) <= LARGEST
+    if hint is bool:  # 0 and 1 do as well
+        return type(value) in (bool, int) and value in (0, 1)
     if hint in _PLAIN:
         return type(value) is hint
     kind = get_origin(hint) or hint

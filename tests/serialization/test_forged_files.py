@@ -635,6 +635,11 @@ class TestPreparedLogs:
         forge(log_file, PREPARED_LOG, change)
         refuses(lambda: LogOnDisk(log_file), f"{log_file}: no log can be created from it")
 
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+    def test_a_pipe_among_the_shards_does_not_hang(self, log_file):
+        os.mkfifo(log_file.parent / "a.h5")
+        assert len(LogOnDisk(log_file.parent)) == 60
+
 
 def test_a_random_state_survives():
     one = np.random.RandomState(7)

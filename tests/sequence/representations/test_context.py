@@ -181,7 +181,7 @@ class TestModel:
             assert (np.abs(early - late).max() > 1e-3) == moves
             assert (np.abs(early - unknown).max() > 1e-3) == moves
             np.testing.assert_array_equal(model.predict([3, 4], timestamps=[np.nan, np.nan]), unknown)
-            np.testing.assert_allclose(model.predict([3, 4], timestamps=[10 + 86_400, 20.9]), early, atol=1e-6)
+            np.testing.assert_allclose(model.predict([3, 4], timestamps=[10 + 86_400, 20.9 + 86_400]), early, atol=1e-6)
             both = model.predict([[3, 4], [3, 4]], timestamps=[[10, 20], [10_000, 10_010]])
             np.testing.assert_allclose(both, [early, late], atol=1e-6)
 
