@@ -12,8 +12,8 @@ from spotlight_asars.sequence.online.events import NEWEST
 from spotlight_asars.sequence.representations.history_kernel import REACH
 from spotlight_asars.sequence.representations.session_net import SessionNet
 
-_KEPT = [ITEM, DWELL, SESSION_START, TIME]
-_DWELL = _KEPT.index(DWELL)
+KEPT = [ITEM, DWELL, SESSION_START, TIME]  # the channels that the kernel reads
+_DWELL = KEPT.index(DWELL)
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class LiveHistory:
 
     def initial_carry(self, sessions: int) -> Carry:
         """Return empty histories."""
-        return {"history": np.zeros((sessions, REACH, len(_KEPT)), dtype=np.int32)}
+        return {"history": np.zeros((sessions, REACH, len(KEPT)), dtype=np.int32)}
 
     def update_item(self, carry: Carry, events: np.ndarray) -> Carry:
         """Append the newest events."""
-        newest = events[:, NEWEST : NEWEST + 1][:, :, _KEPT].astype(np.int32)  # (sessions, 1, kept)
+        newest = events[:, NEWEST : NEWEST + 1][:, :, KEPT].astype(np.int32)  # (sessions, 1, kept)
         return {"history": np.concatenate([carry["history"][:, 1:], newest], axis=1)}
 
     def update_dwell(self, carry: Carry, events: np.ndarray) -> Carry:
@@ -67,8 +67,8 @@ class LiveHistory:
         kept = self.update_dwell(carry, events)["history"]  # (sessions, REACH, kept)
         sessions = len(kept)
         whole = np.zeros((sessions, REACH, NUM_CHANNELS), dtype=np.int64)
-        whole[:, :, _KEPT] = kept
-        there, starts = kept[:, :, _KEPT.index(ITEM)] != 0, kept[:, :, _KEPT.index(SESSION_START)] != 0
+        whole[:, :, KEPT] = kept
+        there, starts = kept[:, :, KEPT.index(ITEM)] != 0, kept[:, :, KEPT.index(SESSION_START)] != 0
         row = np.arange(sessions) * REACH
         row_begin = row + np.where(there.any(axis=1), there.argmax(axis=1), REACH)
         newest_start = np.where(starts.any(axis=1), REACH - 1 - starts[:, ::-1].argmax(axis=1), 0)

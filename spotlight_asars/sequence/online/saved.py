@@ -12,6 +12,7 @@ from spotlight_asars.interactions.channels import (
     UNKNOWN_TIME,
     USER,
 )
+from spotlight_asars.sequence.online.history import KEPT
 from spotlight_asars.serialization.schema import LARGEST, Array, Fields, Schema
 from spotlight_asars.serialization.state import Arrays
 
@@ -46,6 +47,11 @@ def check_saved(arrays: Arrays, one: Arrays, numbers: dict[int, int]) -> None:
         least = UNKNOWN_TIME if channel == TIME else 0
         values = Array("i", (sessions, None), least, most[channel] - 1)
         values.check(f"events, channel {channel}", arrays["events"][:, :, channel])
+        if channel in KEPT and "history" in arrays["memory"]:
+            values.check(f"history, channel {channel}", arrays["memory"]["history"][:, :, KEPT.index(channel)])
+    for name, array in arrays["memory"].items():
+        if array.dtype.kind == "i" and name != "history":
+            Array("i", (sessions, *[None] * (array.ndim - 1)), 0, LARGEST).check(f"memory {name}", array)
     if np.isinf(arrays["newest_time"]).any() or (arrays["latest_time"] == np.inf).any():
         raise InputError("a time of its events is infinite")
     if np.isnan(arrays["latest_time"]).any():
