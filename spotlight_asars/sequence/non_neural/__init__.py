@@ -1,4 +1,4 @@
-"""Non-neural recommenders: popularity, repetition of the last item, sequential rules, nearest neighbours, and the transition memory."""
+"""Non-neural recommenders: popularity, the last item again, rules, nearest neighbours, and the transition memory."""
 
 from spotlight_asars.sequence.non_neural.memory import SessionMemory
 from spotlight_asars.sequence.non_neural.neighbours import STAN, VSKNN, VSTAN

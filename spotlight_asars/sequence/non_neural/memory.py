@@ -115,8 +115,8 @@ class SessionMemory(NonNeuralRecommender):
 
     An event in several rows is a target in one of them: it counts once, with the events before it in that row.
 
-    ``partial_fit`` keeps the weights. It shares each new target in proportion to ``a_k T(item_k, target)`` by the counts
-    that were there, and adds the shares. A fit on all events would also fit the weights and share the old targets anew.
+    ``partial_fit`` keeps the weights. It shares each new target in proportion to ``a_k T(item_k, target)``, T by the
+    counts so far, and adds the shares. A fit on all events would fit the weights and share the old targets anew.
     """
 
     reads_dwell = True

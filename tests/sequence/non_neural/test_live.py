@@ -6,7 +6,15 @@ import pytest
 
 from spotlight_asars.interactions.sequences import to_session_sequences
 from spotlight_asars.interactions.sessions import SessionInteractions
-from spotlight_asars.sequence.non_neural import STAN, VSKNN, VSTAN, Popularity, RepeatLast, SequentialRules, SessionMemory
+from spotlight_asars.sequence.non_neural import (
+    STAN,
+    VSKNN,
+    VSTAN,
+    Popularity,
+    RepeatLast,
+    SequentialRules,
+    SessionMemory,
+)
 from spotlight_asars.sequence.non_neural.base import CountRecommender
 from spotlight_asars.sequence.online import LiveSession, LiveSessions, LiveUsers
 from spotlight_asars.serialization.models import load_sessions, save_sessions

@@ -7,7 +7,15 @@ import pytest
 from spotlight_asars.interactions.binning import UNKNOWN_BIN
 from spotlight_asars.interactions.sequences import to_session_sequences
 from spotlight_asars.interactions.sessions import SessionInteractions
-from spotlight_asars.sequence.non_neural import STAN, VSKNN, VSTAN, Popularity, RepeatLast, SequentialRules, SessionMemory
+from spotlight_asars.sequence.non_neural import (
+    STAN,
+    VSKNN,
+    VSTAN,
+    Popularity,
+    RepeatLast,
+    SequentialRules,
+    SessionMemory,
+)
 from spotlight_asars.sequence.non_neural.base import CountRecommender
 
 COUNTING = {
