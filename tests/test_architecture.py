@@ -21,6 +21,9 @@ SEQUENCE_ROOMS = {
 }
 MOST_FLOORS = 9
 
+# The parts of live sessions that read nets.
+NET_STEPS = tuple(f"sequence.online.{module}" for module in ("steps", "net_steps", "host_net_steps", "cells", "scores"))
+
 # What a room may never import, directly.
 NEVER = {
     "layers": ("interactions", "sequence"),
@@ -34,7 +37,12 @@ NEVER = {
     ),
     "sequence.online": ("sequence.training", "sequence.implicit"),
     "sequence.training": ("sequence.online", "sequence.implicit"),
-    "sequence.non_neural": ("sequence.representations", "sequence.training", "sequence.online", "sequence.implicit"),
+    **dict.fromkeys(
+        # Live sessions know no net, so that systems without one can have them.
+        [f"sequence.online.{module}" for module in ("sessions", "users", "events", "seen_items")],
+        ("sequence.representations", "sequence.training", "sequence.implicit", *NET_STEPS),
+    ),
+    "sequence.non_neural": ("sequence.representations", "sequence.training", "sequence.implicit", *NET_STEPS),
     **dict.fromkeys(sorted(ROOMS - {"experiments", "cli"}), ("experiments",)),
     **{f"{room} ": ("cli",) for room in sorted(ROOMS - {"cli"})},
 }

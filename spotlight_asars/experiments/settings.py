@@ -14,7 +14,7 @@ from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
 from spotlight_asars.sequence.non_neural.memory import SessionMemory
 from spotlight_asars.sequence.non_neural.neighbours import STAN, VSKNN, VSTAN
-from spotlight_asars.sequence.non_neural.rules import Popularity, SequentialRules
+from spotlight_asars.sequence.non_neural.rules import Popularity, RepeatLast, SequentialRules
 from spotlight_asars.sequence.recommender.base import Recommender
 from spotlight_asars.sequence.representations.registry import HOST_REPRESENTATIONS, representation_factory
 from spotlight_asars.sequence.training.objective import ALL_ITEMS_LOSS, SAMPLED_LOSS
@@ -32,6 +32,7 @@ _SAMPLED_SOFTMAX = {
 OPTIMIZERS = {"adagrad": torch.optim.Adagrad, "adam": torch.optim.Adam}
 COUNTING_SYSTEMS: dict[str, type[Recommender]] = {
     "popularity": Popularity,
+    "repeat_last": RepeatLast,
     "sequential_rules": SequentialRules,
     "vsknn": VSKNN,
     "stan": STAN,

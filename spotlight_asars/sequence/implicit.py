@@ -21,6 +21,7 @@ from spotlight_asars.interactions.rows import bounded_batches, flat_positions
 from spotlight_asars.interactions.sequences import SessionSequences, as_session_sequences
 from spotlight_asars.interactions.vocabulary import Vocabulary
 from spotlight_asars.sequence.online.sessions import LiveSession
+from spotlight_asars.sequence.online.steps import NetLiveSteps
 from spotlight_asars.sequence.recommender.base import PADDING_SCORE, Recommender
 from spotlight_asars.sequence.recommender.explaining import no_attention
 from spotlight_asars.sequence.recommender.fitted import Numbering, check_same_numbering
@@ -482,6 +483,10 @@ class ASARSSequenceModel(Recommender, ImplicitSequenceModel):
             None or an unknown one is anonymous.
         """
         return LiveSession(self, user)
+
+    def live_steps(self) -> NetLiveSteps:
+        """Steps of the net, for :class:`LiveSession`."""
+        return NetLiveSteps(self)
 
     def target_states(self, sequences: SessionSequences) -> Tensor:
         """

@@ -210,10 +210,15 @@ class TestLive:
         lines = [{"items": ["a", "b"], "timestamps": [0, 9], "user": 104, "k": 2}, {"items": []}, event(1, "a", 0)]
         code, answers, _ = call("--model-file", files.rules, lines=lines)
         rules = load_model(files.rules)
-        assert code == 1
+        assert code == 0
         assert answers[0] == {"user": 104, "items": rules.recommend(["a", "b"], [0, 9], 104, k=2)}
         assert answers[1] == {"items": rules.recommend([])}
-        assert "SequentialRules has no live sessions" in answers[2]["error"]
+        assert answers[2] == {"user": 1, "items": rules.recommend(["a"], [0])}
+
+    def test_live_events_need_a_model_with_live_sessions(self, files, call, monkeypatch):
+        monkeypatch.setattr(SequentialRules, "has_live_sessions", False)
+        code, (answer,), _ = call("--model-file", files.rules, lines=[event(1, "a", 0)])
+        assert code == 1 and "SequentialRules has no live sessions" in answer["error"]
 
 
 class TestState:
@@ -242,7 +247,7 @@ class TestState:
         _, (again,), _ = call("--model-file", files.net, "--state", state, lines=[{"user": 103}])
         assert again == answers[0]
 
-    def test_a_file_of_something_else(self, files, call, tmp_path):
+    def test_a_file_of_something_else(self, files, call, tmp_path, monkeypatch):
         save_sessions(files.model.session(), tmp_path / "one.h5")
         for path, named in [
             (files.net, "not live sessions"),
@@ -250,6 +255,7 @@ class TestState:
         ]:
             code, answers, err = call("--model-file", files.net, "--state", path, lines=[event(1, "a", 0)])
             assert code == 2 and not answers and named in err and err.count("\n") == 1
+        monkeypatch.setattr(SequentialRules, "has_live_sessions", False)
         code, _, err = call("--model-file", files.rules, "--state", tmp_path / "new.h5")
         assert code == 2 and "has no live sessions" in err and not (tmp_path / "new.h5").exists()
 

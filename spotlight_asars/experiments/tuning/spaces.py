@@ -215,6 +215,7 @@ _STAN: Space = (
 )
 _NON_NEURAL: dict[str, Space] = {
     "popularity": (),
+    "repeat_last": (),
     "sequential_rules": (
         _keyword("steps", "largest distance between the two events of a rule", low=1, high=30),
         _keyword("weighting", "decay of a rule with distance", *_WEIGHTINGS),

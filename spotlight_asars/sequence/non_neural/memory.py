@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from spotlight_asars.errors import InputError, check_choice, check_whole
 from spotlight_asars.interactions.binning import UNKNOWN_BIN
 from spotlight_asars.interactions.channels import DWELL_RULES
-from spotlight_asars.interactions.rows import flat_positions
 from spotlight_asars.interactions.sequences import SessionSequences, as_session_sequences
 from spotlight_asars.sequence.non_neural.base import NonNeuralRecommender
-from spotlight_asars.sequence.non_neural.prefixes import Prefixes
+from spotlight_asars.sequence.non_neural.prefixes import Histories, Prefixes
 from spotlight_asars.serialization.models import register_kind
 from spotlight_asars.serialization.schema import Array, Matrix, Part, Schema
 from spotlight_asars.serialization.state import Arrays, SystemState
@@ -34,15 +33,12 @@ class Pairs:
     has_earlier: np.ndarray  # (targets,); whether its user has earlier sessions in the row
 
     @classmethod
-    def of(cls, prefixes: Prefixes, steps: int, dwell: str) -> "Pairs":
-        begin = np.maximum(prefixes.begin, prefixes.end - steps)
-        event, target, _ = flat_positions(begin, prefixes.end - begin)
-        lag = prefixes.end[target] - event
-        bins = prefixes.events.bins[event].astype(np.int64)
+    def of(cls, histories: Histories, steps: int, dwell: str) -> "Pairs":
+        newest = histories.newest_events(steps)
+        bins = newest.bin
         if dwell == "known":
-            bins[lag == 1] = UNKNOWN_BIN
-        source = prefixes.events.items[event].astype(np.int64)
-        return cls(target, lag, bins, source, prefixes.begin < prefixes.end, prefixes.row_begin < prefixes.begin)
+            bins = np.where(newest.lag == 1, UNKNOWN_BIN, bins)
+        return cls(newest.target, newest.lag, bins, newest.item, histories.lengths > 0, histories.has_earlier)
 
 
 class _Weights(nn.Module):
@@ -119,10 +115,15 @@ class SessionMemory(NonNeuralRecommender):
     for those; and so on. Unlike there, each target counts fully, however likely it is a repeat or a popular item.
 
     An event in several rows is a target in one of them: it counts once, with the events before it in that row.
+
+    ``partial_fit`` keeps the weights. It shares each new target in proportion to ``a_k T(item_k, target)``, T by the
+    counts so far, and adds the shares. A fit on all events would fit the weights and share the old targets anew.
     """
 
     reads_dwell = True
-    fitted_arrays = ("_popular", "_transitions", "_unseen")
+    has_live_sessions = True
+    fitted_arrays = ("_popular", "_transitions", "_unseen", "_target_counts")
+    added_arrays = ("_target_counts",)
 
     def __init__(self, dwell: str = "known", steps: int = 20, smoothing: float = 3.0, rounds: int = 4) -> None:
         check_choice("dwell", dwell, DWELL_RULES)
@@ -147,11 +148,34 @@ class SessionMemory(NonNeuralRecommender):
                 training.share(weights.attention(training.pairs)[0].numpy() * transition)
         self.keep_numbering(sequences)
         self.weights, self._popular = weights, training.popular  # (num_items,)
-        counts, total = training.counts()
+        self._target_counts = training.target_counts  # (num_items,)
+        self._keep_transitions(*training.counts())
+        return self
+
+    def _keep_transitions(self, counts: sparse.csr_array, total: np.ndarray) -> None:
         # T is kept in two parts: the counts, and the weight of the popularity added to them.
         self._transitions = sparse.diags_array(1.0 / (total + self.smoothing)) @ counts  # (num_items, num_items)
         self._unseen = self.smoothing / (total + self.smoothing)  # (num_items,)
-        return self
+
+    def _add(self, sequences: SessionSequences) -> None:
+        prefixes = Prefixes.before_targets(sequences)
+        if not len(prefixes):
+            return
+        pairs = Pairs.of(prefixes, self.steps, self.dwell)
+        wanted = prefixes.events.items[prefixes.end].astype(np.int64)  # (targets,)
+        target_counts = self._target_counts + np.bincount(wanted, minlength=self.num_items)
+        popular = target_counts / target_counts.sum()
+        to = wanted[pairs.target]  # (pairs,)
+        transition = self._transitions[pairs.source, to] + self._unseen[pairs.source] * popular[to]  # (pairs,)
+        with torch.no_grad():
+            weight = self.weights.attention(pairs)[0].numpy() * transition
+        shares = weight / np.bincount(pairs.target, weight)[pairs.target]
+        total = self.smoothing / self._unseen - self.smoothing  # (num_items,)
+        shape = (self.num_items, self.num_items)
+        counts = sparse.diags_array(total + self.smoothing) @ self._transitions
+        counts = counts + sparse.csr_array((shares, (pairs.source, to)), shape=shape)
+        self._target_counts, self._popular = target_counts, popular
+        self._keep_transitions(counts, total + np.bincount(pairs.source, shares, minlength=self.num_items))
 
     def state(self) -> SystemState:
         """Return the memory as data; see ``SystemState``."""
@@ -174,28 +198,45 @@ class SessionMemory(NonNeuralRecommender):
     def _array_schemas(self, arrays: Arrays) -> dict[str, Schema]:
         per_item = Array("f", (self.num_items,), least=0.0)
         transitions = Matrix((self.num_items, self.num_items))
-        return {"popular": per_item, "transitions": transitions, "unseen": per_item, "weights": Part(dict)}
+        return {
+            "popular": per_item,
+            "transitions": transitions,
+            "unseen": per_item,
+            "target_counts": Array("fiu", (self.num_items,), least=0.0),
+            "weights": Part(dict),
+        }
 
-    def _costs(self, states: Prefixes) -> np.ndarray:
-        return self.num_items + states.end - states.row_begin
+    @property
+    def newest_read(self) -> int:
+        """Number of newest events that are used."""
+        return self.steps
 
-    def item_probabilities(self, states: Prefixes) -> Tensor:
+    def _costs(self, states: Histories) -> np.ndarray:
+        return self.num_items + states.costs
+
+    def item_probabilities(self, states: Histories) -> Tensor:
         """Return :meth:`item_scores`, which are probabilities."""
         return self.item_scores(states)
 
-    def _block_scores(self, states: Prefixes) -> np.ndarray:
+    def _block_scores(self, states: Histories) -> np.ndarray:
         pairs = Pairs.of(states, self.steps, self.dwell)
         shape = (len(states), self.num_items)
         with torch.no_grad():
             attention, shares = self.weights.attention(pairs).numpy(), self.weights.shares(pairs).numpy()
         attended, repeated = (sparse.csr_array((one, (pairs.target, pairs.source)), shape=shape) for one in attention)
-        length = states.begin - states.row_begin
-        event, target, _ = flat_positions(states.row_begin, length)
-        earlier = sparse.csr_array((1.0 / length[target], (target, states.events.items[event])), shape=shape)
-        found = sparse.diags_array(shares[:, 0]) @ (attended @ self._transitions)
-        found = found + sparse.diags_array(shares[:, 1]) @ repeated + sparse.diags_array(shares[:, 2]) @ earlier
+        target, item, share = states.earlier_shares()
+        earlier = sparse.csr_array((share, (target, item)), shape=shape)
+        parts = (attended @ self._transitions, repeated, earlier)
+        found = sum(_scaled(part, shares[:, way]) for way, part in enumerate(parts))
         popular = shares[:, 0] * (attended @ self._unseen) + shares[:, 3]  # (targets,)
         return found.toarray() + popular[:, None] * self._popular
+
+
+def _scaled(matrix: sparse.csr_array, factors: np.ndarray) -> sparse.csr_array:
+    """Return a matrix with each row multiplied by a factor, (rows,)."""
+    # A product with a diagonal matrix would take ten times as long for a single row.
+    data = matrix.data * np.repeat(factors, np.diff(matrix.indptr))
+    return sparse.csr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
 def _fit_weights(weights: _Weights, training: "TrainingCounts", transition: np.ndarray) -> None:
@@ -230,6 +271,7 @@ class TrainingCounts:
         self.wanted = prefixes.events.items[prefixes.end].astype(np.int64)  # (targets,)
         self.earlier = _earlier_shares(prefixes, sequences)  # (targets,)
         popularity = np.bincount(self.wanted, minlength=sequences.num_items).astype(np.float64)
+        self.target_counts = popularity  # (num_items,)
         self.popular = popularity / popularity.sum()  # (num_items,)
         self._num_items, self._smoothing = sequences.num_items, smoothing
         target, source = self.pairs.target, self.pairs.source

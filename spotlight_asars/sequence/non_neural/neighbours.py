@@ -9,7 +9,7 @@ from spotlight_asars.interactions.rows import flat_positions
 from spotlight_asars.interactions.sessionization import changes
 from spotlight_asars.interactions.times import SECONDS_PER_DAY
 from spotlight_asars.sequence.non_neural.base import CountRecommender
-from spotlight_asars.sequence.non_neural.prefixes import Prefixes, blocks_of
+from spotlight_asars.sequence.non_neural.prefixes import Histories, blocks_of
 from spotlight_asars.sequence.non_neural.rules import STEP_WEIGHTS
 from spotlight_asars.serialization.models import register_kind
 from spotlight_asars.serialization.schema import LARGEST, Array, Fields, Matrix, Schema
@@ -27,7 +27,7 @@ class SessionNeighbours(CountRecommender):
     For a session s with items i, whose last event of i lies l(i) steps before the target (1 is the last event):
 
     1. candidates: the `sample_size` most recent training sessions, by their last event, that share an item with s;
-       equal or unknown times are in the order of session ids;
+       equal or unknown times are in the order of session ids, those of a `partial_fit` after all that were there;
     2. neighbours: the k candidates n of highest similarity, the more recent ones first among equals::
 
            similarity(s, n) = sum over shared items of place_weight(l(i)) / norm * exp(-age(n) / session_decay)
@@ -40,14 +40,16 @@ class SessionNeighbours(CountRecommender):
                       * exp(-abs(p(j) - p(m)) / neighbour_decay) * (1 + idf_weight * ln(sessions / clicks of j))
     """
 
+    has_live_sessions = True
     session_decay_days: float | None = None
     neighbour_decay: float | None = None
     idf_weight: float = 0.0
     similarity = "cosine"
     fitted_arrays = (
         *("_session_times", "_items", "_positions", "_sizes", "_begin"),
-        *("_occurrences", "_item_costs", "_item_weights"),
+        *("_occurrences", "_item_costs", "_item_weights", "_clicks"),
     )
+    added_arrays = ("_clicks",)
 
     def __init__(self, k: int, sample_size: int) -> None:
         check_whole("k", k)
@@ -63,27 +65,37 @@ class SessionNeighbours(CountRecommender):
         raise NotImplementedError
 
     def _count(self, items: np.ndarray, sessions: np.ndarray, times: np.ndarray) -> None:
-        begin = np.flatnonzero(changes(sessions))  # (sessions,)
-        latest = np.maximum.reduceat(times, begin)  # UNKNOWN_TIME is the smallest value
-        recent_first = np.lexsort((np.arange(len(begin)), latest))[::-1]
-        recency = np.empty(len(begin), dtype=np.int64)
-        recency[recent_first] = np.arange(len(begin))
-        self._session_times = latest[recent_first]  # (sessions,); the most recent first, as in all arrays below
-        position = np.arange(len(items)) - begin[sessions] + 1
+        self._clicks = np.bincount(items, minlength=self.num_items)  # (num_items,)
+        self._keep(*_distinct_items(items, sessions, times))
 
-        session = recency[sessions]
-        order = np.lexsort((position, items, session))
-        session, item, position = session[order], items[order].astype(np.int64), position[order]
-        last = np.ones(len(order), dtype=bool)
-        last[:-1] = (session[1:] != session[:-1]) | (item[1:] != item[:-1])
-        session = session[last]
-        self._items, self._positions = item[last], position[last]  # (entries,): a session's items, once each
-        self._sizes = np.bincount(session, minlength=len(begin))  # (sessions,)
+    def _add_counts(self, items: np.ndarray, sessions: np.ndarray, times: np.ndarray) -> None:
+        self._clicks = self._clicks + np.bincount(items, minlength=self.num_items)
+        latest, session, item, position = _distinct_items(items, sessions, times)
+        there = len(self._session_times)
+        # The sessions that are there come first, the oldest first, so that the new ones are later among equal times.
+        kept = there - 1 - np.repeat(np.arange(there), self._sizes)
+        self._keep(
+            np.concatenate([self._session_times[::-1], latest]),
+            np.concatenate([kept, there + session]),
+            np.concatenate([self._items, item]),
+            np.concatenate([self._positions, position]),
+        )
+
+    def _keep(self, latest: np.ndarray, session: np.ndarray, item: np.ndarray, position: np.ndarray) -> None:
+        """Keep the results of :func:`_distinct_items`, and index them."""
+        recent_first = np.lexsort((np.arange(len(latest)), latest))[::-1]
+        recency = np.empty(len(latest), dtype=np.int64)
+        recency[recent_first] = np.arange(len(latest))
+        self._session_times = latest[recent_first]  # (sessions,); the most recent first, as in all arrays below
+        session = recency[session]
+        order = np.lexsort((item, session))
+        session, self._items, self._positions = session[order], item[order], position[order]  # (entries,)
+        self._sizes = np.bincount(session, minlength=len(latest))  # (sessions,)
         self._begin = np.cumsum(self._sizes) - self._sizes
         self._sessions_of_items(session)
-        clicks = np.bincount(items, minlength=self.num_items)
         # Items without an event are in no neighbour; they get the weight of one event.
-        self._item_weights = 1.0 + self.idf_weight * np.log(len(begin) / np.maximum(clicks, 1))  # (num_items,)
+        share = len(latest) / np.maximum(self._clicks, 1)
+        self._item_weights = 1.0 + self.idf_weight * np.log(share)  # (num_items,)
 
     def _sessions_of_items(self, session: np.ndarray) -> None:
         """Index the `sample_size` most recent sessions of each item; no other session can be a candidate."""
@@ -112,16 +124,14 @@ class SessionNeighbours(CountRecommender):
             "occurrences": Matrix((self.num_items, sessions)),
             "item_costs": Array("f", (self.num_items,), least=0.0),
             "item_weights": Array("f", (self.num_items,), least=-np.finfo(np.float64).max),
+            "clicks": Array("fiu", (self.num_items,), least=0.0),
         }
 
-    def _block_scores(self, states: Prefixes) -> np.ndarray:
+    def _block_scores(self, states: Histories) -> np.ndarray:
         scores = np.zeros((len(states), self.num_items))  # (targets, num_items)
         for part in blocks_of(states.lengths, ENTRIES_A_BLOCK):
-            event, target, _ = flat_positions(states.begin[part], states.lengths[part])
-            last = states.events.next_same[event] >= states.end[part][target]  # the last event of each item
-            event, target = event[last], target[last]
-            items, steps = states.events.items[event], states.end[part][target] - event
-            costs = np.bincount(target, weights=self._item_costs[items], minlength=len(states.begin[part]))
+            target, items, steps = states[part].distinct_items()
+            costs = np.bincount(target, weights=self._item_costs[items], minlength=len(states[part]))
             first = np.searchsorted(target, np.arange(len(costs) + 1))  # (targets + 1,)
             for block in blocks_of(costs, ENTRIES_A_BLOCK):
                 inside = slice(first[block.start], first[block.stop])
@@ -135,7 +145,7 @@ class SessionNeighbours(CountRecommender):
         return scores
 
     def _add_scores(
-        self, states: Prefixes, first: np.ndarray, items: np.ndarray, steps: np.ndarray, scores: np.ndarray
+        self, states: Histories, first: np.ndarray, items: np.ndarray, steps: np.ndarray, scores: np.ndarray
     ) -> None:
         """Write the scores of a few targets; target t has the distinct items ``first[t]:first[t + 1]`` of `items`."""
         target, neighbour, similarity = self._neighbours(states, first, items, steps)  # (pairs,) each
@@ -158,7 +168,7 @@ class SessionNeighbours(CountRecommender):
         scores[:] = np.bincount(cell, weights=weight, minlength=scores.size).reshape(scores.shape)
 
     def _neighbours(
-        self, states: Prefixes, first: np.ndarray, items: np.ndarray, steps: np.ndarray
+        self, states: Histories, first: np.ndarray, items: np.ndarray, steps: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return target, training session and similarity of each pair of neighbours: (pairs,) each."""
         row = np.repeat(np.arange(len(states)), np.diff(first))
@@ -175,13 +185,35 @@ class SessionNeighbours(CountRecommender):
         else:
             similarity = similarity / np.diff(first)[target]
         if self.session_decay_days is not None:
-            now = states.last(states.events.times, empty=UNKNOWN_TIME)[target]
+            now = states.last_times()[target]
             then = self._session_times[session].astype(np.int64)
             known = (now != UNKNOWN_TIME) & (then != UNKNOWN_TIME)
             age = np.where(known, np.maximum(now - then, 0), 0)
             similarity = similarity * np.exp(-age / (self.session_decay_days * SECONDS_PER_DAY))
         best = highest(similarity, target, len(states), self.k)
         return target[best], session[best], similarity[best]
+
+
+def _distinct_items(
+    items: np.ndarray, sessions: np.ndarray, times: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """
+    Return the time of each session's last event, (sessions,), and the items of each session once.
+
+    Returns
+    -------
+    latest : int array of shape (sessions,)
+    session, item, position : int64 arrays of shape (entries,)
+        `position` is that of the item's last event in the session, from 1.
+    """
+    begin = np.flatnonzero(changes(sessions))  # (sessions,)
+    latest = np.maximum.reduceat(times, begin)  # UNKNOWN_TIME is the smallest value
+    position = np.arange(len(items)) - begin[sessions] + 1
+    order = np.lexsort((position, items, sessions))
+    session, item, position = sessions[order], items[order].astype(np.int64), position[order]
+    last = np.ones(len(order), dtype=bool)
+    last[:-1] = (session[1:] != session[:-1]) | (item[1:] != item[:-1])
+    return latest, session[last], item[last], position[last]
 
 
 def highest(values: np.ndarray, group: np.ndarray, num_groups: int, k: int) -> np.ndarray:

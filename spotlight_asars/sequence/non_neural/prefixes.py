@@ -1,14 +1,86 @@
-"""The events before each target, as references into flat arrays, and the events of a training part, each once."""
+"""
+The events before each target, as references into flat arrays, and the events of a training part, each once.
+
+:class:`Histories` are what a system may read of the events before a target. :class:`Prefixes` are such histories in the
+rows of a log, ``LiveHistories`` of ``live.py`` those of live sessions.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
-from spotlight_asars.interactions.channels import DWELL, ITEM, SESSION_START, TARGET, TIME
+from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
+from spotlight_asars.interactions.channels import DWELL, ITEM, SESSION_START, TARGET, TIME, UNKNOWN_TIME
+from spotlight_asars.interactions.rows import flat_positions
 from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.interactions.sessionization import changes
+
+
+@dataclass(frozen=True)
+class NewestEvents:
+    """The newest events of each target's session, ordered by target, then by time: arrays of shape (events,)."""
+
+    target: np.ndarray
+    lag: np.ndarray  # 1 is the newest event
+    item: np.ndarray
+    bin: np.ndarray  # of its dwell
+
+
+class Histories(Protocol):
+    """
+    What a system reads of the events before each of some targets. A slice is such an object too.
+
+    Attributes
+    ----------
+    lengths : int64 array of shape (targets,)
+        Number of events of the session.
+    has_earlier : bool array of shape (targets,)
+        Whether the row has earlier sessions.
+    costs : int64 array of shape (targets,)
+        How many cells it takes to read everything.
+    """
+
+    lengths: np.ndarray
+    has_earlier: np.ndarray
+    costs: np.ndarray
+
+    def __len__(self) -> int:
+        """Return the number of targets."""
+
+    def __getitem__(self, chosen: slice | np.ndarray) -> "Histories":
+        """Return the histories of some targets."""
+
+    def last_items(self) -> np.ndarray:
+        """Return the last item of each session, the padding if there is none: int64, (targets,)."""
+
+    def last_times(self) -> np.ndarray:
+        """Return the time of each session's last event, as in the TIME channel: int64, (targets,)."""
+
+    def newest_events(self, most: int) -> NewestEvents:
+        """Return the newest events of each session, at most this many."""
+
+    def distinct_items(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """
+        Return the distinct items of each session, ordered by target, then by their last event.
+
+        Returns
+        -------
+        target, item, steps : int arrays of shape (entries,)
+            `steps` is the number of steps from the item's last event to the target, 1 for the newest event.
+        """
+
+    def earlier_shares(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """
+        Return the items of the row's earlier sessions.
+
+        Returns
+        -------
+        target, item, share : arrays of shape (entries,)
+            Share of the item's events among those of all earlier sessions; an item's shares in several entries add up.
+        """
 
 
 @dataclass(frozen=True)
@@ -70,12 +142,50 @@ class Prefixes:
         """Number of events of the session before each target: (targets,)."""
         return self.end - self.begin
 
-    def last(self, values: np.ndarray, empty: int) -> np.ndarray:
+    @property
+    def has_earlier(self) -> np.ndarray:
+        """See :class:`Histories`."""
+        return self.row_begin < self.begin
+
+    @property
+    def costs(self) -> np.ndarray:
+        """Number of events of the row before each target: (targets,)."""
+        return self.end - self.row_begin
+
+    def last_items(self) -> np.ndarray:
+        """See :class:`Histories`."""
+        return self._last(self.events.items, PADDING_ITEM)
+
+    def last_times(self) -> np.ndarray:
+        """See :class:`Histories`."""
+        return self._last(self.events.times, UNKNOWN_TIME)
+
+    def _last(self, values: np.ndarray, empty: int) -> np.ndarray:
         """Return the value (events,) of the last event before each target, `empty` if there is none: (targets,)."""
         last = np.full(len(self), empty, dtype=np.int64)
         some = self.end > self.begin
         last[some] = values[self.end[some] - 1]
         return last
+
+    def newest_events(self, most: int) -> NewestEvents:
+        """See :class:`Histories`."""
+        begin = np.maximum(self.begin, self.end - most)
+        event, target, _ = flat_positions(begin, self.end - begin)
+        items, bins = (values[event].astype(np.int64) for values in (self.events.items, self.events.bins))
+        return NewestEvents(target, self.end[target] - event, items, bins)
+
+    def distinct_items(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """See :class:`Histories`."""
+        event, target, _ = flat_positions(self.begin, self.lengths)
+        last = self.events.next_same[event] >= self.end[target]  # the last event of each item
+        event, target = event[last], target[last]
+        return target, self.events.items[event], self.end[target] - event
+
+    def earlier_shares(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """See :class:`Histories`."""
+        length = self.begin - self.row_begin
+        event, target, _ = flat_positions(self.row_begin, length)
+        return target, self.events.items[event], 1.0 / length[target]
 
     @classmethod
     def before_targets(cls, sequences: SessionSequences) -> "Prefixes":

@@ -1,12 +1,11 @@
-"""Popularity and sequential rules."""
+"""Popularity, repetition of the last item, and sequential rules."""
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from spotlight_asars.errors import check_choice, check_whole
-from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
 from spotlight_asars.sequence.non_neural.base import CountRecommender
-from spotlight_asars.sequence.non_neural.prefixes import Prefixes
+from spotlight_asars.sequence.non_neural.prefixes import Histories
 from spotlight_asars.serialization.models import register_kind
 from spotlight_asars.serialization.schema import Array, Matrix, Schema
 from spotlight_asars.serialization.state import Arrays
@@ -16,6 +15,7 @@ from spotlight_asars.serialization.state import Arrays
 class Popularity(CountRecommender):
     """Score each item by its number of events in the training part, whatever the target."""
 
+    has_live_sessions = True
     fitted_arrays = ("_clicks",)
 
     def _count(self, items: np.ndarray, sessions: np.ndarray, times: np.ndarray) -> None:
@@ -24,8 +24,29 @@ class Popularity(CountRecommender):
     def _array_schemas(self, arrays: Arrays) -> dict[str, Schema]:
         return {"clicks": Array("f", (self.num_items,), least=0.0)}
 
-    def _block_scores(self, states: Prefixes) -> np.ndarray:
+    def _add_counts(self, items: np.ndarray, sessions: np.ndarray, times: np.ndarray) -> None:
+        self._clicks = self._clicks + np.bincount(items, minlength=self.num_items)
+
+    def _block_scores(self, states: Histories) -> np.ndarray:
         return np.broadcast_to(self._clicks, (len(states), self.num_items))
+
+
+@register_kind("model")
+class RepeatLast(Popularity):
+    """
+    Repeat the last item: score the items of the session by recency, and then all others by popularity.
+
+    An item whose last event lies l steps before the target (1 is the last event) scores 1 / l. All other items score
+    less than these, in proportion to their numbers of events in the training part. On a log whose sessions repeat
+    themselves, every system should be measured against this.
+    """
+
+    def _block_scores(self, states: Histories) -> np.ndarray:
+        # The item longest ago scores 1 / length at least.
+        scores = self._clicks / (self._clicks.max() + 1.0) / (states.lengths + 1.0)[:, None]  # (targets, num_items)
+        target, item, steps = states.distinct_items()
+        scores[target, item] = 1.0 / steps
+        return scores
 
 
 @register_kind("model")
@@ -46,6 +67,7 @@ class SequentialRules(CountRecommender):
         The weight of d steps: 1 / d, 1, max(0, 1 - d / 10), 1 / log10(d + 1.7), 1 / d**2.
     """
 
+    has_live_sessions = True
     fitted_arrays = ("_rules",)
 
     def __init__(self, steps: int = 10, weighting: str = "division") -> None:
@@ -54,6 +76,13 @@ class SequentialRules(CountRecommender):
         self.steps, self.weighting = steps, weighting
 
     def _count(self, items: np.ndarray, sessions: np.ndarray, times: np.ndarray) -> None:
+        self._rules = self._rules_of(items, sessions)
+
+    def _add_counts(self, items: np.ndarray, sessions: np.ndarray, times: np.ndarray) -> None:
+        self._rules = self._rules + self._rules_of(items, sessions)
+
+    def _rules_of(self, items: np.ndarray, sessions: np.ndarray) -> csr_array:
+        """Return the summed weights of all rules of some sessions: (num_items, num_items), from and to."""
         shape = (self.num_items, self.num_items)
         rules = csr_array(shape, dtype=np.float64)
         longest = int(np.bincount(sessions).max()) - 1
@@ -62,13 +91,13 @@ class SequentialRules(CountRecommender):
             pairs = (items[:-step][together], items[step:][together])
             weight = STEP_WEIGHTS[self.weighting](np.float64(step))
             rules = rules + csr_array((np.full(len(pairs[0]), weight), pairs), shape=shape)
-        self._rules = rules  # (num_items, num_items): from, to
+        return rules
 
     def _array_schemas(self, arrays: Arrays) -> dict[str, Schema]:
         return {"rules": Matrix((self.num_items, self.num_items))}
 
-    def _block_scores(self, states: Prefixes) -> np.ndarray:
-        return self._rules[states.last(states.events.items, empty=PADDING_ITEM)].toarray()
+    def _block_scores(self, states: Histories) -> np.ndarray:
+        return self._rules[states.last_items()].toarray()
 
 
 # Weight of an event by how many steps it lies before the target; 1 is the last one.

@@ -16,7 +16,6 @@ from spotlight_asars.errors import InputError
 from spotlight_asars.layers.basic import ScaledLinear
 from spotlight_asars.layers.recurrent import EventGRU, EventLSTM
 
-Carry = dict[str, np.ndarray]  # recurrent state of live sessions, by name: arrays of shape (sessions, ...)
 Layer = Callable[[np.ndarray], np.ndarray]
 
 _BLOCK_SIZE = 512  # sessions per block of an LSTM step, so that its intermediate arrays fit the cache

@@ -12,6 +12,7 @@ from spotlight_asars.interactions.binning import PADDING_BIN
 from spotlight_asars.interactions.channels import ITEM, NUM_CHANNELS, SESSION_START, write_events
 
 ROW_FIRST, SESSION_FIRST, PREVIOUS, NEWEST = range(4)
+Carry = dict[str, np.ndarray]  # what one event hands to the next, by name: arrays of shape (sessions, ...)
 
 
 def missing_events(rows: int) -> np.ndarray:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from spotlight_asars.interactions.channels import DWELL, ITEM, NUM_CHANNELS, SESSION_START, TIME
-from spotlight_asars.sequence.online.cells import Carry, as_array
-from spotlight_asars.sequence.online.events import NEWEST
+from spotlight_asars.sequence.online.cells import as_array
+from spotlight_asars.sequence.online.events import NEWEST, Carry
 from spotlight_asars.sequence.representations.history_kernel import REACH
 from spotlight_asars.sequence.representations.session_net import SessionNet
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from spotlight_asars.interactions.channels import ITEM
-from spotlight_asars.sequence.online.cells import Carry, Convolution, LSTMCell, as_array, table_of
-from spotlight_asars.sequence.online.events import NEWEST
+from spotlight_asars.sequence.online.cells import Convolution, LSTMCell, as_array, table_of
+from spotlight_asars.sequence.online.events import NEWEST, Carry
 
 
 class _HostSteps:

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from spotlight_asars.interactions.channels import DWELL, ITEM, SESSION_START, USER
 from spotlight_asars.sequence.online.cells import (
-    Carry,
     Cell,
     Convolution,
     GRUCell,
@@ -25,7 +24,7 @@ from spotlight_asars.sequence.online.cells import (
     sigmoid,
     table_of,
 )
-from spotlight_asars.sequence.online.events import NEWEST, has_event
+from spotlight_asars.sequence.online.events import NEWEST, Carry, has_event
 from spotlight_asars.sequence.representations.asars import AsarsTimeAttNet, AsarsUserAttNet, AttentionNet
 from spotlight_asars.sequence.representations.baselines import WaveNetNet, YouTubeDNNNet
 from spotlight_asars.sequence.representations.dynamics import AsarsDynamicsNet, days_of_pause, deviation

@@ -1,133 +1,18 @@
-"""Scores of all items for live sessions, and the items that each session has seen."""
+"""Scores of all items from the states of a net, for live sessions."""
 
 import numpy as np
 import torch
 from torch import nn
 
 from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
-from spotlight_asars.interactions.rows import flat_positions
-from spotlight_asars.interactions.sessionization import changes
 from spotlight_asars.sequence.online.cells import as_array, is_plain_table
-from spotlight_asars.sequence.representations.pointer import PLACES
+from spotlight_asars.sequence.online.seen_items import SessionItems
 from spotlight_asars.sequence.representations.scoring import points_back, score_all_items, scores_by_dot_product
 from spotlight_asars.sequence.representations.session_net import SessionNet
 
 Evidence = tuple[np.ndarray, np.ndarray, np.ndarray]
 
-_LEAST_CAPACITY = 8
 _LEAST_LENGTH = 1e-12  # of vectors, as in torch's normalize
-_NEWEST, _SESSION, _EARLIER = range(len(PLACES))
-
-
-class SessionItems:
-    """
-    The items that each live session has seen, earlier sessions of the same user first.
-
-    All items lie in one flat array, in which every session owns a range. A session whose range is full first drops
-    duplicates; if more than half of the range is still in use, it moves to the end of the array with twice the
-    capacity. The amortised cost of an event is thus constant, and memory grows with the number of distinct items.
-
-    Parameters
-    ----------
-    sessions : int
-    """
-
-    def __init__(self, sessions: int) -> None:
-        self._items = np.zeros(0, dtype=np.int64)
-        # For each session: begin and capacity of its range, entries in use, and how many of these are of earlier
-        # sessions.
-        self._begin, self._capacity, self._taken, self._earlier = np.zeros((4, sessions), dtype=np.int64)
-        self._end = 0  # of all ranges
-
-    def append(self, rows: np.ndarray, items: np.ndarray, starts: np.ndarray) -> None:
-        """
-        Append one item to some sessions.
-
-        Parameters
-        ----------
-        rows : int array of shape (n,)
-            Distinct sessions.
-        items : int array of shape (n,)
-        starts : bool array of shape (n,)
-            Whether the item begins a new session of the same user.
-        """
-        full = rows[self._taken[rows] == self._capacity[rows]]
-        if len(full):
-            self._make_room(full)
-        self._earlier[rows] = np.where(starts, self._taken[rows], self._earlier[rows])
-        self._items[self._begin[rows] + self._taken[rows]] = items
-        self._taken[rows] += 1
-
-    def _make_room(self, rows: np.ndarray) -> None:
-        """Drop duplicates from some full ranges, and double those that stay more than half full."""
-        index, owner, position = flat_positions(self._begin[rows], self._taken[rows])
-        items, own = self._items[index], position >= self._earlier[rows][owner]  # (entries,) each
-        order = np.lexsort((items, own, owner))
-        items, own, owner = items[order], own[order], owner[order]
-        first = changes(items) | changes(own) | changes(owner)
-        items, own, owner = items[first], own[first], owner[first]
-
-        taken = np.bincount(owner, minlength=len(rows))
-        capacity = np.maximum(2 * taken, _LEAST_CAPACITY)
-        moves = capacity > self._capacity[rows]
-        moved = rows[moves]
-        self._begin[moved] = self._end + np.cumsum(capacity[moves]) - capacity[moves]
-        self._capacity[moved] = capacity[moves]
-        self._end += int(capacity[moves].sum())
-        if self._end > len(self._items):
-            self._items = np.concatenate([self._items, np.zeros(self._end, dtype=np.int64)])
-        self._taken[rows], self._earlier[rows] = taken, np.bincount(owner[~own], minlength=len(rows))
-        self._items[flat_positions(self._begin[rows], taken)[0]] = items
-
-    def clear(self, rows: np.ndarray) -> None:
-        """Forget all items of some sessions."""
-        self._taken[rows] = self._earlier[rows] = 0
-
-    def seen_by(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """
-        Return the items that some sessions have seen.
-
-        Parameters
-        ----------
-        rows : int array of shape (n,)
-
-        Returns
-        -------
-        (row, item) : int arrays of shape (entries,)
-            Index into `rows`, and the item; a pair may occur twice.
-        """
-        index, owner, _ = flat_positions(self._begin[rows], self._taken[rows])
-        return owner, self._items[index]
-
-    def places_in(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """
-        Return what :meth:`seen_by` returns, and the place of each item in the history.
-
-        Returns
-        -------
-        (row, item, place) : int arrays of shape (entries,)
-            `place` is an index into PLACES. In each session the most recent place comes last.
-        """
-        taken = self._taken[rows]
-        index, owner, position = flat_positions(self._begin[rows], taken)
-        places = np.where(position < self._earlier[rows][owner], _EARLIER, _SESSION)  # (entries,)
-        places[np.cumsum(taken)[taken > 0] - 1] = _NEWEST
-        return owner, self._items[index], places
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return everything as arrays, without the free capacity."""
-        items = self.seen_by(np.arange(len(self._taken)))[1]
-        return {"items": items, "taken": self._taken.copy(), "earlier": self._earlier.copy()}
-
-    @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "SessionItems":
-        """Recreate an object from :meth:`arrays`."""
-        seen = cls(len(arrays["taken"]))
-        seen._items = arrays["items"].astype(np.int64)
-        seen._taken, seen._earlier = arrays["taken"].astype(np.int64), arrays["earlier"].astype(np.int64)
-        seen._capacity = seen._taken.copy()
-        seen._begin, seen._end = np.cumsum(seen._taken) - seen._taken, len(seen._items)
-        return seen
 
 
 class LiveScores:

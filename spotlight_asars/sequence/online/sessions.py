@@ -6,12 +6,12 @@ Live sessions: a fitted model answers event by event, at a cost that does not gr
 
 import hashlib
 import warnings
-from collections.abc import Hashable, Iterator, Sequence, Sized
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from spotlight_asars.errors import InputError, check_whole
 from spotlight_asars.interactions.binning import PADDING_BIN, ScottBinning
@@ -27,33 +27,81 @@ from spotlight_asars.interactions.channels import (
 from spotlight_asars.interactions.sessionization import ends_session
 from spotlight_asars.interactions.times import timestamps_in_seconds
 from spotlight_asars.interactions.vocabulary import Vocabulary
-from spotlight_asars.sequence.online.cells import Carry
-from spotlight_asars.sequence.online.events import NEWEST, append_event, has_event, missing_events
+from spotlight_asars.sequence.online.events import NEWEST, Carry, append_event, has_event, missing_events
 from spotlight_asars.sequence.online.saved import check_saved
-from spotlight_asars.sequence.online.scores import LiveScores, SessionItems
-from spotlight_asars.sequence.online.steps import live_net
+from spotlight_asars.sequence.online.seen_items import SessionItems
 from spotlight_asars.sequence.recommender.base import best_items
 from spotlight_asars.serialization.models import register_kind
 from spotlight_asars.serialization.schema import Fields, Text, Whole
 from spotlight_asars.serialization.state import SystemState, name_of
-from spotlight_asars.serialization.weights import digest_of
 
 _SCORES_PER_BLOCK = 2**23  # scores computed at a time: 32 MiB
 _FORMAT = 2  # of a saved state; in format 1, no carry held the newest event
 _SAVED = ("users", "events", "newest_time", "latest_time", "starts_next", "session_marks")
 
 
-class LiveModel(Protocol):
+class LiveSteps(Protocol):
     """
-    What live sessions need of a model.
+    How one fitted system follows live sessions. Anything with these attributes and methods will do.
+
+    An event arrives in two parts, its item when it is observed and its dwell when the next event ends it, hence two
+    updates. `carry` holds arrays of shape (sessions, ...), and `events` is an int64 array of shape
+    (sessions, 4, channel): the first event of the row, the first of the session, the previous one and the newest. No
+    method changes its arguments.
 
     Attributes
     ----------
-    net : module or None
-        None before the first fit.
+    needs_tallies : bool
+        Whether `scores` reads the tallies of the items seen.
+    """
+
+    needs_tallies: bool
+
+    def initial_carry(self, sessions: int) -> Carry:
+        """Return the carry before the first event."""
+
+    def update_item(self, carry: Carry, events: np.ndarray) -> Carry:
+        """Return the entries of the carry that change when the newest events are observed, their dwell unknown."""
+
+    def update_dwell(self, carry: Carry, events: np.ndarray) -> Carry:
+        """Return the entries of the carry that change when the dwell of the newest events becomes known."""
+
+    def scores(self, carry: Carry, events: np.ndarray, seen: SessionItems, rows: np.ndarray) -> np.ndarray:
+        """
+        Return the scores of items 1, 2, ... after the newest events, some sessions may have none.
+
+        Parameters
+        ----------
+        carry : dict of arrays of shape (sessions, ...)
+        events : int64 array of shape (sessions, 4, channel)
+            With the dwell of the newest events as of now.
+        seen : SessionItems
+            The items that these and other sessions have seen.
+        rows : int array of shape (sessions,)
+            Where the sessions stand in `seen`.
+
+        Returns
+        -------
+        float array of shape (sessions, num_items - 1)
+            The caller may change it.
+        """
+
+    def check_current(self) -> None:
+        """Raise an InputError if the system has changed so that a carry of these steps no longer fits it."""
+
+    def digest(self) -> str:
+        """Return a digest of all that a saved carry depends on."""
+
+
+class LiveModel(Protocol):
+    """
+    What live sessions need of a fitted system.
+
+    Attributes
+    ----------
     num_items : int
         Number of item ids, the padding included.
-    dwell : {'known', 'observed'}
+    dwell : {'known', 'observed'} or None
         The dwell rule.
     session_gap : float
         Seconds without an event after which a session ends; infinite if the training part had its own sessions.
@@ -61,22 +109,21 @@ class LiveModel(Protocol):
         Fitted binnings of dwell and of session gaps.
     user_vocabulary : Vocabulary or None
         Raw user ids.
-    epoch_records : list
-        One entry for each epoch of training; live sessions end when it grows.
     """
 
-    net: nn.Module | None
     num_items: int | None
-    dwell: str
+    dwell: str | None
     session_gap: float
     binning: ScottBinning
     gap_binning: ScottBinning
     user_vocabulary: Vocabulary | None
-    epoch_records: Sized
 
     @property
     def raw_items(self) -> Vocabulary:
         """The raw item ids."""
+
+    def live_steps(self) -> LiveSteps:
+        """Return the system's steps; an InputError if it is not fitted or has no live sessions."""
 
 
 @register_kind("sessions")
@@ -89,25 +136,21 @@ class LiveSessions:
 
     Parameters
     ----------
-    model : ASARSSequenceModel
-        A fitted model. Fitting it further ends its live sessions.
+    model : Recommender
+        A fitted system that has live sessions. Fitting it further ends them; ``partial_fit`` does not.
     users : list of raw ids
         The user of each session. None and unknown users are anonymous.
 
     Raises
     ------
     InputError
-        If the model is not fitted, or its net cannot be updated event by event.
+        If the model is not fitted, or has no live sessions.
     """
 
     def __init__(self, model: LiveModel, users: Sequence[Hashable]) -> None:
-        if model.net is None:
-            raise InputError("the model is not fitted yet: call fit first")
+        self._steps = model.live_steps()
         _check_users(users)
         self.model = model
-        self._steps = live_net(model.net)
-        self._scores = LiveScores(model.net, model.num_items)
-        self._epochs = len(model.epoch_records)
         self._raw_items = model.raw_items
         self._raw_ids = self._raw_items.raw_ids  # (num_items - 1,)
         self._all = np.arange(len(users))  # (sessions,)
@@ -118,13 +161,13 @@ class LiveSessions:
         self._starts_next = np.zeros(len(users), dtype=bool)  # whether an unknown item began a new session
         self._session_marks = np.zeros(len(users), dtype=np.int64)  # of the newest event's session id; 0 without one
         self._carry = self._steps.initial_carry(len(users))
-        self._seen = SessionItems(len(users))
+        self._seen = SessionItems(len(users), self._steps.needs_tallies)
 
     def __len__(self) -> int:
         return len(self._all)
 
     def __repr__(self) -> str:
-        return f"<LiveSessions ({len(self)} sessions, {type(self.model.net).__name__})>"
+        return f"<LiveSessions ({len(self)} sessions, {self.model.system_name})>"
 
     def observe(
         self,
@@ -157,7 +200,7 @@ class LiveSessions:
             If the lists do not match, `new_session` and `session_ids` are both given, or time runs backwards. No
             session has changed then.
         """
-        self._check_model()
+        self._steps.check_current()
         rows = self._rows(sessions)
         _check_one_each("timestamps", timestamps, rows)
         seconds = timestamps_in_seconds(timestamps)
@@ -226,6 +269,7 @@ class LiveSessions:
         happened = has_event(events)  # (rows,)
         events[:, NEWEST, DWELL] = bins if happened.all() else np.where(happened, bins, PADDING_BIN)
         carry.update(self._update_dwell(carry, events, happened))
+        self._seen.add_dwell(rows, bins)
         append_event(events, newest)
         carry.update(self._steps.update_item(carry, events))
         self._store_carry(rows, carry)
@@ -335,7 +379,7 @@ class LiveSessions:
         self, now: float | Sequence[float] | None, sessions: Sequence[int] | None
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield blocks of sessions, each with its scores."""
-        self._check_model()
+        self._steps.check_current()
         rows = self._rows(sessions)
         bins = None if now is None else self._dwell_bins_at(rows, now)
         size = max(1, _SCORES_PER_BLOCK // self.model.num_items)
@@ -344,10 +388,7 @@ class LiveSessions:
             events = self._events[block]  # (block, 4, channel)
             if bins is not None:
                 events[:, NEWEST, DWELL] = bins[begin : begin + size]
-            carry = self._carry_of(block)
-            states = self._steps.states(carry, events)  # (block, dim)
-            evidence = self._steps.evidence(carry, events) if hasattr(self._steps, "evidence") else None
-            yield block, self._scores.of(states, self._seen, block, evidence)  # (block, num_items - 1)
+            yield block, self._steps.scores(self._carry_of(block), events, self._seen, block)
 
     def _dwell_bins_at(self, rows: np.ndarray, now: float | Sequence[float]) -> np.ndarray | None:
         """Return the newest events' dwell bins if their dwell ended now; None if the model does not read them."""
@@ -374,12 +415,6 @@ class LiveSessions:
             return
         for name, array in carry.items():
             self._carry[name][rows] = array
-
-    def _check_model(self) -> None:
-        if len(self.model.epoch_records) != self._epochs:
-            raise InputError("the model has been fitted further since these sessions began: begin new ones")
-        if self.model.net.training:
-            self.model.net.train(False)
 
     def _rows(self, sessions: Sequence[int] | None) -> np.ndarray:
         if sessions is None:
@@ -409,7 +444,7 @@ class LiveSessions:
         arrays = {name: getattr(self, f"_{name}").copy() for name in _SAVED}
         arrays["memory"] = {name: array.copy() for name, array in self._carry.items()}
         arrays["seen"] = self._seen.arrays()
-        fitted = {"weights": digest_of(self.model.net), "form": _FORMAT}
+        fitted = {"weights": self._steps.digest(), "form": _FORMAT}
         return SystemState(code={"model": name_of(self.model)}, fitted=fitted, arrays=arrays)
 
     @classmethod
@@ -420,7 +455,7 @@ class LiveSessions:
         Raises
         ------
         InputError
-            If the model has other weights, or another version of this package saved the sessions in another format.
+            If the model has other weights or ids, or another version of this package saved the sessions.
         """
         # Releases before 0.2.0 knew no session ids.
         state.arrays.setdefault("session_marks", np.zeros(len(state.arrays["users"]), dtype=np.int64))
@@ -429,9 +464,10 @@ class LiveSessions:
             raise InputError("the live sessions were saved by another version of spotlight_asars: begin new ones")
         model = state.settings["model"]
         one = cls(model, [None])
-        if digest_of(model.net) != state.fitted["weights"]:
+        if one._steps.digest() != state.fitted["weights"]:
             raise InputError(
-                "the live sessions belong to a model with other weights: give the model as it was when they were saved"
+                "the live sessions belong to a model with other weights or ids: give the model as it was when they "
+                "were saved"
             )
         numbers = {
             ITEM: model.num_items,
@@ -455,15 +491,15 @@ class LiveSession:
 
     Parameters
     ----------
-    model : ASARSSequenceModel
-        A fitted model. Fitting it further ends the session.
+    model : Recommender
+        A fitted system that has live sessions. Fitting it further ends the session; ``partial_fit`` does not.
     user : raw id, optional
         None and unknown users are anonymous.
 
     Raises
     ------
     InputError
-        If the model is not fitted, or its net cannot be updated event by event.
+        If the model is not fitted, or has no live sessions.
     """
 
     def __init__(self, model: LiveModel, user: Hashable = None) -> None:

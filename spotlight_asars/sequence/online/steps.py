@@ -1,6 +1,7 @@
 """Protocols of nets and objects that process a session event by event, and which steps belong to which net."""
 
 import warnings
+from collections.abc import Sized
 from typing import Protocol
 
 import numpy as np
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 
 from spotlight_asars.errors import InputError
 from spotlight_asars.host import CNNNet, LSTMNet, PoolNet
-from spotlight_asars.sequence.online.cells import Carry, as_array
+from spotlight_asars.sequence.online.cells import as_array
+from spotlight_asars.sequence.online.events import Carry
 from spotlight_asars.sequence.online.history import LiveHistory
 from spotlight_asars.sequence.online.host_net_steps import CNNSteps, LSTMSteps, PoolSteps
 from spotlight_asars.sequence.online.net_steps import (
@@ -24,6 +26,8 @@ from spotlight_asars.sequence.online.net_steps import (
     WaveNetSteps,
     YouTubeDNNSteps,
 )
+from spotlight_asars.sequence.online.scores import LiveScores
+from spotlight_asars.sequence.online.seen_items import SessionItems
 from spotlight_asars.sequence.online.transformer_steps import CORESteps, SASRecSteps
 from spotlight_asars.sequence.representations.asars import AsarsTimeAttNet, AsarsTimeCatNet, AsarsUserAttNet
 from spotlight_asars.sequence.representations.baselines import WaveNetNet, YouTubeDNNNet
@@ -32,6 +36,7 @@ from spotlight_asars.sequence.representations.factorization import BPRMFNet, FPM
 from spotlight_asars.sequence.representations.registry import representation_factory, representation_names
 from spotlight_asars.sequence.representations.session_net import SessionNet
 from spotlight_asars.sequence.representations.transformers import CORENet, SASRecNet
+from spotlight_asars.serialization.weights import digest_of
 
 
 class Steps(Protocol):
@@ -178,29 +183,7 @@ def live_net(net: nn.Module) -> Steps:
             f"{type(net).__name__} cannot be updated event by event: use one of {', '.join(able)}, pooling, lstm, cnn, "
             "or a net with initial_carry and step; or give whole sessions to recommend"
         )
-    found = steps(net)
-    has_kernel = isinstance(net, SessionNet) and net.options.history_kernel
-    return _WithHistory(found, LiveHistory(net)) if has_kernel else found
-
-
-class _WithHistory:
-    """The steps of a net with a history kernel, which also carry the newest events."""
-
-    def __init__(self, steps: Steps, history: LiveHistory) -> None:
-        self._steps, self._history = steps, history
-        self.states, self.evidence = steps.states, history.evidence
-
-    def initial_carry(self, sessions: int) -> Carry:
-        """See :class:`Steps`."""
-        return {**self._steps.initial_carry(sessions), **self._history.initial_carry(sessions)}
-
-    def update_item(self, carry: Carry, events: np.ndarray) -> Carry:
-        """See :class:`Steps`."""
-        return {**self._steps.update_item(carry, events), **self._history.update_item(carry, events)}
-
-    def update_dwell(self, carry: Carry, events: np.ndarray) -> Carry:
-        """See :class:`Steps`."""
-        return {**self._steps.update_dwell(carry, events), **self._history.update_dwell(carry, events)}
+    return steps(net)
 
 
 def _steps_of(factory: object) -> type | None:
@@ -216,3 +199,77 @@ def _steps_of(factory: object) -> type | None:
         if vars(base).keys() & _REIMPLEMENTED:
             return TorchSteps if is_live and not issubclass(factory, SessionNet) else None
     return None
+
+
+class NetModel(Protocol):
+    """
+    What :class:`NetLiveSteps` need of a model.
+
+    Attributes
+    ----------
+    net : module or None
+        None before the first fit.
+    num_items : int or None
+        Number of item ids, the padding included.
+    epoch_records : list
+        One entry for each epoch of training.
+    """
+
+    net: nn.Module | None
+    num_items: int | None
+    epoch_records: Sized
+
+
+class NetLiveSteps:
+    """
+    Steps and scores of a fitted model's net: the ``LiveSteps`` of ``sessions.py`` for nets.
+
+    Parameters
+    ----------
+    model : NetModel
+
+    Raises
+    ------
+    InputError
+        If the model is not fitted, or its net cannot be updated event by event.
+    """
+
+    needs_tallies = False
+
+    def __init__(self, model: NetModel) -> None:
+        if model.net is None:
+            raise InputError("the model is not fitted yet: call fit first")
+        self._model, self._epochs = model, len(model.epoch_records)
+        self._steps = live_net(model.net)
+        self._scores = LiveScores(model.net, model.num_items)
+        has_kernel = isinstance(model.net, SessionNet) and model.net.options.history_kernel
+        self._history = LiveHistory(model.net) if has_kernel else None
+        self._parts = [self._steps] if self._history is None else [self._steps, self._history]
+
+    def initial_carry(self, sessions: int) -> Carry:
+        """See :class:`Steps`."""
+        return {name: array for part in self._parts for name, array in part.initial_carry(sessions).items()}
+
+    def update_item(self, carry: Carry, events: np.ndarray) -> Carry:
+        """See :class:`Steps`."""
+        return {name: array for part in self._parts for name, array in part.update_item(carry, events).items()}
+
+    def update_dwell(self, carry: Carry, events: np.ndarray) -> Carry:
+        """See :class:`Steps`."""
+        return {name: array for part in self._parts for name, array in part.update_dwell(carry, events).items()}
+
+    def scores(self, carry: Carry, events: np.ndarray, seen: SessionItems, rows: np.ndarray) -> np.ndarray:
+        """Return the scores of all items: (sessions, num_items - 1)."""
+        evidence = None if self._history is None else self._history.evidence(carry, events)
+        return self._scores.of(self._steps.states(carry, events), seen, rows, evidence)
+
+    def check_current(self) -> None:
+        """Raise an InputError if the model has been fitted further; leave training mode."""
+        if len(self._model.epoch_records) != self._epochs:
+            raise InputError("the model has been fitted further since these sessions began: begin new ones")
+        if self._model.net.training:
+            self._model.net.train(False)
+
+    def digest(self) -> str:
+        """Return a digest of the net's weights."""
+        return digest_of(self._model.net)

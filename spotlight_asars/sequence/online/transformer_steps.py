@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from spotlight_asars.interactions.channels import SESSION_START
-from spotlight_asars.sequence.online.cells import Carry, Linear, as_array, layer_of
-from spotlight_asars.sequence.online.events import NEWEST
+from spotlight_asars.sequence.online.cells import Linear, as_array, layer_of
+from spotlight_asars.sequence.online.events import NEWEST, Carry
 from spotlight_asars.sequence.online.net_steps import SessionSteps
 from spotlight_asars.sequence.representations.transformers import CORENet, SASRecNet
 

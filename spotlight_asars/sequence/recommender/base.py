@@ -341,10 +341,21 @@ class Recommender(ABC):
         InputError
             If the system has no live sessions.
         """
-        raise InputError(
-            f"{type(self).__name__} has no live sessions: give whole histories to recommend(items, timestamps), or use "
-            "an ASARSSequenceModel"
-        )
+        raise InputError(self._no_live_sessions())
+
+    def live_steps(self) -> object:
+        """
+        Return the system's ``LiveSteps``, see ``sequence.online.sessions``; only systems with live sessions have them.
+
+        Raises
+        ------
+        InputError
+            If the system has no live sessions.
+        """
+        raise InputError(self._no_live_sessions())
+
+    def _no_live_sessions(self) -> str:
+        return f"{type(self).__name__} has no live sessions: give whole histories to recommend(items, timestamps)"
 
     # Explanations.
 

@@ -10,7 +10,7 @@ from spotlight_asars.interactions.channels import ITEM, TARGET, TIME, UNKNOWN_TI
 from spotlight_asars.interactions.sequences import SessionSequences, to_session_sequences
 from spotlight_asars.interactions.sessions import SessionInteractions
 from spotlight_asars.sequence.non_neural.prefixes import blocks_of, training_events
-from spotlight_asars.sequence.non_neural.rules import STEP_WEIGHTS, Popularity, SequentialRules
+from spotlight_asars.sequence.non_neural.rules import STEP_WEIGHTS, Popularity, RepeatLast, SequentialRules
 
 
 class TestByHand:
@@ -21,6 +21,12 @@ class TestByHand:
 
     def test_popularity(self):
         np.testing.assert_allclose(self.scores(Popularity(), [1, 2]), [2 / 3, 1, 2 / 3, 1 / 3], rtol=1e-6)
+
+    def test_repetition_of_the_last_item(self):
+        # 1, 2, 3 and 4 have 2, 3, 2 and 1 events; the best others score 3 / (3 + 1) / (events of the session + 1).
+        np.testing.assert_allclose(self.scores(RepeatLast(), [1, 3, 1]), [1, 3 / 16, 1 / 2, 1 / 16], rtol=1e-6)
+        np.testing.assert_allclose(self.scores(RepeatLast(), [2]), [2 / 8, 1, 2 / 8, 1 / 8], rtol=1e-6)
+        np.testing.assert_allclose(RepeatLast().fit(self.rows).predict(np.array([0]))[1:], [2 / 3, 1, 2 / 3, 1 / 3])
 
     def test_rules(self):
         # 1 -> 2: 1, 1 -> 3: 1/2, 1 -> 4: 1;  2 -> 3: 1 + 1, 2 -> 2: 1/2
