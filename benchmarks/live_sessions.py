@@ -4,7 +4,8 @@ Measure one click and its answer in a live session, by length of the session, an
     OMP_NUM_THREADS=1 python benchmarks/live_sessions.py --out benchmarks/results/live_sessions.json
 
 Also measures the parts of a click, and the floor: the time to read all item embeddings once. The net is barely trained,
-since its cost does not depend on its weights. Prints tables, writes JSON with every repetition.
+since its cost does not depend on its weights. Prints tables, writes JSON with every repetition. With --systems, it
+measures systems without a net instead, fitted on a simulated log of 100,000 sessions.
 """
 
 import argparse
@@ -22,16 +23,21 @@ import torch
 from torch import nn
 
 import spotlight_asars
+from spotlight_asars.experiments.settings import COUNTING_SYSTEMS
 from spotlight_asars.interactions.sequences import to_session_sequences
 from spotlight_asars.interactions.sessions import SessionInteractions
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
 from spotlight_asars.sequence.online import sessions as online
+from spotlight_asars.sequence.online import steps as online_steps
 from spotlight_asars.sequence.online.scores import LiveScores
 from spotlight_asars.sequence.online.sessions import LiveSessions
 from spotlight_asars.sequence.online.steps import Steps
+from spotlight_asars.sequence.recommender.base import Recommender
 from spotlight_asars.serialization.files import write_whole
 
 LENGTHS = (1, 10, 100, 1_000, 10_000)
+LOG_SESSIONS, DAYS = 100_000, 60  # of the simulated log
+ITEMS_OF_A_VISITOR = 200  # between which the measured session of a system without a net moves
 TOP = 20
 CPU_INFO = Path("/proc/cpuinfo")
 PARTS = {
@@ -57,10 +63,42 @@ def make_model(representation: str, num_items: int, dim: int) -> ASARSSequenceMo
     return model.fit(to_session_sequences(log))
 
 
-def one_session(model: ASARSSequenceModel, length: int, repetitions: int) -> dict:
-    """Time `observe` and the top 20 after it, in milliseconds, from when the session has this length."""
+def simulated_log(num_items: int) -> SessionInteractions:
+    """Return sessions of five events on average, each around one item; popular items are drawn more often."""
     draw = np.random.RandomState(0)
-    raw = model.raw_items.inverse(draw.randint(1, model.num_items, size=length + repetitions - 1)).tolist()
+    lengths = np.maximum(draw.geometric(0.2, size=LOG_SESSIONS), 2)
+    session = np.repeat(np.arange(LOG_SESSIONS), lengths)
+    popularity = np.arange(1, num_items) ** -0.8
+    middle = draw.choice(num_items - 1, size=LOG_SESSIONS, p=popularity / popularity.sum())[session]
+    items = (middle + np.rint(3 * draw.standard_cauchy(len(session))).astype(np.int64)) % (num_items - 1) + 1
+    begin = 1.6e9 + np.sort(draw.randint(86_400 * DAYS, size=LOG_SESSIONS))[session]
+    seconds = begin + 40.0 * (np.arange(len(session)) - np.repeat(np.cumsum(lengths) - lengths, lengths))
+    nobody = np.zeros(len(session), dtype=np.int64)
+    return SessionInteractions(nobody, items, timestamps=seconds, session_ids=session, num_items=num_items)
+
+
+def systems_without_a_net(names: list[str], num_items: int, repetitions: int) -> dict:
+    """Time a click and its answer for each system, by length of the session."""
+    log, found = simulated_log(num_items), {}
+    rows = to_session_sequences(log)
+    visited = np.random.RandomState(1).choice(np.unique(log.item_ids), ITEMS_OF_A_VISITOR, replace=False)
+    for name in names:
+        system = COUNTING_SYSTEMS[name]().fit(rows)
+        found[name] = [one_session(system, length, repetitions, visited) for length in LENGTHS]
+        medians = ", ".join(f"{one['length']}: {one['median']:.3f}" for one in found[name])
+        print(f"{name}: median ms by length {medians}", flush=True)
+    return found
+
+
+def one_session(model: Recommender, length: int, repetitions: int, visited: np.ndarray | None = None) -> dict:
+    """
+    Time `observe` and the top 20 after it, in milliseconds, from when the session has this length.
+
+    The items are drawn from those `visited`, numbers of any shape; from all by default.
+    """
+    draw = np.random.RandomState(0)
+    numbers = draw.choice(np.arange(1, model.num_items) if visited is None else visited, length + repetitions - 1)
+    raw = model.raw_items.inverse(numbers).tolist()
     live, now = model.session(), 1.7e9
     for item in raw[: length - 1]:
         now += 30.0
@@ -107,13 +145,14 @@ def parts_of_a_click(model: ASARSSequenceModel, repetitions: int) -> dict:
         scores.of = timed("product with all items", scores.of)
         return scores
 
-    plain = vars(online).copy()
-    online.live_net, online.LiveScores = timed_steps, timed_scores
+    plain = {**vars(online_steps), "best_items": online.best_items}
+    online_steps.live_net, online_steps.LiveScores = timed_steps, timed_scores
     online.best_items = timed("choice of the best", lambda scores, k: list(plain["best_items"](scores, k)))
     try:
         whole = one_session(model, 2, repetitions)["milliseconds"]
     finally:
-        vars(online).update(plain)
+        online_steps.live_net, online_steps.LiveScores = plain["live_net"], plain["LiveScores"]
+        online.best_items = plain["best_items"]
     parts = {part: values[-repetitions:] for part, values in taken.items()}  # without those of the first event
     rest = np.array(whole) - np.array(list(parts.values())).sum(axis=0)  # (repetitions,)
     parts["all else: ids, times, bins, events"] = rest.tolist()
@@ -197,10 +236,10 @@ def main() -> int:
     parser.add_argument("--dim", type=int, default=100)
     parser.add_argument("--repetitions", type=int, default=300)
     parser.add_argument("--sessions", type=int, default=4_000, help="sessions in the batch (%(default)s)")
+    parser.add_argument("--systems", help="measure these systems without a net instead, separated by commas")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    model = make_model(options.representation, options.items, options.dim)
     found = {
         "machine": machine(),
         "versions": {
@@ -209,6 +248,22 @@ def main() -> int:
             "numpy": np.__version__,
             "spotlight_asars": spotlight_asars.__version__,
         },
+    }
+    if options.systems:
+        found["sizes"] = {"items": options.items, "sessions": LOG_SESSIONS, "visited": ITEMS_OF_A_VISITOR, "top": TOP}
+        found["live"] = systems_without_a_net(options.systems.split(","), options.items + 1, options.repetitions)
+        found["load_after"] = [round(load, 2) for load in os.getloadavg()]
+    else:
+        found |= of_a_net(options)
+    if options.out:
+        write_whole(options.out, json.dumps(found) + "\n")
+    return 0
+
+
+def of_a_net(options: argparse.Namespace) -> dict:
+    """Measure and print everything about a net."""
+    model = make_model(options.representation, options.items, options.dim)
+    found = {
         "sizes": {"items": options.items, "dim": options.dim, "representation": options.representation, "top": TOP},
         "live": [one_session(model, length, options.repetitions) for length in LENGTHS],
         "replay": [full_replay(model, length, 5) for length in LENGTHS],
@@ -218,9 +273,7 @@ def main() -> int:
         "load_after": [round(load, 2) for load in os.getloadavg()],
     }
     print_found(found)
-    if options.out:
-        write_whole(options.out, json.dumps(found) + "\n")
-    return 0
+    return found
 
 
 if __name__ == "__main__":
