@@ -10,7 +10,10 @@ import pytest
 from spotlight_asars.experiments.settings import describe, read_settings
 
 ROOT = Path(__file__).parent.parent
-NAMES = ["recsys15_slice", "recsys15_slice_tuned", "movielens_100k", "synthetic"]
+NAMES = [
+    *("recsys15_slice", "recsys15_slice_tuned", "movielens_100k", "synthetic"),
+    *(f"nets_{log}" for log in ("clicks", "music", "checkins", "news", "movielens", "simulator")),
+]
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +55,16 @@ def test_gains_by_dwell_and_shares_of_the_best_have_columns(script):
     assert row.endswith("+0.5000 (+0.2500 +1.0000)  93%")
 
 
+def test_the_table_of_nets_has_a_row_a_system_and_a_column_a_log(script):
+    found = {f"nets_{log}": results() for log in script.LOGS}
+    found["nets_music"]["models"] = {"vsknn": {"mrr@20": 0.5, "recall@20": 1.0}}
+    _, heading, _, *rows, _ = script.table_of_nets(found).splitlines()
+    assert heading.split() == ["system", *script.LOGS]
+    assert [row.split("  ")[0] for row in rows] == ["``vstan``", "``asars_time_att``", "``vsknn``"]
+    assert rows[0].split("  ")[-5] != "n/a" and ".3125 / .5625" in rows[0] and "n/a" in rows[0]
+    assert ".5000 / 1.0000" in rows[2] and rows[2].count("n/a") == len(script.LOGS) - 1
+
+
 def test_only_the_named_table_is_replaced(script):
     text = "One\n\n.. table of log\n\n== ==\na  b\n== ==\n\nTwo\n\n.. table of other\n\n==\n\nThree\n"
     assert script.with_tables(text, {"log": "\\1 new\ntable"}) == text.replace("== ==\na  b\n== ==", "\\1 new\ntable")
@@ -60,20 +73,19 @@ def test_only_the_named_table_is_replaced(script):
 
 
 def test_the_pages_have_the_tables_of_the_kept_results(script):
-    assert sorted(name for names in script.PAGES.values() for name in names) == sorted(script.COMPARISONS)
+    assert sorted(name for names in script.PAGES.values() for name in names) == sorted([*script.COMPARISONS, "nets"])
     for page, text in script.pages_with_tables(script.kept_results()).items():
         assert page.read_text(encoding="utf-8") == text, page
 
 
 def test_figures_told_beside_the_tables_are_those_of_the_kept_results(script):
     """Those of single nets, which stand in the text, and the lead over VSTAN."""
-    readme, page = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.rst", "docs/results.rst"))
+    page = (ROOT / "docs" / "results.rst").read_text(encoding="utf-8")
     for file, name in (("nets", "asars_time_att"), ("gru4rec_bpr_max", "gru4rec_bpr_max")):
         path = ROOT / "benchmarks" / "results" / f"recsys15_slice_{file}.json"
         found = json.loads(path.read_text(encoding="utf-8"))["models"][name]
         told = f"{found['mrr@20']:.4f} / {found['recall@20']:.4f}".replace("0.", ".")
         assert told in page
-        assert told in readme or name != "asars_time_att"
     models = script.kept_results()["recsys15_slice"]["models"]
     assert f"{models['asars_two_stage']['mrr@20'] / models['vstan']['mrr@20'] - 1:.1%}".replace("%", " %") in page
 
