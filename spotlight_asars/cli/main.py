@@ -11,7 +11,8 @@ from importlib import import_module
 
 from spotlight_asars import __version__
 from spotlight_asars.cli import analyse, compare, evaluate, explain, prepare, recommend, train, tune
-from spotlight_asars.cli.options import INTERRUPTED
+from spotlight_asars.cli.options import INTERRUPTED, say
+from spotlight_asars.cli.streams import discard_standard_output, open_closed_streams
 from spotlight_asars.errors import InputError, LostProcess
 
 COMMANDS = (compare, tune, analyse, prepare, train, evaluate, recommend, explain)
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 on success, 1 when a process of a distributed job is lost, 2 for wrong input, 130 when interrupted, 141 when
         standard output is closed. An error prints one line on standard error.
     """
+    open_closed_streams()
     options = _parse(sys.argv[1:] if arguments is None else arguments)
     try:
         with warnings.catch_warnings():
@@ -45,16 +47,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()  # a closed pipe must raise inside this block
             return code
     except InputError as error:
-        print(f"spotlight-asars: {error}", file=sys.stderr)
+        say(f"spotlight-asars: {error}")
         return BAD_INPUT
     except LostProcess as error:
-        print(f"spotlight-asars: {error}", file=sys.stderr)
+        say(f"spotlight-asars: {error}")
         return LOST
     except BrokenPipeError:  # as `... | head` causes
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_standard_output()
         return BROKEN_PIPE
     except KeyboardInterrupt:
-        print("spotlight-asars: interrupted, nothing was written", file=sys.stderr)
+        say("spotlight-asars: interrupted, nothing was written")
         return INTERRUPTED
 
 
@@ -95,7 +97,7 @@ def _hint(unknown: str, command: argparse.ArgumentParser) -> str:
 
 def _print_warning(message: Warning, *where: object) -> None:
     """Print a warning as one line, without its place in the code."""
-    print(f"spotlight-asars: {message}", file=sys.stderr)
+    say(f"spotlight-asars: {message}")
 
 
 class _Parser(argparse.ArgumentParser):

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -24,8 +25,9 @@ ALL_SYSTEMS = "all"
 
 
 def say(line: str) -> None:
-    """Print a line of progress on standard error."""
-    print(line, file=sys.stderr, flush=True)
+    """Print a line of progress on standard error, if there still is one."""
+    with suppress(OSError, ValueError):  # nobody can be told that it is closed or full
+        print(line, file=sys.stderr, flush=True)
 
 
 def silence(line: str) -> None:
@@ -231,6 +233,16 @@ def number(text: str) -> float:
 def minutes(text: str) -> float:
     """Parse a number of minutes; 0 means as often as possible."""
     return _number(text, float, 0, 1e9, "a number of minutes of at least 0")
+
+
+def mebibytes(text: str) -> int:
+    """Parse a whole number of mebibytes, 0 included."""
+    return _number(text, int, 0, 10**9, "a whole number of at least 0")
+
+
+def ahead(text: str) -> float:
+    """Parse a number of seconds of at least 0; inf means any."""
+    return _number(text, float, 0, float("inf"), "a number of seconds of at least 0")
 
 
 def share(text: str) -> float:

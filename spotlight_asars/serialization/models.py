@@ -164,7 +164,7 @@ def load_sessions(path: str | Path, model: HasState) -> HasState:
             )
             return reader.read(file, SESSIONS)
         except InputError as error:
-            raise InputError(f"{path}: {error}") from error
+            raise type(error)(f"{path}: {error}") from error
 
 
 class _GivenSettings:

@@ -21,15 +21,24 @@ class SessionItems:
     The items that each live session has seen, earlier sessions of the same user first.
 
     All items lie in one flat array, in which every session owns a range. A session whose range is full first drops
-    duplicates; if more than half of the range is still in use, it moves to the end of the array with twice the
-    capacity. The amortised cost of an event is thus constant, and memory grows with the number of distinct items.
+    duplicates, and the oldest items beyond the most to keep; if more than half of the range is still in use, it moves
+    to the end of the array with twice the capacity. The amortised cost of an event is thus constant, and memory grows
+    with the number of distinct items.
 
     Parameters
     ----------
     sessions : int
+    most : int, optional
+        Most distinct items to keep of each session when its range is full; all by default. A range never holds more
+        than twice as many.
+
+    Attributes
+    ----------
+    most : int or None
     """
 
-    def __init__(self, sessions: int) -> None:
+    def __init__(self, sessions: int, most: int | None = None) -> None:
+        self.most = most
         self._items = np.zeros(0, dtype=np.int64)
         # For each session: begin and capacity of its range, entries in use, and how many of these are of earlier
         # sessions.
@@ -56,13 +65,18 @@ class SessionItems:
         self._taken[rows] += 1
 
     def _make_room(self, rows: np.ndarray) -> None:
-        """Drop duplicates from some full ranges, and double those that stay more than half full."""
+        """Drop duplicates and the oldest items from full ranges, and double those that stay more than half full."""
         index, owner, position = flat_positions(self._begin[rows], self._taken[rows])
         items, own = self._items[index], position >= self._earlier[rows][owner]  # (entries,) each
-        order = np.lexsort((items, own, owner))
-        items, own, owner = items[order], own[order], owner[order]
-        first = changes(items) | changes(own) | changes(owner)
-        items, own, owner = items[first], own[first], owner[first]
+        order = np.lexsort((items, own, owner))  # equal items in the order of time
+        is_first = changes(items[order]) | changes(own[order]) | changes(owner[order])
+        is_last = np.roll(is_first, -1)
+        kept = np.sort(order[is_last])  # the latest of equal items, in the order of time
+        if self.most is not None:
+            held = np.bincount(owner[kept], minlength=len(rows))
+            later = np.cumsum(held)[owner[kept]] - np.arange(len(kept))  # entries from each one to its session's end
+            kept = kept[later <= self.most]
+        items, own, owner = items[kept], own[kept], owner[kept]
 
         taken = np.bincount(owner, minlength=len(rows))
         capacity = np.maximum(2 * taken, _LEAST_CAPACITY)
@@ -110,6 +124,15 @@ class SessionItems:
         places = np.where(position < self._earlier[rows][owner], _EARLIER, _SESSION)  # (entries,)
         places[np.cumsum(taken)[taken > 0] - 1] = _NEWEST
         return owner, self._items[index], places
+
+    def take(self, rows: np.ndarray) -> "SessionItems":
+        """Return a copy of some sessions' items."""
+        taken = self._taken[rows]
+        copied = SessionItems(0, self.most)
+        copied._items = self._items[flat_positions(self._begin[rows], taken)[0]]
+        copied._taken, copied._capacity, copied._earlier = taken, taken.copy(), self._earlier[rows]
+        copied._begin, copied._end = np.cumsum(taken) - taken, len(copied._items)
+        return copied
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return everything as arrays, without the free capacity."""

@@ -6,6 +6,8 @@ Live sessions: a fitted model answers event by event, at a cost that does not gr
 
 import warnings
 from collections.abc import Hashable, Iterator, Sequence, Sized
+from functools import cached_property
+from threading import RLock
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 
 from spotlight_asars.errors import InputError, check_whole
 from spotlight_asars.interactions.binning import PADDING_BIN, ScottBinning
-from spotlight_asars.interactions.channels import DWELL, NUM_CHANNELS, whole_seconds, write_events
+from spotlight_asars.interactions.channels import DWELL, ITEM, NUM_CHANNELS, whole_seconds, write_events
 from spotlight_asars.interactions.sessionization import ends_session
 from spotlight_asars.interactions.times import timestamps_in_seconds
 from spotlight_asars.interactions.vocabulary import Vocabulary
@@ -68,6 +70,21 @@ class LiveModel(Protocol):
         """The raw item ids."""
 
 
+class StaleSessions(InputError):
+    """Saved live sessions that this model or version cannot continue; their events can be observed again."""
+
+
+class _Weights:
+    """The digest of a net's weights, computed once for all sessions that share the net."""
+
+    def __init__(self, net: nn.Module) -> None:
+        self._net = net
+
+    @cached_property
+    def digest(self) -> str:
+        return digest_of(self._net)
+
+
 @register_kind("sessions")
 class LiveSessions:
     """
@@ -76,12 +93,18 @@ class LiveSessions:
     After every event the scores equal those of ``model.recommend`` for the whole history, up to rounding. A session
     takes a fixed amount of memory, plus its distinct items.
 
+    Several threads may share the object: each call sees every session before or after an event, never in between, and
+    items are scored while other threads observe.
+
     Parameters
     ----------
     model : ASARSSequenceModel
         A fitted model. Fitting it further ends its live sessions.
     users : list of raw ids
         The user of each session. None and unknown users are anonymous.
+    most_items : int, optional
+        How many distinct items of each session to remember at least, for `exclude_seen` and for nets with a pointer.
+        A session with more forgets its oldest ones. All by default.
 
     Raises
     ------
@@ -89,7 +112,7 @@ class LiveSessions:
         If the model is not fitted, or its net cannot be updated event by event.
     """
 
-    def __init__(self, model: LiveModel, users: Sequence[Hashable]) -> None:
+    def __init__(self, model: LiveModel, users: Sequence[Hashable], most_items: int | None = None) -> None:
         if model.net is None:
             raise InputError("the model is not fitted yet: call fit first")
         _check_users(users)
@@ -106,7 +129,9 @@ class LiveSessions:
         self._latest_time = np.full(len(users), -np.inf)  # the same, including events of unknown items
         self._starts_next = np.zeros(len(users), dtype=bool)  # whether an unknown item began a new session
         self._carry = self._steps.initial_carry(len(users))
-        self._seen = SessionItems(len(users))
+        self._seen = SessionItems(len(users), most_items)
+        self._weights = _Weights(model.net)
+        self._lock = RLock()  # guards all arrays; scores are computed on copies, outside it
 
     def __len__(self) -> int:
         return len(self._all)
@@ -145,23 +170,24 @@ class LiveSessions:
         _check_one_each("timestamps", timestamps, rows)
         seconds = timestamps_in_seconds(timestamps)
         _check_one_each("items", items, rows)
-        at = self._places(rows)
-        late = seconds < self._latest_time[at]
-        if late.any():
-            raise InputError(
-                f"time runs backwards: session {rows[late][0]} has an event later than {seconds[late][0]:.15g}: "
-                "give the events of each session oldest first"
-            )
         starts = None if new_session is None else _for_each("new_session", new_session, rows).astype(bool)
         numbers = self._raw_items.transform(items)
         known = numbers > 0
-        self._latest_time[at] = seconds
-        if not known.all():
-            self._skip_unknown(rows[~known], [items[place] for place in np.flatnonzero(~known)], starts, known)
-            rows, numbers, seconds = rows[known], numbers[known], seconds[known]
-            starts = None if starts is None else starts[known]
-        if len(rows):
-            self._update(rows, numbers, seconds, starts)
+        with self._lock:
+            at = self._places(rows)
+            late = seconds < self._latest_time[at]
+            if late.any():
+                raise InputError(
+                    f"time runs backwards: session {rows[late][0]} has an event later than {seconds[late][0]:.15g}: "
+                    "give the events of each session oldest first"
+                )
+            if not known.all():
+                self._skip_unknown(rows[~known], [items[place] for place in np.flatnonzero(~known)], starts, known)
+            if known.all():
+                self._update(rows, numbers, seconds, starts)
+            elif known.any():
+                self._update(rows[known], numbers[known], seconds[known], None if starts is None else starts[known])
+            self._latest_time[at] = seconds
 
     def _skip_unknown(
         self, rows: np.ndarray, items: list[Hashable], starts: np.ndarray | None, known: np.ndarray
@@ -245,13 +271,35 @@ class LiveSessions:
         """
         check_whole("k", k)
         answers = []
-        for rows, scores in self._blocks_of_scores(now, sessions):
-            if exclude_seen:
-                row, item = self._seen.seen_by(rows)
-                scores[row, item - 1] = -np.inf
-            for numbers, values in best_items(scores, k):
-                raw, values = self._raw_ids[numbers - 1].tolist(), values.tolist()
-                answers.append(list(zip(raw, values, strict=True)) if return_scores else raw)
+        for taken, at in self._blocks(now, sessions):
+            answers += taken.best(k, at, exclude_seen, return_scores)
+        return answers
+
+    def best(
+        self, k: int, now: np.ndarray | None = None, exclude_seen: bool = False, return_scores: bool = False
+    ) -> list[list]:
+        """
+        Do as :meth:`recommend` for all sessions as one block, without a copy, while no other thread changes them.
+
+        Parameters
+        ----------
+        k : int
+        now : float64 array of shape (sessions,), optional
+            Seconds.
+        exclude_seen, return_scores : bool, optional
+
+        Returns
+        -------
+        list of lists
+            Raw ids or pairs of each session, best first.
+        """
+        answers, scores = [], self._scores_at(now)
+        if exclude_seen:
+            row, item = self._seen.seen_by(self._all)
+            scores[row, item - 1] = -np.inf
+        for numbers, values in best_items(scores, k):
+            raw, values = self._raw_ids[numbers - 1].tolist(), values.tolist()
+            answers.append(list(zip(raw, values, strict=True)) if return_scores else raw)
         return answers
 
     def scores(self, now: float | Sequence[float] | None = None, sessions: Sequence[int] | None = None) -> Tensor:
@@ -263,7 +311,7 @@ class LiveSessions:
         tensor of shape (sessions, num_items - 1)
             Scores of items 1, 2, ... by the model's item numbers.
         """
-        blocks = [scores for _, scores in self._blocks_of_scores(now, sessions)]
+        blocks = [taken._scores_at(at) for taken, at in self._blocks(now, sessions)]
         return torch.from_numpy(np.concatenate(blocks)) if blocks else torch.zeros(0, self.model.num_items - 1)
 
     def restart(self, sessions: Sequence[int], users: Sequence[Hashable]) -> None:
@@ -280,10 +328,55 @@ class LiveSessions:
         _check_users(users)
         if len(users) != len(rows):
             raise InputError(f"there are {len(rows)} sessions and {len(users)} users: give one user for each session")
-        self._users[rows], self._events[rows] = self._user_numbers(users), missing_events(len(rows))
-        self._newest_time[rows], self._latest_time[rows], self._starts_next[rows] = np.nan, -np.inf, False
-        self._store_carry(rows, self._steps.initial_carry(len(rows)))
-        self._seen.clear(rows)
+        numbers, carry = self._user_numbers(users), self._steps.initial_carry(len(rows))
+        with self._lock:
+            self._users[rows], self._events[rows] = numbers, missing_events(len(rows))
+            self._newest_time[rows], self._latest_time[rows], self._starts_next[rows] = np.nan, -np.inf, False
+            self._store_carry(rows, carry)
+            self._seen.clear(rows)
+
+    def end(self, sessions: Sequence[int]) -> None:
+        """Let the next event of each of some sessions begin the user's next session, however soon it comes."""
+        rows = self._rows(sessions)
+        with self._lock:
+            self._starts_next[rows] = True
+
+    def repeats(self, item: Hashable, timestamp: float, session: int) -> bool:
+        """Return whether an event is the newest event of a session once more: same item, same time."""
+        (number,) = self._raw_items.transform([item])
+        (row,) = self._rows([session])
+        with self._lock:
+            same_item = number > 0 and self._events[row, NEWEST, ITEM] == number
+            return bool(same_item and self._newest_time[row] == self._latest_time[row] == timestamp)
+
+    def take(self, sessions: Sequence[int] | None = None) -> "LiveSessions":
+        """
+        Return a copy of some sessions, as they are now.
+
+        Parameters
+        ----------
+        sessions : list of int, optional
+            All by default.
+        """
+        rows = self._rows(sessions)
+        taken = LiveSessions.__new__(LiveSessions)
+        taken.__dict__.update(self.__dict__)  # all that never changes is shared
+        taken._lock, taken._all = RLock(), np.arange(len(rows))
+        with self._lock:
+            for name in _SAVED:
+                setattr(taken, f"_{name}", getattr(self, f"_{name}")[rows])
+            taken._carry = {name: array[rows] for name, array in self._carry.items()}
+            taken._seen = self._seen.take(rows)
+        return taken
+
+    @property
+    def most_items(self) -> int | None:
+        """How many distinct items of each session to remember at least; None for all."""
+        return self._seen.most
+
+    @most_items.setter
+    def most_items(self, most: int | None) -> None:
+        self._seen.most = most
 
     def latest_times(self, sessions: Sequence[int] | None = None) -> np.ndarray:
         """
@@ -299,28 +392,35 @@ class LiveSessions:
         float64 array of shape (sessions,)
             Seconds; -inf for a session without events.
         """
-        return self._latest_time[self._rows(sessions)]
-
-    def _blocks_of_scores(
-        self, now: float | Sequence[float] | None, sessions: Sequence[int] | None
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield blocks of sessions, each with its scores."""
-        self._check_model()
         rows = self._rows(sessions)
-        bins = None if now is None else self._dwell_bins_at(rows, now)
+        with self._lock:
+            return self._latest_time[rows]
+
+    def _blocks(
+        self, now: float | Sequence[float] | None, sessions: Sequence[int] | None
+    ) -> Iterator[tuple["LiveSessions", np.ndarray | None]]:
+        """Yield copies of sessions, few enough to be scored together, each with the times of its requests."""
+        rows = self._rows(sessions)
+        now = None if now is None else np.broadcast_to(_seconds_of_requests(now, rows), len(rows))
         size = max(1, _SCORES_PER_BLOCK // self.model.num_items)
         for begin in range(0, len(rows), size):
-            block = rows if size >= len(rows) else rows[begin : begin + size]
-            events = self._events[block]  # (block, 4, channel)
-            if bins is not None:
-                events[:, NEWEST, DWELL] = bins[begin : begin + size]
-            states = self._steps.states(self._carry_of(block), events)  # (block, dim)
-            yield block, self._scores.of(states, self._seen, block)  # (block, num_items - 1)
+            block = slice(begin, begin + size)
+            yield self.take(rows[block]), None if now is None else now[block]
 
-    def _dwell_bins_at(self, rows: np.ndarray, now: float | Sequence[float]) -> np.ndarray | None:
+    def _scores_at(self, now: np.ndarray | None) -> np.ndarray:
+        """Return the scores of all sessions, whose newest dwell ends now if that is given: (sessions, items)."""
+        self._check_model()
+        events = self._events  # (sessions, 4, channel)
+        bins = None if now is None else self._dwell_bins_at(now)
+        if bins is not None:
+            events = events.copy()
+            events[:, NEWEST, DWELL] = bins
+        states = self._steps.states(self._carry, events)  # (sessions, dim)
+        return self._scores.of(states, self._seen, self._all)  # (sessions, num_items - 1)
+
+    def _dwell_bins_at(self, now: np.ndarray) -> np.ndarray | None:
         """Return the newest events' dwell bins if their dwell ended now; None if the model does not read them."""
-        now = [now] if isinstance(now, int | float) else _for_each("now", now, rows)
-        elapsed = timestamps_in_seconds(now) - self._newest_time[self._places(rows)]  # (rows,)
+        elapsed = now - self._newest_time  # (sessions,)
         if (elapsed < 0).any():
             raise InputError("now lies before the newest event of a session: give the time of the request")
         if self.model.dwell != "observed":
@@ -374,10 +474,10 @@ class LiveSessions:
 
     def state(self) -> SystemState:
         """Return the sessions, without their model, as a ``SystemState``."""
-        arrays = {name: getattr(self, f"_{name}").copy() for name in _SAVED}
-        arrays["memory"] = {name: array.copy() for name, array in self._carry.items()}
-        arrays["seen"] = self._seen.arrays()
-        fitted = {"weights": digest_of(self.model.net), "form": _FORMAT}
+        taken = self.take()
+        arrays = {name: getattr(taken, f"_{name}") for name in _SAVED}
+        arrays["memory"], arrays["seen"] = taken._carry, taken._seen.arrays()
+        fitted = {"weights": self._weights.digest, "form": _FORMAT}
         return SystemState(code={"model": name_of(self.model)}, fitted=fitted, arrays=arrays)
 
     @classmethod
@@ -387,15 +487,15 @@ class LiveSessions:
 
         Raises
         ------
-        InputError
+        StaleSessions
             If the model has other weights, or another version of this package saved the sessions in another format.
         """
         if state.fitted.get("form") != _FORMAT:
-            raise InputError("the live sessions were saved by another version of spotlight_asars: begin new ones")
+            raise StaleSessions("the live sessions were saved by another version of spotlight_asars: begin new ones")
         model = state.settings["model"]
         sessions = cls(model, [None] * len(state.arrays["users"]))
-        if digest_of(model.net) != state.fitted["weights"]:
-            raise InputError(
+        if sessions._weights.digest != state.fitted["weights"]:
+            raise StaleSessions(
                 "the live sessions belong to a model with other weights: give the model as it was when they were saved"
             )
         for name in _SAVED:
@@ -450,6 +550,11 @@ class LiveSession:
         session = cls.__new__(cls)
         session._batch = LiveSessions.from_state(state)
         return session
+
+
+def _seconds_of_requests(now: float | Sequence[float], rows: np.ndarray) -> np.ndarray:
+    """Return the times of requests, one for each of some sessions or a single one for all."""
+    return timestamps_in_seconds([now] if isinstance(now, int | float) else _for_each("now", now, rows))
 
 
 def _check_users(users: Sequence[Hashable]) -> None:
