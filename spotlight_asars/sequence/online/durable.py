@@ -15,12 +15,14 @@ from spotlight_asars.sequence.online.file_lock import FileLock
 from spotlight_asars.sequence.online.journal import Journal, MissingRecords, sync_folder
 from spotlight_asars.sequence.online.sessions import LiveModel, StaleSessions
 from spotlight_asars.sequence.online.users import LiveUsers
+from spotlight_asars.serialization.files import remove_leftovers
 from spotlight_asars.serialization.models import load_sessions, save_sessions
 
 JOURNALS = ("off", "flush", "fsync")
 NEW_MODELS = ("refuse", "replay", "fresh")
 CHANGES_A_SAVE = 100_000  # after so many changes the state file is written, so that a start replays few
 CHANGES_BEFORE_RETRY = 1_000  # after a save that failed
+SAVER = "saving live sessions"  # name of the thread that writes the state file
 _EVENT, _END, _FORGET = "event", "end", "forget"  # kinds of records
 
 
@@ -96,6 +98,7 @@ class DurableUsers:
         self._saver: threading.Thread | None = None
         self._journal = Journal(self._path, report)
         self._file_lock = FileLock(self._path)
+        remove_leftovers(self._path)  # of killed processes: nobody else may be writing the file now
         try:
             self._users = self._begin(LiveUsers(model, most, most_items))
             self._saved = self._users.changes
@@ -184,7 +187,7 @@ class DurableUsers:
     def save_in_background(self) -> None:
         """Write the state file in a thread, unless one is at it; a failure is reported."""
         if self._saver is None or not self._saver.is_alive():
-            self._saver = threading.Thread(target=self._save_or_report, name="saving live sessions")
+            self._saver = threading.Thread(target=self._save_or_report, name=SAVER)
             self._saver.start()
 
     def _save_or_report(self) -> None:

@@ -236,8 +236,10 @@ class Journal:
             How much to keep all the same, newest parts first.
         """
         parts = self.parts()
-        last = max(self._written, parts[-1].first) if parts else 0
-        ends = [part.first - 1 for part in parts[1:]] + [last]  # number of each part's last record
+        if not parts:
+            return
+        ends = [part.first - 1 for part in parts[1:]]  # number of each part's last record
+        ends.append(max(self._written, parts[-1].first))
         kept = 0
         for part, end in zip(reversed(parts), reversed(ends), strict=True):
             with suppress(OSError):
