@@ -205,7 +205,7 @@ class LiveLoop:
     def _close(self) -> None:
         """Save the sessions; another signal waits until they are."""
         if self._state is not None:
-            with HeldInterrupt(ALL_INTERRUPTS) as held, suppress(KeyboardInterrupt):
+            with suppress(KeyboardInterrupt), HeldInterrupt(ALL_INTERRUPTS) as held:
                 held.is_patient = True
                 self._answers.users.close()
 

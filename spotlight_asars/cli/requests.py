@@ -180,7 +180,7 @@ class Answers:
 
     def _unkept(self) -> dict:
         """Return what an answer says about a change that waits for room on the disk."""
-        return {"kept": False} if isinstance(self.users, DurableUsers) and self.users.unkept else {}
+        return {"kept": False} if isinstance(self.users, DurableUsers) and not self.users.is_kept else {}
 
     def _whose(self, request: dict) -> tuple[Hashable, tuple[str, Hashable]]:
         """Return the user of a request, None if anonymous, and the key of the live session."""

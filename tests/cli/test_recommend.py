@@ -1,5 +1,6 @@
 """The command line's `recommend`: one history, and live events on standard input."""
 
+import errno
 import io
 import json
 import os
@@ -20,6 +21,7 @@ from spotlight_asars.interactions.sessions import SessionInteractions
 from spotlight_asars.interactions.vocabulary import Vocabulary
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
 from spotlight_asars.sequence.non_neural.rules import SequentialRules
+from spotlight_asars.sequence.online.durable import DurableUsers
 from spotlight_asars.sequence.online.users import LiveUsers
 from spotlight_asars.serialization.models import load_model, save_model, save_sessions
 
@@ -229,6 +231,53 @@ class TestState:
         monkeypatch.undo()
         _, (again,), _ = call("--model-file", files.net, "--state", state, lines=[{"user": 103}])
         assert again == answers[0]
+
+    def test_a_signal_waits_while_the_state_is_saved(self, files, call, tmp_path, monkeypatch):
+        close = DurableUsers.close
+
+        def interrupted(self):
+            for _ in range(2):
+                signal.raise_signal(signal.SIGTERM)
+            close(self)
+
+        monkeypatch.setattr(DurableUsers, "close", interrupted)
+        code, _, err = call("--model-file", files.net, "--state", tmp_path / "live.h5", lines=[event(103, "a", 0)])
+        assert code == 0 and "1 sessions saved" in err and (tmp_path / "live.h5").exists()
+
+    def test_a_second_signal_does_not_tear_an_event(self, files, call, tmp_path, monkeypatch):
+        answer = Answers.of_line
+
+        def interrupted(self, line):
+            for _ in range(2):
+                signal.raise_signal(signal.SIGTERM)
+            return answer(self, line)
+
+        monkeypatch.setattr(Answers, "of_line", interrupted)
+        code, answers, _ = call("--model-file", files.net, "--state", tmp_path / "live.h5", lines=[event(103, "a", 0)])
+        assert code == 130 and len(answers) == 1
+
+    def test_events_wait_while_the_disk_is_full(self, files, call, tmp_path, monkeypatch):
+        """Regression: a full disk ended the server."""
+        write = os.write
+
+        def full(file, content):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        recommend = DurableUsers.recommend
+
+        def then_empty(self, key, *arguments):
+            if key == ("user", 104):
+                monkeypatch.setattr(os, "write", write)
+            return recommend(self, key, *arguments)
+
+        monkeypatch.setattr(os, "write", full)
+        monkeypatch.setattr(DurableUsers, "recommend", then_empty)
+        state = ["--model-file", files.net, "--state", tmp_path / "live.h5", "-k", "1"]
+        code, answers, err = call(*state, "--quiet", lines=[event(103, "a", 0), event(104, "a", 0)])
+        assert code == 0 and [answer["kept"] for answer in answers] == [False, False]
+        assert "the journal cannot be written (No space left on device)" in err and "written again" in err
+        code, answers, _ = call(*state, lines=[{"user": 103}, {"user": 104}])
+        assert code == 0 and len(answers) == 2 and "kept" not in answers[0]
 
     def test_a_file_of_something_else(self, files, call, tmp_path):
         save_sessions(files.model.session(), tmp_path / "one.h5")

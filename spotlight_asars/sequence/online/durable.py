@@ -5,7 +5,9 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +94,8 @@ class DurableUsers:
         self._path = Path(os.path.realpath(path))
         self._durability = durability or Durability()
         self._report = report
+        self._new = partial(LiveUsers, model, most, most_items)
+        self._is_forced = True  # whether the disk took the last record under 'fsync'
         self._process, self._is_closed = os.getpid(), False
         self._lock = threading.Lock()  # a change and its record are one
         self._saving = threading.Lock()  # one save at a time
@@ -100,7 +104,7 @@ class DurableUsers:
         self._file_lock = FileLock(self._path)
         remove_leftovers(self._path)  # of killed processes: nobody else may be writing the file now
         try:
-            self._users = self._begin(LiveUsers(model, most, most_items))
+            self._users = self._begin()
             self._saved = self._users.changes
         except BaseException:
             self._file_lock.release()
@@ -119,9 +123,9 @@ class DurableUsers:
         self.close()
 
     @property
-    def unkept(self) -> int:
-        """How many of the latest changes are not in the journal, since the disk refuses it; 0 without a journal."""
-        return self._journal.waiting
+    def is_kept(self) -> bool:
+        """Whether the journal has all changes; False while the disk refuses it. Always True without a journal."""
+        return self._is_forced and not self._journal.waiting
 
     def observe(self, key: Hashable, item: Hashable, timestamp: float, user: Hashable = None) -> bool:
         """Add one event, and return False for a duplicate; see :meth:`LiveUsers.observe`."""
@@ -160,7 +164,7 @@ class DurableUsers:
             if is_due:
                 self._saved = number
         if self._durability.journal == "fsync":
-            self._journal.sync(number)
+            self._is_forced = self._journal.sync(number)
         if is_due:
             self.save_in_background()
         return True
@@ -226,19 +230,20 @@ class DurableUsers:
             self._journal.close()
             self._file_lock.release()
 
-    def _begin(self, empty: LiveUsers) -> LiveUsers:
+    def _begin(self) -> LiveUsers:
         """Return the sessions of the state file and its journal, folded into the file."""
         try:
-            users = self._of_file(empty)
+            users = self._of_file()
             saved = users.changes
             self._replay(users)
         except (StaleSessions, MissingRecords) as error:
-            return self._begin_without_file(empty, error)
+            return self._begin_without_file(error)
         if users.changes > saved:
             self._fold(users)
         return users
 
-    def _of_file(self, empty: LiveUsers) -> LiveUsers:
+    def _of_file(self) -> LiveUsers:
+        empty = self._new()
         if not os.path.lexists(self._path):
             return empty
         users = load_sessions(self._path, empty.model)
@@ -261,22 +266,26 @@ class DurableUsers:
         if refused:
             self._report(f"{self._path}: {refused} events of the journal do not fit under the limits given now")
 
-    def _begin_without_file(self, users: LiveUsers, error: InputError) -> LiveUsers:
-        """Begin from the journal alone or from nothing, and replace the state file before anything else happens."""
+    def _begin_without_file(self, error: InputError) -> LiveUsers:
+        """Begin from the journal alone or from nothing, and put the state file aside before anything else happens."""
         choice = self._durability.new_model
         if choice == "refuse":
             raise InputError(
                 f"{error}; or set new_model (--new-model) to replay, to rebuild the sessions from the journal, or to "
                 "fresh, to begin anew"
             ) from error
+        users = self._new()
         if choice == "fresh":
             users.changes = self._journal.last_number()  # numbers go on, so that no old record passes for a new one
         else:
             self._replay(users, with_gaps=True)
+        old = self._path.with_name(f"{self._path.name}.old")
+        with suppress(FileNotFoundError):
+            os.replace(self._path, old)
         save_sessions(users, self._path)
         if choice == "fresh":
             self._journal.remove_old(users.changes, keep_bytes=0)
-        self._report(f"{self._path}: the sessions of another model were replaced, {len(users):,} are rebuilt")
+        self._report(f"{self._path}: {len(users):,} sessions rebuilt from the journal; the file before is {old}")
         return users
 
     def _fold(self, users: LiveUsers) -> None:

@@ -204,10 +204,26 @@ def test_a_full_disk_never_stops_answers(opened, model, told, monkeypatch):
 
     monkeypatch.setattr(os, "write", full)
     apply(users, CHANGES[:2])
-    assert users.unkept == 2 and len(told) == 1 and users.recommend(("user", 1))
+    assert not users.is_kept and len(told) == 1 and users.recommend(("user", 1))
     monkeypatch.setattr(os, "write", write)
     users.close()
-    assert users.unkept == 0 and same(opened(), model, CHANGES[:2])
+    assert users.is_kept and same(opened(), model, CHANGES[:2])
+
+
+def test_what_was_not_forced_to_disk_is_not_said_to_be_kept(opened, monkeypatch):
+    users, sync = opened(durability={"journal": "fsync"}), os.fsync
+
+    def failing(file):
+        raise OSError(errno.EIO, "Input/output error")
+
+    apply(users, CHANGES[:1])
+    assert users.is_kept
+    monkeypatch.setattr(os, "fsync", failing)
+    apply(users, CHANGES[1:2])
+    assert not users.is_kept
+    monkeypatch.setattr(os, "fsync", sync)
+    apply(users, CHANGES[3:4])
+    assert users.is_kept
 
 
 def test_an_end_on_a_full_disk_is_an_error_only_if_something_is_lost(opened, model, told, refuses, monkeypatch):
@@ -289,9 +305,17 @@ class TestANewModel:
 
     def test_begins_anew(self, opened, other_model, path):
         users = opened(other_model, durability={"new_model": "fresh"})
-        assert len(users) == 0 and not list(path.parent.glob("*.journal-*"))
+        assert len(users) == 0 and sorted(os.listdir(path.parent)) == ["live.h5", "live.h5.old"]
         apply(users, CHANGES[1:2])
         assert same(opened(other_model, durability={"new_model": "fresh"}), other_model, CHANGES[1:2])
+
+
+def test_a_journal_with_a_gap_is_replayed_from_its_begin_once(opened, model, path, monkeypatch):
+    monkeypatch.setattr("spotlight_asars.sequence.online.journal.PART_BYTES", 1)
+    apply(opened(), [CHANGES[0], CHANGES[1], CHANGES[3]])
+    (path.parent / "live.h5.journal-000000000000000002").unlink()
+    users = opened(durability={"new_model": "replay"})
+    assert same(users, model, [CHANGES[0], CHANGES[3]]) and users.latest(("user", 1)) == 13.5
 
 
 def test_a_state_file_that_is_gone_is_missed(opened, path, refuses, monkeypatch):
