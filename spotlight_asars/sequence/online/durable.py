@@ -220,8 +220,10 @@ class DurableUsers:
         try:
             self.save()
         except InputError as error:
-            if self._durability.journal == "off" or self._journal.waiting:
+            if self._durability.journal == "off":
                 raise
+            if self._journal.waiting:
+                raise InputError(f"{error}; the latest {self._journal.waiting:,} changes are lost") from error
             self._report(f"{error}; the journal has all sessions, and the next start reads them from there")
         else:
             self._journal.close()

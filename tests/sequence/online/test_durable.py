@@ -239,6 +239,14 @@ def test_an_end_on_a_full_disk_is_an_error_only_if_something_is_lost(opened, mod
     assert told[-1].endswith("the journal has all sessions all the same")
     refuses(opened(durability={"journal": "off"}).close, "No space left on device")
 
+    def no_room(file, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    users = opened()
+    monkeypatch.setattr(os, "write", no_room)
+    apply(users, CHANGES[3:4])
+    refuses(users.close, "No space left on device", "the latest 1 changes are lost")
+
 
 def test_one_process_has_the_file(model, path, refuses):
     """Regression: two servers wrote one file in turns."""

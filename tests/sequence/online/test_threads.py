@@ -10,6 +10,9 @@ import pytest
 from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.interactions.vocabulary import Vocabulary
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
+from spotlight_asars.sequence.non_neural.memory import SessionMemory
+from spotlight_asars.sequence.non_neural.neighbours import VSKNN, VSTAN
+from spotlight_asars.sequence.non_neural.rules import SequentialRules
 from spotlight_asars.sequence.online import users as live_users
 from spotlight_asars.sequence.online.sessions import LiveSessions
 from spotlight_asars.sequence.online.users import LiveUsers
@@ -19,9 +22,14 @@ THREADS, EVENTS, ROUNDS = 8, 60, 6
 
 
 @pytest.fixture(scope="module")
-def model():
-    draw = np.random.RandomState(0)
-    rows = SessionSequences(draw.randint(1, 30, size=(20, 6)), item_vocabulary=Vocabulary(range(101, 130)))
+def rows():
+    draw, items = np.random.RandomState(0), Vocabulary([f"i{item}" for item in range(1, 30)])
+    times = np.broadcast_to(30.0 * np.arange(6), (20, 6))
+    return SessionSequences(draw.randint(1, 30, size=(20, 6)), timestamps=times, item_vocabulary=items)
+
+
+@pytest.fixture(scope="module")
+def model(rows):
     options = {"hidden_dim": 6, "pointer": True}
     return ASARSSequenceModel(embedding_dim=6, n_iter=1, random_state=0, representation_options=options).fit(rows)
 
@@ -57,8 +65,8 @@ def in_threads(work):
 def events_of(thread, keys=3):
     """Events of one thread's own keys: (key, item, seconds)."""
     draw = np.random.RandomState(thread)
-    chosen = zip(draw.randint(keys, size=EVENTS).tolist(), draw.randint(101, 130, size=EVENTS).tolist(), strict=True)
-    return [((thread, key), item, 40.0 * step) for step, (key, item) in enumerate(chosen)]
+    chosen = zip(draw.randint(keys, size=EVENTS).tolist(), draw.randint(1, 30, size=EVENTS).tolist(), strict=True)
+    return [((thread, key), f"i{item}", 40.0 * step) for step, (key, item) in enumerate(chosen)]
 
 
 def alone(model, events):
@@ -101,15 +109,15 @@ def test_slots_that_change_hands_are_never_answered_from(model, monkeypatch):
     users = LiveUsers(model, most=4)
 
     def work(thread):
-        own = set(range(101 + 3 * thread, 104 + 3 * thread))
+        own = [f"i{item}" for item in range(1 + 3 * thread, 4 + 3 * thread)]
         for step in range(EVENTS):
             key = (thread, step % 5)
-            users.observe(key, 101 + 3 * thread + step % 3, float(step))
+            users.observe(key, own[step % 3], float(step))
             try:
                 answered = {item for item, _ in users.recommend(key, 29, exclude_seen=True)}
             except ValueError:  # dropped meanwhile by another thread
                 continue
-            assert set(range(101, 130)) - answered <= own
+            assert {f"i{item}" for item in range(1, 30)} - answered <= set(own)
 
     in_threads(work)
     assert len(users) == 4
@@ -176,12 +184,15 @@ def test_a_snapshot_is_of_one_moment(model, monkeypatch, tmp_path):
         assert there == snapshot.changes
 
 
-def test_one_model_in_eight_threads(model):
-    histories = [[int(item) for item in np.random.RandomState(one).randint(101, 130, size=9)] for one in range(THREADS)]
-    wanted = [model.recommend(history, k=5) for history in histories]
+@pytest.mark.parametrize("system", ["net", SequentialRules, VSKNN, VSTAN, SessionMemory])
+def test_one_system_in_eight_threads(model, rows, system):
+    system = model if system == "net" else system().fit(rows)
+    draw = np.random.RandomState(1)
+    histories = [[f"i{item}" for item in draw.randint(1, 30, size=9)] for _ in range(THREADS)]
+    wanted = [system.recommend(history, range(9), k=5, return_scores=True) for history in histories]
 
     def work(thread):
         for _ in range(10):
-            assert model.recommend(histories[thread], k=5) == wanted[thread]
+            assert system.recommend(histories[thread], range(9), k=5, return_scores=True) == wanted[thread]
 
     in_threads(work)
