@@ -1,38 +1,46 @@
-"""Delay Ctrl-C and SIGTERM until the work in progress is complete."""
+"""Delay Ctrl-C and the signals that end a process until the work in progress is complete."""
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C, and what a service manager sends first
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C, and what a service manager sends first
+# Those, and a terminal that is closed or asks for the end; Windows lacks the latter two.
+ALL_INTERRUPTS = (*INTERRUPTS, *(getattr(signal, name) for name in ("SIGHUP", "SIGQUIT") if hasattr(signal, name)))
 
 
 class HeldInterrupt:
     """
-    Context manager that holds back SIGINT and SIGTERM until its block ends.
+    Context manager that holds back interrupting signals until its block ends.
 
     The end of the block then raises KeyboardInterrupt. A second signal raises it at once. Only the main thread receives
-    signals, so nothing is held in other threads.
+    signals, so nothing is held in other threads. A signal that the process ignores, as under nohup, stays ignored.
+
+    Parameters
+    ----------
+    signals : sequence of signals, optional
 
     Attributes
     ----------
     asked : bool
         Whether a signal has come.
+    is_patient : bool
+        Whether even a second signal waits; False at first.
     """
 
-    def __init__(self) -> None:
-        self.asked = False
+    def __init__(self, signals: Sequence[signal.Signals] = INTERRUPTS) -> None:
+        self.asked = self.is_patient = False
+        self._signals = signals
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "HeldInterrupt":
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+        self._before = _handle(self._signals, self._note)
         return self
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if self.asked and not self.is_patient:
             raise KeyboardInterrupt
         self.asked = True
 
@@ -46,13 +54,19 @@ class HeldInterrupt:
 
 
 @contextmanager
-def interrupted_by_sigterm() -> Iterator[None]:
-    """Make SIGTERM raise KeyboardInterrupt, as Ctrl-C does, inside the block."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def interrupted_by(signals: Sequence[signal.Signals]) -> Iterator[None]:
+    """Make signals raise KeyboardInterrupt, as Ctrl-C does, inside the block."""
+    before = _handle(signals, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _handle(signals: Sequence[signal.Signals], handler: object) -> dict[int, object]:
+    """Set the handler of signals that are not ignored, and return those before; none outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    heard = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in heard}

@@ -12,7 +12,8 @@ from typing import NoReturn
 
 from spotlight_asars import __version__
 from spotlight_asars.cli import analyse, compare, evaluate, explain, prepare, recommend, train, tune
-from spotlight_asars.cli.options import INTERRUPTED, drop_output, say, writing_output
+from spotlight_asars.cli.options import INTERRUPTED, say, writing_output
+from spotlight_asars.cli.streams import discard_standard_output, open_closed_streams
 from spotlight_asars.errors import InputError, LostProcess, printable
 
 COMMANDS = (compare, tune, analyse, prepare, train, evaluate, recommend, explain)
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 on success, 1 when a process of a distributed job is lost, 2 for wrong input, 130 when interrupted, 141 when
         standard output is closed. An error prints one line on standard error.
     """
-    _open_closed_streams()
+    open_closed_streams()
     try:
         options = _parse(sys.argv[1:] if arguments is None else arguments)
         with warnings.catch_warnings():
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"spotlight-asars: {error}")
         return LOST
     except BrokenPipeError:  # as `... | head` causes
-        drop_output()
+        discard_standard_output()
         return BROKEN_PIPE
     except KeyboardInterrupt:
         say("spotlight-asars: interrupted, nothing was written")
@@ -88,33 +89,6 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     if unknown:
         options.parser.error(f"unknown argument: {' '.join(unknown)}{_hint(unknown[0], options.parser)}")
     return options
-
-
-def _open_closed_streams() -> None:
-    """
-    Open the standard streams that the caller has closed, or files opened later would take their places and output.
-
-    Standard output becomes a pipe that nobody reads, so that writing to it fails as if its reader had gone.
-    """
-    if sys.stdin is None:
-        sys.stdin = os.fdopen(_moved(os.open(os.devnull, os.O_RDONLY), 0))
-    if sys.stdout is None:
-        reading, writing = os.pipe()
-        sys.stdout = os.fdopen(_moved(writing, 1), "w")
-        os.close(reading)
-    if sys.stderr is None:
-        sys.stderr = os.fdopen(_moved(os.open(os.devnull, os.O_WRONLY), 2), "w")
-
-
-def _moved(descriptor: int, wanted: int) -> int:
-    """Move an open file to a descriptor, unless another file has that; return where it is."""
-    try:
-        os.fstat(wanted)
-        return descriptor
-    except OSError:
-        os.dup2(descriptor, wanted)
-        os.close(descriptor)
-        return wanted
 
 
 def _hint(unknown: str, command: argparse.ArgumentParser) -> str:

@@ -1,7 +1,6 @@
 """Options that several commands share, their types and their checks."""
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from spotlight_asars.cli.streams import discard_standard_output
 from spotlight_asars.cross_validation import SupportFilters
 from spotlight_asars.datasets import FORMATS, presets
 from spotlight_asars.errors import InputError, printable
@@ -27,8 +27,8 @@ ALL_SYSTEMS = "all"
 
 
 def say(line: str) -> None:
-    """Print a line of progress on standard error; a line that cannot be printed is dropped."""
-    with suppress(OSError):
+    """Print a line of progress on standard error, if there still is one."""
+    with suppress(OSError, ValueError):  # nobody can be told that it is closed or full
         print(printable(line), file=sys.stderr, flush=True)
 
 
@@ -55,13 +55,8 @@ def writing_output() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        drop_output()
+        discard_standard_output()
         raise InputError(f"standard output cannot be written ({error.strerror}): free some space") from error
-
-
-def drop_output() -> None:
-    """Send what standard output still holds nowhere, or Python would try to write it again at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def silence(line: str) -> None:
@@ -280,6 +275,16 @@ def number(text: str) -> float:
 def minutes(text: str) -> float:
     """Parse a number of minutes; 0 means as often as possible."""
     return _number(text, float, 0, 1e9, "a number of minutes of at least 0")
+
+
+def mebibytes(text: str) -> int:
+    """Parse a whole number of mebibytes, 0 included."""
+    return _number(text, int, 0, 10**9, "a whole number of at least 0")
+
+
+def ahead(text: str) -> float:
+    """Parse a number of seconds of at least 0; inf means any."""
+    return _number(text, float, 0, float("inf"), "a number of seconds of at least 0")
 
 
 def share(text: str) -> float:

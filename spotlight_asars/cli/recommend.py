@@ -2,21 +2,36 @@
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-from spotlight_asars.cli.interrupts import HeldInterrupt, interrupted_by_sigterm
-from spotlight_asars.cli.options import INTERRUPTED, add_model_options, check_cuda, count, minutes, model_of, show
-from spotlight_asars.cli.requests import Answers, add_history_options, history_of, report_unknown_user
+from spotlight_asars.cli.interrupts import ALL_INTERRUPTS, HeldInterrupt, interrupted_by
+from spotlight_asars.cli.options import (
+    INTERRUPTED,
+    add_model_options,
+    ahead,
+    check_cuda,
+    count,
+    mebibytes,
+    minutes,
+    model_of,
+    say,
+    show,
+)
+from spotlight_asars.cli.requests import Answers, Limits, add_history_options, history_of, report_unknown_user
+from spotlight_asars.cli.streams import bounded_lines, discard_standard_output
 from spotlight_asars.errors import InputError
+from spotlight_asars.sequence.online.durable import JOURNALS, NEW_MODELS, Durability, DurableUsers
 from spotlight_asars.sequence.online.users import LiveUsers
+from spotlight_asars.sequence.recommender.base import Recommender
 from spotlight_asars.serialization.files import writable_folder
-from spotlight_asars.serialization.models import load_sessions, save_sessions
 
 SOME_INVALID = 1
+PREFIX = "spotlight-asars: "
 EXAMPLES = """examples:
   spotlight-asars recommend --items A,B,C --times 0,20,65 --user U -k 5
       answers one history; times are in seconds
@@ -31,14 +46,18 @@ input lines:
       recommend again without a new event
   {"items": ["A", "B"], "timestamps": [0, 20], "user": "U"}
       recommend for a whole history, which is not kept; works with any model; may have "sessions": ["S", "S"]
+  {"user": "U", "end": true}, {"user": "U", "reset": true}
+      end the session, so that the next event begins another; forget all events of U
   each line may also have "k" and "now", the time of the request
 output lines:
   {"user": "U", "items": [...]}
-      with "scores" if --scores is given, and "unknown" if the model does not know some ids
+      with "scores" if --scores is given, "unknown" if the model does not know some ids, "duplicate": true for an
+      event that was there already, and "kept": false while the disk is full
   {"line": 3, "error": "..."}
       line 3 is invalid; later lines are still answered
 
-exit codes: 0, done; 1, some lines were invalid; 2, wrong input; 130, stopped with Ctrl-C or SIGTERM (state saved).
+exit codes: 0, done; 1, some lines were invalid; 2, wrong input; 130, stopped by Ctrl-C, SIGTERM, SIGHUP or SIGQUIT
+(state saved).
 """
 
 
@@ -61,9 +80,30 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     live.add_argument("--state", type=Path, metavar="FILE",
                       help="continue the sessions saved in FILE, and save them there at the end")  # fmt: skip
     live.add_argument("--state-minutes", type=minutes, metavar="N", help="also save them every N minutes")
-    live.add_argument("--most-users", type=count, default=100_000, metavar="N",
-                      help="most sessions to keep; the least recent are dropped (default: %(default)s)")  # fmt: skip
+    live.add_argument("--journal", choices=JOURNALS, default="flush",
+                      help="what keeps answered events beside FILE: flush survives any end of the process, fsync a "
+                           "power failure too, off only what was saved survives (default: %(default)s)")  # fmt: skip
+    live.add_argument("--keep-journal", type=mebibytes, default=256, metavar="MIB",
+                      help="how much of the journal to keep for --new-model replay (default: %(default)s)")  # fmt: skip
+    live.add_argument("--new-model", choices=NEW_MODELS, default="refuse",
+                      help="what to do with sessions of another model: stop, rebuild them from the journal, or begin "
+                           "anew (default: %(default)s)")  # fmt: skip
     live.add_argument("--quiet", action="store_true", help="print no summary on standard error")
+    limits = command.add_argument_group("limits of live events")
+    limits.add_argument("--most-users", type=count, default=100_000, metavar="N",
+                        help="most sessions to keep; the least recent are dropped (default: %(default)s)")  # fmt: skip
+    limits.add_argument("--most-items", type=count, default=2_000, metavar="N",
+                        help="distinct items to remember of a session; the oldest are dropped "
+                             "(default: %(default)s)")  # fmt: skip
+    limits.add_argument("--most-ahead", type=ahead, default=Limits.most_ahead, metavar="SECONDS",
+                        help="how far the time of an event may be ahead of this machine's clock "
+                             "(default: %(default)g)")  # fmt: skip
+    limits.add_argument("--longest-line", type=count, default=Limits.longest_line, metavar="BYTES",
+                        help="longest line to read (default: %(default)s)")  # fmt: skip
+    limits.add_argument("--longest-id", type=count, default=Limits.longest_id, metavar="N",
+                        help="most characters of an id (default: %(default)s)")  # fmt: skip
+    limits.add_argument("--longest-history", type=count, default=Limits.longest_history, metavar="N",
+                        help="most events of a whole history (default: %(default)s)")  # fmt: skip
 
 
 def run_recommend(options: argparse.Namespace) -> int:
@@ -75,27 +115,30 @@ def run_recommend(options: argparse.Namespace) -> int:
         raise InputError("--state-minutes needs --state FILE")
     check_cuda(options)
     model = model_of(options)
-    answers = Answers(
-        model, options.k, options.exclude_seen, options.scores, options.most_users, _users(options.state, model)
-    )
+    begin = partial(_live_users, options)
+    answers = Answers(model, options.k, options.exclude_seen, options.scores, begin, _limits_of(options))
     if request is not None:
         report_unknown_user(request, model)
         show(json.dumps(answers.of(request)))
         return 0
     if options.state is not None:
         writable_folder(options.state.parent, "--state")
-        answers.users  # noqa: B018 - fails at once if the model has no live sessions
+        answers.users  # noqa: B018 - fails at once if the model has no live sessions, or the state cannot be read
     return LiveLoop(answers, options).run()
 
 
-def _users(state: Path | None, model) -> LiveUsers | None:
-    """Load the sessions of an earlier run; None if there was none."""
-    if state is None or not os.path.lexists(state):
-        return None
-    users = load_sessions(state, model)
-    if not isinstance(users, LiveUsers):
-        raise InputError(f"{state}: these live sessions were not written by recommend --state: give another file")
-    return users
+def _limits_of(options: argparse.Namespace) -> Limits:
+    return Limits(options.longest_line, options.longest_id, options.longest_history, options.most_ahead)
+
+
+def _live_users(options: argparse.Namespace, model: Recommender) -> LiveUsers | DurableUsers:
+    """Return the live sessions, those of an earlier run with --state."""
+    if options.state is None:
+        return LiveUsers(model, options.most_users, options.most_items)
+    durability = Durability(options.journal, options.keep_journal * 2**20, options.new_model)
+    return DurableUsers(
+        model, options.state, options.most_users, options.most_items, durability, lambda line: say(f"{PREFIX}{line}")
+    )
 
 
 class LiveLoop:
@@ -116,40 +159,57 @@ class LiveLoop:
         self._begin = self._saved = time.monotonic()
 
     def run(self) -> int:
-        """Read standard input to its end and return the exit code."""
+        """Read standard input to its end and return the exit code; whatever ends it, the sessions are kept."""
         interrupted = False
         if sys.stdin.isatty() and not self._quiet:
-            print("spotlight-asars: reading one JSON object per line; Ctrl-D ends", file=sys.stderr)
-        try:
-            with interrupted_by_sigterm():
-                self._answer_all(sys.stdin.buffer)
-        except KeyboardInterrupt:
-            interrupted = True
-        except BrokenPipeError:  # the reader of the answers has gone
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if self._state is not None:
-            save_sessions(self._answers.users, self._state)
+            say(f"{PREFIX}reading one JSON object per line; Ctrl-D ends")
+        with interrupted_by(ALL_INTERRUPTS):
+            try:
+                self._answer_all(bounded_lines(sys.stdin.buffer, self._answers.limits.longest_line))
+            except KeyboardInterrupt:
+                interrupted = True
+            except BrokenPipeError:  # the reader of the answers has gone
+                discard_standard_output()
+            except OSError as error:
+                discard_standard_output()
+                reason = error.strerror or str(error)
+                raise InputError(f"standard input or output has failed ({reason}): mend it and start again") from error
+            finally:
+                self._close()
         self._summarise(interrupted)
         if interrupted:
             return INTERRUPTED
         return SOME_INVALID if self._invalid else 0
 
-    def _answer_all(self, lines: Iterable[bytes]) -> None:
+    def _answer_all(self, lines: Iterable[bytes | None]) -> None:
         for line in lines:
-            with HeldInterrupt():  # an event is recorded and answered, or neither
+            with HeldInterrupt(ALL_INTERRUPTS) as held:  # an event is recorded and answered, or neither
                 self._lines += 1
-                if line.strip():
-                    print(json.dumps(self._answer(line)), flush=True)
+                if line is None or line.strip():
+                    held.is_patient = True  # half an event would spoil its session
+                    answer = self._answer(line)
+                    held.is_patient = False
+                    print(answer, flush=True)
                 if self._save_seconds is not None and time.monotonic() - self._saved >= self._save_seconds:
-                    save_sessions(self._answers.users, self._state)
+                    self._answers.users.save_in_background()
                     self._saved = time.monotonic()
 
-    def _answer(self, line: bytes) -> dict:
+    def _answer(self, line: bytes | None) -> str:
         try:
-            return self._answers.of_line(line)
+            return json.dumps(self._answers.of_line(line), allow_nan=False)
         except InputError as error:
-            self._invalid += 1
-            return {"line": self._lines, "error": str(error)}
+            reason = str(error)
+        except Exception as error:  # no line may end the sessions of all others
+            reason = f"cannot be answered: {type(error).__name__}: {error}".partition("\n")[0]
+        self._invalid += 1
+        return json.dumps({"line": self._lines, "error": reason})
+
+    def _close(self) -> None:
+        """Save the sessions; another signal waits until they are."""
+        if self._state is not None:
+            with suppress(KeyboardInterrupt), HeldInterrupt(ALL_INTERRUPTS) as held:
+                held.is_patient = True
+                self._answers.users.close()
 
     def _summarise(self, interrupted: bool) -> None:
         if self._quiet and not interrupted:
@@ -157,7 +217,4 @@ class LiveLoop:
         speed = self._lines / max(time.monotonic() - self._begin, 1e-9)
         saved = "" if self._state is None else f"; {len(self._answers.users):,} sessions saved in {self._state}"
         start = "interrupted; " if interrupted else ""
-        print(
-            f"spotlight-asars: {start}{self._lines:,} lines, {speed:,.0f} per second, {self._invalid:,} invalid{saved}",
-            file=sys.stderr,
-        )
+        say(f"{PREFIX}{start}{self._lines:,} lines, {speed:,.0f} per second, {self._invalid:,} invalid{saved}")

@@ -4,20 +4,49 @@ import argparse
 import json
 import math
 import re
+import time
 import warnings
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from functools import cached_property
 
 from spotlight_asars.cli.options import number, say
 from spotlight_asars.errors import InputError, check_whole
 from spotlight_asars.interactions.times import LARGEST_SECONDS, likely_unit
 from spotlight_asars.interactions.vocabulary import Vocabulary
+from spotlight_asars.sequence.online.durable import DurableUsers
 from spotlight_asars.sequence.online.users import LiveUsers
 from spotlight_asars.sequence.recommender.base import Recommender
 
 SHORTEST_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
-LIVE_KEYS = ("user", "session", "item", "timestamp", "now", "k")
+LIVE_KEYS = ("user", "session", "item", "timestamp", "now", "k", "end", "reset")
 HISTORY_KEYS = ("items", "timestamps", "sessions", "user", "now", "k")
+
+
+DEEPEST_ID = 8  # levels of lists in an id
+
+
+@dataclass(frozen=True)
+class Limits:
+    """
+    What a request may ask for.
+
+    Attributes
+    ----------
+    longest_line : int
+        Bytes of one line.
+    longest_id : int
+        Characters of one id, as JSON.
+    longest_history : int
+        Events of a whole history.
+    most_ahead : float
+        Seconds by which the time of an event may be ahead of this machine's clock.
+    """
+
+    longest_line: int = 2**20
+    longest_id: int = 256
+    longest_history: int = 10_000
+    most_ahead: float = 300.0
 
 
 class Answers:
@@ -34,10 +63,9 @@ class Answers:
         Leave out the items of the history.
     with_scores : bool
         Give the scores beside the items.
-    most_users : int
-        Most live sessions to keep.
-    users : LiveUsers, optional
-        Live sessions to continue.
+    begin : callable, optional
+        Returns the live sessions, when a request first needs them; without memory of earlier ones by default.
+    limits : Limits, optional
     """
 
     def __init__(
@@ -46,34 +74,34 @@ class Answers:
         k: int,
         exclude_seen: bool = False,
         with_scores: bool = False,
-        most_users: int = 100_000,
-        users: LiveUsers | None = None,
+        begin: Callable[[Recommender], LiveUsers | DurableUsers] = LiveUsers,
+        limits: Limits | None = None,
     ) -> None:
         self.model = model
-        self._k, self._exclude_seen, self._with_scores, self._most = k, exclude_seen, with_scores, most_users
-        if users is not None:
-            users.most = most_users
-            self.users = users
+        self._k, self._exclude_seen, self._with_scores = k, exclude_seen, with_scores
+        self._begin, self.limits = begin, limits or Limits()
 
     @cached_property
-    def users(self) -> LiveUsers:
+    def users(self) -> LiveUsers | DurableUsers:
         """Live sessions so far; an InputError if the model has none."""
         if not self.model.has_live_sessions:
             raise InputError(
                 f"{type(self.model).__name__} has no live sessions: give whole histories instead, "
                 '{"items": [...], "timestamps": [...]}'
             )
-        return LiveUsers(self.model, self._most)
+        return self._begin(self.model)
 
-    def of_line(self, line: bytes) -> dict:
+    def of_line(self, line: bytes | None) -> dict:
         """
-        Answer one line of JSON.
+        Answer one line of JSON; None stands for one that was too long.
 
         Raises
         ------
         InputError
             If the line is not a valid request; the live sessions are then unchanged.
         """
+        if line is None:
+            raise InputError(f"longer than {self.limits.longest_line:,} bytes: send less, or raise --longest-line")
         try:
             request = json.loads(line)
         except (ValueError, RecursionError) as error:
@@ -89,11 +117,13 @@ class Answers:
         allowed = HISTORY_KEYS if whole else LIVE_KEYS
         for name in request:
             if name not in allowed:
-                raise InputError(f"unknown key {name!r}: choose from {', '.join(allowed)}")
+                raise InputError(f"unknown key {name!r:.60}: choose from {', '.join(allowed)}")
         k = request.get("k", self._k)
         check_whole("k", k)
         now = None if request.get("now") is None else seconds("now", request["now"])
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # the answer lists unknown ids
+            if "end" in request or "reset" in request:
+                return self._of_end(request)
             answer, found = (self._of_history if whole else self._of_event)(request, k, now)
         answer["items"] = [item for item, _ in found]
         if self._with_scores:
@@ -104,7 +134,12 @@ class Answers:
         items, times, sessions = (request.get(name) for name in ("items", "timestamps", "sessions"))
         if not isinstance(items, list) or not isinstance(times, list | None) or not isinstance(sessions, list | None):
             raise InputError('items, timestamps and sessions must be lists: give {"items": [...], "timestamps": [...]}')
-        items = [known_id(raw_id("item", one), self.model.raw_items) for one in items]
+        if len(items) > self.limits.longest_history:
+            raise InputError(
+                f"{len(items):,} items, more than {self.limits.longest_history:,}: give the latest ones, or raise "
+                "--longest-history"
+            )
+        items = [self._item(one) for one in items]
         user = self._user(request)
         if times is not None:
             times = [seconds("timestamp", one) for one in times]
@@ -115,42 +150,89 @@ class Answers:
             None if now is None else [now],
             self._exclude_seen,
             return_scores=True,
-            sessions=None if sessions is None else [[raw_id("session", one) for one in sessions]],
+            sessions=None if sessions is None else [[self._id("session", one) for one in sessions]],
         )[0]
         return _answer(request, unknown=[item for item in items if item not in self.model.raw_items]), found
 
     def _of_event(self, request: dict, k: int, now: float | None) -> tuple[dict, list]:
-        user = self._user(request)
-        session = None if request.get("session") is None else raw_id("session", request["session"])
-        if user is None and session is None:
-            raise InputError("give user, or session for an anonymous visitor")
-        key = ("user", user) if user is not None else ("session", session)
-        unknown = []
+        user, key = self._whose(request)
+        session = None if request.get("session") is None else self._id("session", request["session"])
+        unknown, more = [], {}
         if request.get("item") is not None:
             if request.get("timestamp") is None:
                 raise InputError("the item has no timestamp: give one, in seconds since 1970")
-            item = known_id(raw_id("item", request["item"]), self.model.raw_items)
-            time = seconds("timestamp", request["timestamp"])
-            if now is not None and now < time:
+            item = self._item(request["item"])
+            at = self._time_of_event(request["timestamp"], key)
+            if now is not None and now < at:
                 raise InputError("now lies before the event: give the time of the request")
-            latest = self.users.latest(key)
-            if latest is not None and time < latest:
-                raise InputError(
-                    f"time runs backwards: {key[0]} {key[1]!r} has an event at {latest!r}, this one is at {time!r}: "
-                    "give events oldest first"
-                )
-            self.users.observe(key, item, time, user, session_id=session)
+            if not self.users.observe(key, item, at, user, session_id=session):
+                more["duplicate"] = True
+            more |= self._unkept()
             unknown = [] if item in self.model.raw_items else [item]
         elif request.get("timestamp") is not None:
             raise InputError("the timestamp has no item: give one, or now for the time of the request")
         elif key not in self.users:
             raise InputError(f"{key[0]} {key[1]!r} has no events yet: give one first")
-        return _answer(request, unknown), self.users.recommend(key, k, now, self._exclude_seen)
+        return _answer(request, unknown) | more, self.users.recommend(key, k, now, self._exclude_seen)
+
+    def _of_end(self, request: dict) -> dict:
+        """End a session, or forget all that is known of a user or visitor."""
+        (name, *others) = [one for one in request if one not in ("user", "session")]
+        if others or request[name] is not True:
+            raise InputError(f'give {{"user": ..., "{name}": true}} without anything else')
+        _, key = self._whose(request)
+        (self.users.end if name == "end" else self.users.forget)(key)
+        return _answer(request, unknown=[]) | {name: True} | self._unkept()
+
+    def _unkept(self) -> dict:
+        """Return what an answer says about a change that waits for room on the disk."""
+        return {"kept": False} if isinstance(self.users, DurableUsers) and not self.users.is_kept else {}
+
+    def _whose(self, request: dict) -> tuple[Hashable, tuple[str, Hashable]]:
+        """Return the user of a request, None if anonymous, and the key of the live session."""
+        user = self._user(request)
+        if user is None and request.get("session") is None:
+            raise InputError("give user, or session for an anonymous visitor")
+        return user, ("user", user) if user is not None else ("session", self._id("session", request["session"]))
+
+    def _time_of_event(self, found: object, key: tuple[str, Hashable]) -> float:
+        """Return the time of an event, which may neither be late nor lie in the future."""
+        at = seconds("timestamp", found)
+        ahead = at - time.time()
+        if ahead > self.limits.most_ahead:
+            raise InputError(
+                f"timestamp is {at!r}, {ahead:,.0f} seconds ahead of this machine's clock, more than "
+                f"{self.limits.most_ahead:,.0f}: give the time of the event, or raise --most-ahead"
+            )
+        latest = self.users.latest(key)
+        if latest is not None and at < latest:
+            raise InputError(
+                f"time runs backwards: {key[0]} {key[1]!r} has an event at {latest!r}, this one is at {at!r}: give "
+                "events oldest first; this one is left out"
+            )
+        return at
 
     def _user(self, request: dict) -> Hashable:
         if request.get("user") is None:
             return None
-        return known_id(raw_id("user", request["user"]), self.model.raw_users)
+        return known_id(self._id("user", request["user"]), self.model.raw_users)
+
+    def _item(self, found: object) -> Hashable:
+        return known_id(self._id("item", found), self.model.raw_items)
+
+    def _id(self, name: str, found: object) -> Hashable:
+        if _is_deeper(found, DEEPEST_ID):
+            raise InputError(f"{name} has lists in more than {DEEPEST_ID} levels: give text or a number")
+        if len(json.dumps(found)) > self.limits.longest_id:
+            raise InputError(
+                f"{name} has more than {self.limits.longest_id:,} characters: give a shorter id, or raise --longest-id"
+            )
+        return raw_id(name, found)
+
+
+def _is_deeper(found: object, levels: int) -> bool:
+    """Return whether lists are nested in more levels than these."""
+    return isinstance(found, list) and (levels == 0 or any(_is_deeper(one, levels - 1) for one in found))
 
 
 def _answer(request: dict, unknown: list) -> dict:
@@ -163,7 +245,7 @@ def raw_id(name: str, found: object) -> Hashable:
     """Return an id decoded from JSON, a list as a tuple; raise an InputError if it is neither text nor a number."""
     if isinstance(found, list):
         return tuple(raw_id(name, one) for one in found)
-    if not isinstance(found, str | int | float) or found != found:
+    if not isinstance(found, str | int | float) or (isinstance(found, float) and not math.isfinite(found)):
         raise InputError(f"{name} is {json.dumps(found):.60}: give text or a number")
     return found
 

@@ -165,7 +165,9 @@ class Vocabulary:
 
     @cached_property
     def _as_objects(self) -> pd.Index:
-        return self._index.astype(object)
+        index = self._index.astype(object)
+        index.is_unique  # noqa: B018 - builds the hash table before another thread can see half of it
+        return index
 
     @cached_property
     def _number_of(self) -> dict[Hashable, int]:

@@ -172,7 +172,8 @@ def open_sealed(path: str | Path, kind: FileKind = MODEL_FILE) -> Iterator[h5py.
         except Exception as error:
             if isinstance(error, InputError) and str(error).startswith(str(path)):
                 raise
-            raise InputError(f"{path}: no {kind.content} can be created from it: {_in_one_line(error)}") from error
+            made = type(error) if isinstance(error, InputError) else InputError
+            raise made(f"{path}: no {kind.content} can be created from it: {_in_one_line(error)}") from error
 
 
 def is_of_kind(path: str | Path, kind: FileKind) -> bool:

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from spotlight_asars.cli.interrupts import HeldInterrupt, interrupted_by_sigterm
+from spotlight_asars.cli.interrupts import HeldInterrupt, interrupted_by
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -35,14 +35,14 @@ def test_an_error_is_not_hidden():
 
 
 def test_without_a_signal_nothing_happens():
-    with HeldInterrupt() as held, interrupted_by_sigterm():
+    with HeldInterrupt() as held, interrupted_by([signal.SIGTERM]):
         pass
     assert not held.asked
 
 
 def test_sigterm_as_ctrl_c():
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), interrupted_by_sigterm():
+    with pytest.raises(KeyboardInterrupt), interrupted_by([signal.SIGTERM]):
         signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
 
@@ -51,7 +51,7 @@ def test_in_another_thread_nothing_is_held():
     found = []
 
     def work():
-        with HeldInterrupt() as held, interrupted_by_sigterm():
+        with HeldInterrupt() as held, interrupted_by([signal.SIGTERM]):
             found.append(held.asked)
 
     thread = threading.Thread(target=work)

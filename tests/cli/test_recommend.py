@@ -1,8 +1,10 @@
 """The command line's `recommend`: one history, and live events on standard input."""
 
+import errno
 import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,11 +16,13 @@ import pytest
 
 from spotlight_asars import cli
 from spotlight_asars.cli.requests import Answers, known_id
-from spotlight_asars.interactions.sequences import to_session_sequences
+from spotlight_asars.interactions.sequences import SessionSequences, to_session_sequences
 from spotlight_asars.interactions.sessions import SessionInteractions
 from spotlight_asars.interactions.vocabulary import Vocabulary
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
 from spotlight_asars.sequence.non_neural.rules import SequentialRules
+from spotlight_asars.sequence.online.durable import DurableUsers
+from spotlight_asars.sequence.online.users import LiveUsers
 from spotlight_asars.serialization.models import load_model, save_model, save_sessions
 
 
@@ -57,6 +61,13 @@ def call(capsys, monkeypatch):
 
 def event(user, item, timestamp, **more):
     return {"user": user, "item": item, "timestamp": timestamp, **more}
+
+
+def nested(levels):
+    found = 1
+    for _ in range(levels):
+        found = [found]
+    return found
 
 
 class TestOneHistory:
@@ -247,6 +258,53 @@ class TestState:
         _, (again,), _ = call("--model-file", files.net, "--state", state, lines=[{"user": 103}])
         assert again == answers[0]
 
+    def test_a_signal_waits_while_the_state_is_saved(self, files, call, tmp_path, monkeypatch):
+        close = DurableUsers.close
+
+        def interrupted(self):
+            for _ in range(2):
+                signal.raise_signal(signal.SIGTERM)
+            close(self)
+
+        monkeypatch.setattr(DurableUsers, "close", interrupted)
+        code, _, err = call("--model-file", files.net, "--state", tmp_path / "live.h5", lines=[event(103, "a", 0)])
+        assert code == 0 and "1 sessions saved" in err and (tmp_path / "live.h5").exists()
+
+    def test_a_second_signal_does_not_tear_an_event(self, files, call, tmp_path, monkeypatch):
+        answer = Answers.of_line
+
+        def interrupted(self, line):
+            for _ in range(2):
+                signal.raise_signal(signal.SIGTERM)
+            return answer(self, line)
+
+        monkeypatch.setattr(Answers, "of_line", interrupted)
+        code, answers, _ = call("--model-file", files.net, "--state", tmp_path / "live.h5", lines=[event(103, "a", 0)])
+        assert code == 130 and len(answers) == 1
+
+    def test_events_wait_while_the_disk_is_full(self, files, call, tmp_path, monkeypatch):
+        """Regression: a full disk ended the server."""
+        write = os.write
+
+        def full(file, content):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        recommend = DurableUsers.recommend
+
+        def then_empty(self, key, *arguments):
+            if key == ("user", 104):
+                monkeypatch.setattr(os, "write", write)
+            return recommend(self, key, *arguments)
+
+        monkeypatch.setattr(os, "write", full)
+        monkeypatch.setattr(DurableUsers, "recommend", then_empty)
+        state = ["--model-file", files.net, "--state", tmp_path / "live.h5", "-k", "1"]
+        code, answers, err = call(*state, "--quiet", lines=[event(103, "a", 0), event(104, "a", 0)])
+        assert code == 0 and [answer["kept"] for answer in answers] == [False, False]
+        assert "the journal cannot be written (No space left on device)" in err and "written again" in err
+        code, answers, _ = call(*state, lines=[{"user": 103}, {"user": 104}])
+        assert code == 0 and len(answers) == 2 and "kept" not in answers[0]
+
     def test_a_file_of_something_else(self, files, call, tmp_path, monkeypatch):
         save_sessions(files.model.session(), tmp_path / "one.h5")
         for path, named in [
@@ -265,19 +323,235 @@ class TestState:
         assert code == 1 and "user 1 has no events yet" in answers[2]["error"]
 
 
+class TestEveryLine:
+    """Regression: one line of 500 nested lists ended the process, and with it every session."""
+
+    @pytest.mark.parametrize(
+        ("line", "named"),
+        [
+            ({"user": nested(500), "item": "a", "timestamp": 1}, "lists in more than 8 levels"),
+            ({"user": 1, "item": nested(9), "timestamp": 1}, "lists in more than 8 levels"),
+            ({"items": [nested(500)]}, "lists in more than 8 levels"),
+            ({"user": {"a": nested(900)}, "item": "a", "timestamp": 1}, "more than 256 characters"),
+            ({"user": {"a": 1}, "item": "a", "timestamp": 1}, "give text or a number"),
+            ('{"user": ' + "9" * 5_000 + ', "item": "a", "timestamp": 1}\n', "not JSON"),
+            (event("x" * 300, "a", 1), "user has more than 256 characters"),
+            (event(1, list(range(200)), 1), "item has more than 256 characters"),
+            ({"session": "x" * 300, "item": "a", "timestamp": 1}, "session has more than 256 characters"),
+            ({"items": ["a"] * 10_001}, "10,001 items, more than 10,000"),
+            (event(1, "x" * 2**20, 1), "longer than 1,048,576 bytes"),
+            ('{"user": Infinity, "item": "a", "timestamp": 1}\n', "give text or a number"),
+            ('{"user": 1e999, "item": "a", "timestamp": 1}\n', "give text or a number"),
+            ({"user": 1, "x" * 10_000: 2}, "unknown key 'xxx"),
+            (event(1, "a", 1, k=10**30), None),
+            ({"user": 1, "end": True, "item": "a"}, 'give {"user": ..., "end": true}'),
+            ({"user": 1, "reset": False}, 'give {"user": ..., "reset": true}'),
+            ({"user": 1, "reset": True, "end": True}, "without anything else"),
+        ],
+    )
+    def test_is_answered_or_told(self, files, call, line, named):
+        code, answers, _ = call("--model-file", files.net, "-k", "2", lines=[event(2, "a", 0), line, event(2, "b", 9)])
+        assert code == (0 if named is None else 1) and len(answers) == 3
+        assert named is None or (answers[1]["line"] == 2 and named in answers[1]["error"])
+        assert len(json.dumps(answers[1])) < 500
+        session = files.model.session(2)
+        session.observe("a", 0)
+        session.observe("b", 9)
+        assert answers[2] == {"user": 2, "items": session.recommend(2)}
+
+    @pytest.mark.parametrize("error", [RuntimeError("what\nnow"), MemoryError(), RecursionError("deep")])
+    def test_an_error_of_any_kind_is_told(self, files, call, monkeypatch, error):
+        recommend = LiveUsers.recommend
+
+        def failing(self, key, *arguments):
+            if key == ("user", "bad"):
+                raise error
+            return recommend(self, key, *arguments)
+
+        monkeypatch.setattr(LiveUsers, "recommend", failing)
+        code, answers, _ = call("--model-file", files.net, lines=[event("bad", "a", 0), event(2, "b", 9)])
+        assert code == 1 and answers[0]["error"].startswith(f"cannot be answered: {type(error).__name__}")
+        assert "now" not in answers[0]["error"] and answers[1]["user"] == 2
+
+    def test_an_infinite_score_is_null(self, files, call, monkeypatch):
+        monkeypatch.setattr(LiveUsers, "recommend", lambda *arguments: [("a", float("inf"))])
+        code, answers, _ = call("--model-file", files.net, "--scores", lines=[event(1, "a", 0)])
+        assert code == 0 and answers == [{"user": 1, "items": ["a"], "scores": [None]}]
+
+    def test_limits_are_options(self, files, call):
+        lines = [event("x" * 20, "a", 0), {"items": ["a", "b"]}, event(1, "y" * 200, 0), event(1, "a", 0)]
+        limits = ["--longest-id", "12", "--longest-history", "1", "--longest-line", "100"]
+        _, answers, _ = call("--model-file", files.net, *limits, lines=lines)
+        for answer, named in zip(answers, ["--longest-id", "--longest-history", "--longest-line"], strict=False):
+            assert named in answer["error"]
+        assert answers[3]["user"] == 1
+
+    def test_old_items_are_forgotten(self, files, call):
+        lines = [event(1, item, place) for place, item in enumerate("abcdefghabcdefgh")]
+        _, answers, _ = call("--model-file", files.net, "--exclude-seen", "--most-items", "2", lines=lines)
+        assert {"a", "b"} <= set(answers[-1]["items"]) and not {"g", "h"} & set(answers[-1]["items"])
+
+
+class TestTimeAndPeople:
+    def test_a_time_ahead_of_the_clock_is_refused(self, files, call, monkeypatch):
+        """Regression: one event far in the future blocked its user for good."""
+        monkeypatch.setattr("time.time", lambda: 1000.0)
+        lines = [event(1, "a", 1301), event(1, "a", 1300), event(2, "a", 1000)]
+        _, answers, _ = call("--model-file", files.net, lines=lines)
+        assert "301 seconds ahead of this machine's clock, more than 300" in answers[0]["error"]
+        assert [answer["user"] for answer in answers[1:]] == [1, 2]
+        code, *_ = call("--model-file", files.net, "--most-ahead", "inf", lines=[event(1, "a", 10**10)])
+        assert code == 0
+        code, *_ = call("--model-file", files.net, "--most-ahead", "0", lines=[event(1, "a", 1001)])
+        assert code == 1
+
+    def test_a_reset_user_begins_anew(self, files, call):
+        lines = [event(103, "a", 50), {"user": 103, "reset": True}, {"user": 103, "reset": True}, {"user": 103}]
+        lines += [event(103, "b", 9), {"session": "new", "reset": True}]
+        _, answers, _ = call("--model-file", files.net, "-k", "3", lines=lines)
+        assert answers[1] == answers[2] == {"user": 103, "reset": True}
+        assert "has no events yet" in answers[3]["error"] and answers[5] == {"session": "new", "reset": True}
+        session = files.model.session(103)
+        session.observe("b", 9)
+        assert answers[4] == {"user": 103, "items": session.recommend(3)}
+
+    def test_an_ended_session_is_followed_by_the_users_next_one(self, files, call):
+        lines = [event(103, "a", 50), {"user": 103, "end": True}, event(103, "b", 51)]
+        _, answers, _ = call("--model-file", files.net, "--scores", lines=lines)
+        assert answers[1] == {"user": 103, "end": True}
+        session = files.model.session(103)
+        session.observe("a", 50)
+        session.observe("b", 51, new_session=True)
+        wanted = session.recommend(20, return_scores=True)
+        assert answers[2]["items"] == [item for item, _ in wanted]
+        assert answers[2]["scores"] == pytest.approx([score for _, score in wanted], abs=1e-6)
+
+    def test_a_duplicate_is_answered_and_not_added(self, files, call):
+        lines = [event(103, "a", 50), event(103, "b", 60), event(103, "b", 60), event(103, "c", 60)]
+        code, answers, _ = call("--model-file", files.net, "-k", "3", lines=lines)
+        assert code == 0 and answers[2] == {**answers[1], "duplicate": True} and "duplicate" not in answers[3]
+        session = files.model.session(103)
+        for item, seconds in [("a", 50), ("b", 60), ("c", 60)]:
+            session.observe(item, seconds)
+        assert answers[3]["items"] == session.recommend(3)
+
+    def test_a_late_event_is_told_and_not_added(self, files, call):
+        lines = [event(103, "a", 50), event(103, "b", 49), {"user": 103}]
+        code, answers, _ = call("--model-file", files.net, "-k", "3", lines=lines)
+        assert code == 1 and answers[1]["error"].endswith("give events oldest first; this one is left out")
+        assert answers[2] == answers[0]
+
+
+class TestNewModel:
+    @pytest.fixture
+    def newer(self, files, tmp_path):
+        model = load_model(files.net)
+        draw = np.random.RandomState(1)
+        model.fit(SessionSequences(draw.randint(1, 11, size=(9, 4)), **{
+            name: getattr(model, name)
+            for name in ("num_items", "num_users", "item_vocabulary", "user_vocabulary", "binning", "gap_binning")
+        }))  # fmt: skip
+        save_model(model, tmp_path / "newer.h5")
+        return tmp_path / "newer.h5"
+
+    def test_replay_or_fresh(self, files, newer, call, tmp_path):
+        lines = [event(103, "a", 50), event(103, "b", 60)]
+        state = ["--state", tmp_path / "live.h5"]
+        call("--model-file", files.net, *state, lines=lines)
+        code, _, err = call("--model-file", newer, *state)
+        assert code == 2 and "--new-model" in err and err.count("\n") == 1
+        _, wanted, _ = call("--model-file", newer, lines=[*lines, {"user": 103}])
+        code, (answer,), _ = call("--model-file", newer, *state, "--new-model", "replay", lines=[{"user": 103}])
+        assert code == 0 and answer == wanted[-1]
+        _, answers, _ = call("--model-file", files.net, *state, "--new-model", "fresh", lines=[{"user": 103}])
+        assert "has no events yet" in answers[0]["error"]
+
+
+@pytest.fixture
+def served(files, tmp_path):
+    """Start `recommend --state` in a process with these redirections, and give it one event once it runs."""
+    running = []
+
+    def start(redirected="", **streams):
+        command = f"exec {shlex.quote(sys.executable)} -m spotlight_asars recommend --model-file {files.net}"
+        command += f" --state {tmp_path / 'live.h5'} -k 2 {redirected}"
+        running.append(subprocess.Popen(["bash", "-c", command], text=True, **{
+            **dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE), **streams
+        }))  # fmt: skip
+        if running[-1].stdin is not None:
+            running[-1].stdin.write(json.dumps(event(103, "a", 0)) + "\n")
+            running[-1].stdin.flush()
+        return running[-1]
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def kept(files, call, tmp_path):
+    """Whether the event of `served` is in the state."""
+
+    def is_kept():
+        session = files.model.session(103)
+        session.observe("a", 0)
+        code, answers, _ = call("--model-file", files.net, "--state", tmp_path / "live.h5", "-k", "2",
+                                lines=[{"user": 103}])  # fmt: skip
+        return code == 0 and answers == [{"user": 103, "items": session.recommend(2)}]
+
+    return is_kept
+
+
 @pytest.mark.once
-def test_in_a_process_answers_come_at_once_and_sigterm_keeps_the_state(files, tmp_path):
-    command = [sys.executable, "-m", "spotlight_asars", "recommend", "--state", str(tmp_path / "live.h5")]
-    command += ["--model-file", str(files.net)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as running:
-        running.stdin.write(json.dumps(event(103, "a", 0)) + "\n")
-        running.stdin.flush()
-        assert json.loads(running.stdout.readline())["user"] == 103  # while standard input is still open
-        running.terminate()
-        _, err = running.communicate()
-    assert running.returncode == 130 and "1 sessions saved" in err and (tmp_path / "live.h5").exists()
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGKILL])
+def test_in_a_process_answers_come_at_once_and_a_signal_keeps_the_state(served, kept, number):
+    running = served()
+    assert json.loads(running.stdout.readline())["user"] == 103  # while standard input is still open
+    running.send_signal(number)
+    _, err = running.communicate()
+    assert running.returncode == (130 if number != signal.SIGKILL else -9), err
+    assert number == signal.SIGKILL or "1 sessions saved" in err
+    assert kept()
+
+
+@pytest.mark.once
+def test_a_second_process_is_told_of_the_first(served, kept):
+    first = served()
+    first.stdout.readline()
+    second = served()
+    _, err = second.communicate()
+    assert second.returncode == 2 and f"process {first.pid} is serving these sessions" in err and err.count("\n") == 1
+    first.communicate()
+    assert kept()
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("redirected", "code", "told"),
+    [
+        (">/dev/full", 2, "standard input or output has failed (No space left on device)"),
+        (">&-", 0, "1 sessions saved"),
+        ("2>&-", 0, ""),
+        ("2>/dev/full", 0, ""),
+        ("> >(exec 0<&-; exec sleep 1)", 0, "1 sessions saved"),
+    ],
+    ids=["full output", "closed output", "closed errors", "full errors", "broken pipe"],
+)
+def test_streams_that_fail_cost_no_event(served, kept, redirected, code, told):
+    """Regression: a full standard output lost the state, and a closed one had answers written into the next file."""
+    running = served(redirected)
+    out, err = running.communicate()
+    assert running.returncode == code and told in err and err.count("\n") == bool(told), err
+    assert "Traceback" not in err and (redirected.startswith(">") or json.loads(out)["user"] == 103)
+    assert kept()
+
+
+@pytest.mark.once
+def test_closed_standard_input_is_empty(served, tmp_path):
+    running = served("<&-", stdin=None)
+    out, err = running.communicate()
+    assert (running.returncode, out) == (0, "") and "0 lines" in err and os.listdir(tmp_path) == ["live.h5"]
 
 
 @pytest.mark.parametrize(

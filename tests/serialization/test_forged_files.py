@@ -580,7 +580,7 @@ class TestLiveSessions:
     @pytest.mark.parametrize(
         "change",
         [
-            values("sessions/arrays/places", filled(0, 64)),
+            values("sessions/arrays/places", filled(0, 1024)),
             values("sessions/arrays/places", filled(0, -1)),
             values("sessions/arrays/places", lambda array: array * 0),
             values("sessions/arrays/places", lambda array: array[:-1]),

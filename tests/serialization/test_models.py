@@ -12,7 +12,7 @@ from spotlight_asars import host
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
 from spotlight_asars.sequence.non_neural.memory import SessionMemory
 from spotlight_asars.sequence.non_neural.neighbours import STAN, VSKNN, VSTAN
-from spotlight_asars.sequence.non_neural.rules import Popularity, SequentialRules
+from spotlight_asars.sequence.non_neural.rules import Popularity, RepeatLast, SequentialRules
 from spotlight_asars.sequence.online.sessions import LiveSession, LiveSessions
 from spotlight_asars.sequence.representations.registry import (
     register_representation,
@@ -37,6 +37,7 @@ HOST_NETS = ["pooling", "cnn", "lstm"] + (["mixture"] if host.NAME == "spotlight
 NETS = [*representation_names(), *HOST_NETS]
 NON_NEURAL = [
     Popularity(),
+    RepeatLast(),
     SequentialRules(steps=3, weighting="linear"),
     VSKNN(k=7, sample_size=20, weighting="division", idf_weight=0.5),
     STAN(k=5, neighbour_decay=None),

@@ -38,9 +38,10 @@ def check_saved(arrays: Arrays, one: Arrays, numbers: dict[int, int]) -> None:
     Fields({"users": Array("i", (None,), 0, numbers[USER] - 1)}).check("live sessions", arrays)
     sessions = len(arrays["users"])
     _same_for(sessions, {name: array for name, array in one.items() if name != "seen"}).check("live sessions", arrays)
-    Fields({"seen": _seen_schema(sessions, numbers[ITEM])}).check("live sessions", arrays)
+    Fields({"seen": _seen_schema(sessions, numbers[ITEM], one["seen"])}).check("live sessions", arrays)
     seen = arrays["seen"]
-    if (seen["earlier"] > seen["taken"]).any() or seen["taken"].sum(dtype=np.float64) != len(seen["items"]):
+    entries = {len(seen["items"]), *([seen["tallies"].shape[1]] if "tallies" in one["seen"] else [])}
+    if (seen["earlier"] > seen["taken"]).any() or {seen["taken"].sum(dtype=np.float64)} != entries:
         raise InputError("the items that its sessions have seen are not shared out among them")
     most = {**numbers, TARGET: 2, SESSION_START: 2, TIME: 2**31}
     for channel in range(NUM_CHANNELS):
@@ -58,9 +59,12 @@ def check_saved(arrays: Arrays, one: Arrays, numbers: dict[int, int]) -> None:
         raise InputError("a time of its events is missing")
 
 
-def _seen_schema(sessions: int, num_items: int) -> Schema:
+def _seen_schema(sessions: int, num_items: int, one: Arrays) -> Schema:
     of_sessions = Array("i", (sessions,), 0, LARGEST)
-    return Fields({"items": Array("i", (None,), 1, num_items - 1), "taken": of_sessions, "earlier": of_sessions})
+    schemas = {"items": Array("i", (None,), 1, num_items - 1), "taken": of_sessions, "earlier": of_sessions}
+    if "tallies" in one:
+        schemas |= {"tallies": Array("i", (len(one["tallies"]), None), 0, LARGEST), "lengths": of_sessions}
+    return Fields(schemas)
 
 
 def _same_for(sessions: int, one: Arrays) -> Fields:

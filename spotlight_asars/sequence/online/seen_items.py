@@ -42,17 +42,26 @@ class SessionItems:
     The items that each live session has seen, earlier sessions of the same user first.
 
     All items lie in one flat array, in which every session owns a range. A session whose range is full first merges
-    duplicates; if more than half of the range is still in use, it moves to the end of the array with twice the
-    capacity. The amortised cost of an event is thus constant, and memory grows with the number of distinct items.
+    duplicates, and drops the oldest items beyond the most to keep; if more than half of the range is still in use, it
+    moves to the end of the array with twice the capacity. The amortised cost of an event is thus constant, and memory
+    grows with the number of distinct items.
 
     Parameters
     ----------
     sessions : int
     with_tallies : bool, optional
         Whether to count events, positions and dwell, for :meth:`tallies`.
+    most : int, optional
+        Most distinct items to keep of each session when its range is full; all by default. A range never holds more
+        than twice as many.
+
+    Attributes
+    ----------
+    most : int or None
     """
 
-    def __init__(self, sessions: int, with_tallies: bool = False) -> None:
+    def __init__(self, sessions: int, with_tallies: bool = False, most: int | None = None) -> None:
+        self.most = most
         self._entries = np.zeros((_TALLIED if with_tallies else 1, 0), dtype=np.int64)  # (columns, entries)
         # For each session: begin and capacity of its range, entries in use, how many of these are of earlier sessions,
         # and the number of events of the present session.
@@ -96,11 +105,17 @@ class SessionItems:
         return len(self._entries) == _TALLIED
 
     def _make_room(self, rows: np.ndarray) -> None:
-        """Merge duplicates in some full ranges, and double those that stay more than half full."""
+        """Merge duplicates and drop the oldest items of full ranges, and double those that stay more than half full."""
         index, owner, position = flat_positions(self._begin[rows], self._taken[rows])
         own = position >= self._earlier[rows][owner]  # (entries,)
-        group, entries = _merged(2 * owner + own, self._entries[:, index])
-        owner, own = group // 2, group % 2 == 1
+        group, entries = _merged(2 * owner + own, np.vstack([self._entries[:, index], position]))
+        kept = np.lexsort((entries[-1], group))  # each session's entries by their latest event
+        if self.most is not None:
+            held = np.bincount(group // 2, minlength=len(rows))  # (rows,)
+            # Entries from each one to its session's end, itself included.
+            later = np.cumsum(held)[group[kept] // 2] - np.arange(len(kept))  # (entries,)
+            kept = kept[later <= self.most]
+        owner, own, entries = group[kept] // 2, group[kept] % 2 == 1, entries[:-1, kept]
 
         taken = np.bincount(owner, minlength=len(rows))
         capacity = np.maximum(2 * taken, _LEAST_CAPACITY)
@@ -172,6 +187,15 @@ class SessionItems:
         owner, entries = _merged(owner, self._entries[:, index])
         return Tallies(owner, *entries)
 
+    def take(self, rows: np.ndarray) -> "SessionItems":
+        """Return a copy of some sessions' items."""
+        copied = SessionItems(len(rows), self._has_tallies, self.most)
+        copied._taken, copied._earlier, copied._lengths = self._taken[rows], self._earlier[rows], self._lengths[rows]
+        copied._entries = self._entries[:, flat_positions(self._begin[rows], copied._taken)[0]]
+        copied._capacity = copied._taken.copy()
+        copied._begin, copied._end = np.cumsum(copied._taken) - copied._taken, copied._entries.shape[1]
+        return copied
+
     def arrays(self) -> dict[str, np.ndarray]:
         """Return everything as arrays, without the free capacity."""
         entries = self._entries[:, flat_positions(self._begin, self._taken)[0]]  # (columns, entries)
@@ -193,14 +217,20 @@ class SessionItems:
 
 
 def _merged(group: np.ndarray, entries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Merge entries (columns, entries) of one item in one group, (entries,); ordered by group, then by item."""
+    """
+    Merge entries (columns, entries) of one item in one group, (entries,); ordered by group, then by item.
+
+    A column beyond those of tallies, or of items, holds what the largest is wanted of.
+    """
     order = np.lexsort((entries[_ITEM], group))
     group, entries = group[order], entries[:, order]
     first = np.flatnonzero(changes(group) | changes(entries[_ITEM]))
     if len(first) == len(group):
         return group, entries
     merged = entries[:, first]
-    if len(entries) == _TALLIED:
+    if len(entries) not in (1, _TALLIED):
+        merged[-1] = np.maximum.reduceat(entries[-1], first)
+    if len(entries) >= _TALLIED:
         for column, merge in ((_COUNT, np.add), (_POSITION, np.maximum), (_DWELL, np.add)):
             merged[column] = merge.reduceat(entries[column], first)
     return group[first], merged

@@ -7,6 +7,7 @@ Live sessions: a fitted model answers event by event, at a cost that does not gr
 import hashlib
 import warnings
 from collections.abc import Hashable, Iterator, Sequence
+from threading import RLock
 from typing import Protocol
 
 import numpy as np
@@ -126,6 +127,10 @@ class LiveModel(Protocol):
         """Return the system's steps; an InputError if it is not fitted or has no live sessions."""
 
 
+class StaleSessions(InputError):
+    """Saved live sessions that this model or version cannot continue; their events can be observed again."""
+
+
 @register_kind("sessions")
 class LiveSessions:
     """
@@ -134,12 +139,18 @@ class LiveSessions:
     After every event the scores equal those of ``model.recommend`` for the whole history, up to rounding. A session
     takes a fixed amount of memory, plus its distinct items.
 
+    Several threads may share the object: each call sees every session before or after an event, never in between, and
+    items are scored while other threads observe.
+
     Parameters
     ----------
     model : Recommender
         A fitted system that has live sessions. Fitting it further ends them; ``partial_fit`` does not.
     users : list of raw ids
         The user of each session. None and unknown users are anonymous.
+    most_items : int, optional
+        How many distinct items of each session to remember at least, for `exclude_seen` and for nets with a pointer.
+        A session with more forgets its oldest ones. All by default.
 
     Raises
     ------
@@ -147,7 +158,7 @@ class LiveSessions:
         If the model is not fitted, or has no live sessions.
     """
 
-    def __init__(self, model: LiveModel, users: Sequence[Hashable]) -> None:
+    def __init__(self, model: LiveModel, users: Sequence[Hashable], most_items: int | None = None) -> None:
         self._steps = model.live_steps()
         _check_users(users)
         self.model = model
@@ -161,7 +172,8 @@ class LiveSessions:
         self._starts_next = np.zeros(len(users), dtype=bool)  # whether an unknown item began a new session
         self._session_marks = np.zeros(len(users), dtype=np.int64)  # of the newest event's session id; 0 without one
         self._carry = self._steps.initial_carry(len(users))
-        self._seen = SessionItems(len(users), self._steps.needs_tallies)
+        self._seen = SessionItems(len(users), self._steps.needs_tallies, most_items)
+        self._lock = RLock()  # guards all arrays; scores are computed on copies, outside it
 
     def __len__(self) -> int:
         return len(self._all)
@@ -205,28 +217,29 @@ class LiveSessions:
         _check_one_each("timestamps", timestamps, rows)
         seconds = timestamps_in_seconds(timestamps)
         _check_one_each("items", items, rows)
-        at = self._places(rows)
-        late = seconds < self._latest_time[at]
-        if late.any():
-            raise InputError(
-                f"time runs backwards: session {rows[late][0]} has an event later than {seconds[late][0]:.15g}: "
-                "give the events of each session oldest first"
-            )
         starts = None if new_session is None else _for_each("new_session", new_session, rows).astype(bool)
         marks = None if session_ids is None else self._marks_of(rows, session_ids, starts)
-        if marks is not None:
-            starts = marks != self._session_marks[at]
         numbers = self._raw_items.transform(items)
         known = numbers > 0
-        self._latest_time[at] = seconds
-        if marks is not None:
-            self._session_marks[at] = marks
-        if not known.all():
-            self._skip_unknown(rows[~known], [items[place] for place in np.flatnonzero(~known)], starts, known)
-            rows, numbers, seconds = rows[known], numbers[known], seconds[known]
-            starts = None if starts is None else starts[known]
-        if len(rows):
-            self._update(rows, numbers, seconds, starts)
+        with self._lock:
+            at = self._places(rows)
+            late = seconds < self._latest_time[at]
+            if late.any():
+                raise InputError(
+                    f"time runs backwards: session {rows[late][0]} has an event later than {seconds[late][0]:.15g}: "
+                    "give the events of each session oldest first"
+                )
+            if marks is not None:
+                starts = marks != self._session_marks[at]
+            if not known.all():
+                self._skip_unknown(rows[~known], [items[place] for place in np.flatnonzero(~known)], starts, known)
+            if known.all():
+                self._update(rows, numbers, seconds, starts)
+            elif known.any():
+                self._update(rows[known], numbers[known], seconds[known], None if starts is None else starts[known])
+            self._latest_time[at] = seconds
+            if marks is not None:
+                self._session_marks[at] = marks
 
     @staticmethod
     def _marks_of(rows: np.ndarray, session_ids: Sequence[Hashable], starts: np.ndarray | None) -> np.ndarray:
@@ -318,13 +331,35 @@ class LiveSessions:
         """
         check_whole("k", k)
         answers = []
-        for rows, scores in self._blocks_of_scores(now, sessions):
-            if exclude_seen:
-                row, item = self._seen.seen_by(rows)
-                scores[row, item - 1] = -np.inf
-            for numbers, values in best_items(scores, k):
-                raw, values = self._raw_ids[numbers - 1].tolist(), values.tolist()
-                answers.append(list(zip(raw, values, strict=True)) if return_scores else raw)
+        for taken, at in self._blocks(now, sessions):
+            answers += taken.best(k, at, exclude_seen, return_scores)
+        return answers
+
+    def best(
+        self, k: int, now: np.ndarray | None = None, exclude_seen: bool = False, return_scores: bool = False
+    ) -> list[list]:
+        """
+        Do as :meth:`recommend` for all sessions as one block, without a copy, while no other thread changes them.
+
+        Parameters
+        ----------
+        k : int
+        now : float64 array of shape (sessions,), optional
+            Seconds.
+        exclude_seen, return_scores : bool, optional
+
+        Returns
+        -------
+        list of lists
+            Raw ids or pairs of each session, best first.
+        """
+        answers, scores = [], self._scores_at(now)
+        if exclude_seen:
+            row, item = self._seen.seen_by(self._all)
+            scores[row, item - 1] = -np.inf
+        for numbers, values in best_items(scores, k):
+            raw, values = self._raw_ids[numbers - 1].tolist(), values.tolist()
+            answers.append(list(zip(raw, values, strict=True)) if return_scores else raw)
         return answers
 
     def scores(self, now: float | Sequence[float] | None = None, sessions: Sequence[int] | None = None) -> Tensor:
@@ -336,7 +371,7 @@ class LiveSessions:
         tensor of shape (sessions, num_items - 1)
             Scores of items 1, 2, ... by the model's item numbers.
         """
-        blocks = [scores for _, scores in self._blocks_of_scores(now, sessions)]
+        blocks = [taken._scores_at(at) for taken, at in self._blocks(now, sessions)]
         return torch.from_numpy(np.concatenate(blocks)) if blocks else torch.zeros(0, self.model.num_items - 1)
 
     def restart(self, sessions: Sequence[int], users: Sequence[Hashable]) -> None:
@@ -353,11 +388,58 @@ class LiveSessions:
         _check_users(users)
         if len(users) != len(rows):
             raise InputError(f"there are {len(rows)} sessions and {len(users)} users: give one user for each session")
-        self._users[rows], self._events[rows] = self._user_numbers(users), missing_events(len(rows))
-        self._newest_time[rows], self._latest_time[rows], self._starts_next[rows] = np.nan, -np.inf, False
-        self._session_marks[rows] = 0
-        self._store_carry(rows, self._steps.initial_carry(len(rows)))
-        self._seen.clear(rows)
+        numbers, carry = self._user_numbers(users), self._steps.initial_carry(len(rows))
+        with self._lock:
+            self._users[rows], self._events[rows] = numbers, missing_events(len(rows))
+            self._newest_time[rows], self._latest_time[rows], self._starts_next[rows] = np.nan, -np.inf, False
+            self._session_marks[rows] = 0
+            self._store_carry(rows, carry)
+            self._seen.clear(rows)
+
+    def end(self, sessions: Sequence[int]) -> None:
+        """Let the next event of each of some sessions begin the user's next session, however soon it comes."""
+        rows = self._rows(sessions)
+        with self._lock:
+            self._starts_next[rows] = True
+
+    def repeats(self, item: Hashable, timestamp: float, session: int, session_id: Hashable = None) -> bool:
+        """Return whether an event is the newest event of a session once more: same item, time and session id if any."""
+        (number,) = self._raw_items.transform([item])
+        (row,) = self._rows([session])
+        with self._lock:
+            if session_id is not None and session_marks([session_id])[0] != self._session_marks[row]:
+                return False
+            same_item = number > 0 and self._events[row, NEWEST, ITEM] == number
+            return bool(same_item and self._newest_time[row] == self._latest_time[row] == timestamp)
+
+    def take(self, sessions: Sequence[int] | None = None) -> "LiveSessions":
+        """
+        Return a copy of some sessions, as they are now.
+
+        Parameters
+        ----------
+        sessions : list of int, optional
+            All by default.
+        """
+        rows = self._rows(sessions)
+        taken = LiveSessions.__new__(LiveSessions)
+        taken.__dict__.update(self.__dict__)  # all that never changes is shared
+        taken._lock, taken._all = RLock(), np.arange(len(rows))
+        with self._lock:
+            for name in _SAVED:
+                setattr(taken, f"_{name}", getattr(self, f"_{name}")[rows])
+            taken._carry = {name: array[rows] for name, array in self._carry.items()}
+            taken._seen = self._seen.take(rows)
+        return taken
+
+    @property
+    def most_items(self) -> int | None:
+        """How many distinct items of each session to remember at least; None for all."""
+        return self._seen.most
+
+    @most_items.setter
+    def most_items(self, most: int | None) -> None:
+        self._seen.most = most
 
     def latest_times(self, sessions: Sequence[int] | None = None) -> np.ndarray:
         """
@@ -373,27 +455,34 @@ class LiveSessions:
         float64 array of shape (sessions,)
             Seconds; -inf for a session without events.
         """
-        return self._latest_time[self._rows(sessions)]
-
-    def _blocks_of_scores(
-        self, now: float | Sequence[float] | None, sessions: Sequence[int] | None
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield blocks of sessions, each with its scores."""
-        self._steps.check_current()
         rows = self._rows(sessions)
-        bins = None if now is None else self._dwell_bins_at(rows, now)
+        with self._lock:
+            return self._latest_time[rows]
+
+    def _blocks(
+        self, now: float | Sequence[float] | None, sessions: Sequence[int] | None
+    ) -> Iterator[tuple["LiveSessions", np.ndarray | None]]:
+        """Yield copies of sessions, few enough to be scored together, each with the times of its requests."""
+        rows = self._rows(sessions)
+        now = None if now is None else np.broadcast_to(_seconds_of_requests(now, rows), len(rows))
         size = max(1, _SCORES_PER_BLOCK // self.model.num_items)
         for begin in range(0, len(rows), size):
-            block = rows if size >= len(rows) else rows[begin : begin + size]
-            events = self._events[block]  # (block, 4, channel)
-            if bins is not None:
-                events[:, NEWEST, DWELL] = bins[begin : begin + size]
-            yield block, self._steps.scores(self._carry_of(block), events, self._seen, block)
+            block = slice(begin, begin + size)
+            yield self.take(rows[block]), None if now is None else now[block]
 
-    def _dwell_bins_at(self, rows: np.ndarray, now: float | Sequence[float]) -> np.ndarray | None:
+    def _scores_at(self, now: np.ndarray | None) -> np.ndarray:
+        """Return the scores of all sessions, whose newest dwell ends now if that is given: (sessions, items)."""
+        self._steps.check_current()
+        events = self._events  # (sessions, 4, channel)
+        bins = None if now is None else self._dwell_bins_at(now)
+        if bins is not None:
+            events = events.copy()
+            events[:, NEWEST, DWELL] = bins
+        return self._steps.scores(self._carry, events, self._seen, self._all)
+
+    def _dwell_bins_at(self, now: np.ndarray) -> np.ndarray | None:
         """Return the newest events' dwell bins if their dwell ended now; None if the model does not read them."""
-        now = [now] if isinstance(now, int | float) else _for_each("now", now, rows)
-        elapsed = timestamps_in_seconds(now) - self._newest_time[self._places(rows)]  # (rows,)
+        elapsed = now - self._newest_time  # (sessions,)
         if (elapsed < 0).any():
             raise InputError("now lies before the newest event of a session: give the time of the request")
         if self.model.dwell != "observed":
@@ -441,9 +530,9 @@ class LiveSessions:
 
     def state(self) -> SystemState:
         """Return the sessions, without their model, as a ``SystemState``."""
-        arrays = {name: getattr(self, f"_{name}").copy() for name in _SAVED}
-        arrays["memory"] = {name: array.copy() for name, array in self._carry.items()}
-        arrays["seen"] = self._seen.arrays()
+        taken = self.take()
+        arrays = {name: getattr(taken, f"_{name}") for name in _SAVED}
+        arrays["memory"], arrays["seen"] = taken._carry, taken._seen.arrays()
         fitted = {"weights": self._steps.digest(), "form": _FORMAT}
         return SystemState(code={"model": name_of(self.model)}, fitted=fitted, arrays=arrays)
 
@@ -454,18 +543,20 @@ class LiveSessions:
 
         Raises
         ------
-        InputError
+        StaleSessions
             If the model has other weights or ids, or another version of this package saved the sessions.
+        InputError
+            If the state does not fit any sessions of the model.
         """
         # Releases before 0.2.0 knew no session ids.
         state.arrays.setdefault("session_marks", np.zeros(len(state.arrays["users"]), dtype=np.int64))
         Fields({"form": Whole(), "weights": Text()}).check("live sessions", state.fitted)
         if state.fitted["form"] != _FORMAT:
-            raise InputError("the live sessions were saved by another version of spotlight_asars: begin new ones")
+            raise StaleSessions("the live sessions were saved by another version of spotlight_asars: begin new ones")
         model = state.settings["model"]
         one = cls(model, [None])
         if one._steps.digest() != state.fitted["weights"]:
-            raise InputError(
+            raise StaleSessions(
                 "the live sessions belong to a model with other weights or ids: give the model as it was when they "
                 "were saved"
             )
@@ -532,6 +623,11 @@ class LiveSession:
         session = cls.__new__(cls)
         session._batch = LiveSessions.from_state(state)
         return session
+
+
+def _seconds_of_requests(now: float | Sequence[float], rows: np.ndarray) -> np.ndarray:
+    """Return the times of requests, one for each of some sessions or a single one for all."""
+    return timestamps_in_seconds([now] if isinstance(now, int | float) else _for_each("now", now, rows))
 
 
 def _check_users(users: Sequence[Hashable]) -> None:

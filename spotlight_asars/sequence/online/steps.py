@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sized
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -271,5 +272,9 @@ class NetLiveSteps:
             self._model.net.train(False)
 
     def digest(self) -> str:
-        """Return a digest of the net's weights."""
+        """Return a digest of the net's weights, computed once: they may not change."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         return digest_of(self._model.net)
