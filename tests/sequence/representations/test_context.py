@@ -171,18 +171,20 @@ def fitted(rows, *context):
 
 class TestModel:
     def test_the_hour_moves_scores_of_a_net_that_looks_at_it_and_of_no_other(self, chain_rows):
-        """The rows' hours are the first and the third of a day."""
+        """The rows' hours are the first and the third of a day; dwell is unknown throughout."""
         rows = chain_rows()
         for context, moves in ((("hour",), True), ((), False)):
             model = fitted(rows, *context)
             early, late, unknown = (
-                model.predict([3, 4], timestamps=times) for times in ([10, 20], [10_000, 10_010], None)
+                model.predict([3, 4], timestamps=times, dwell=[1, 1]) for times in ([10, 20], [10_000, 10_010], None)
             )
             assert (np.abs(early - late).max() > 1e-3) == moves
             assert (np.abs(early - unknown).max() > 1e-3) == moves
-            np.testing.assert_array_equal(model.predict([3, 4], timestamps=[np.nan, np.nan]), unknown)
-            np.testing.assert_allclose(model.predict([3, 4], timestamps=[10 + 86_400, 20.9 + 86_400]), early, atol=1e-6)
-            both = model.predict([[3, 4], [3, 4]], timestamps=[[10, 20], [10_000, 10_010]])
+            np.testing.assert_array_equal(model.predict([3, 4], timestamps=[np.nan, np.nan], dwell=[1, 1]), unknown)
+            np.testing.assert_allclose(
+                model.predict([3, 4], timestamps=[10 + 86_400, 20.9 + 86_400], dwell=[1, 1]), early, atol=1e-6
+            )
+            both = model.predict([[3, 4], [3, 4]], timestamps=[[10, 20], [10_000, 10_010]], dwell=[[1, 1], [1, 1]])
             np.testing.assert_allclose(both, [early, late], atol=1e-6)
 
     def test_times_of_another_shape_are_refused(self, chain_rows):
