@@ -468,7 +468,16 @@ class TestNewModel:
 
 
 @pytest.fixture
-def served(files, tmp_path):
+def heeded_signals():
+    """Signals that a background job ignores, and its processes with it, have their effect again."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGHUP, signal.SIGQUIT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def served(files, tmp_path, heeded_signals):
     """Start `recommend --state` in a process with these redirections, and give it one event once it runs."""
     running = []
 
