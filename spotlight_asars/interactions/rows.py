@@ -231,20 +231,13 @@ def shuffled_batches(rows: int, batch_size: int, random_state: np.random.RandomS
     return np.split(random_state.permutation(rows), np.arange(batch_size, rows, batch_size))
 
 
-def chronological_batches(
-    times: np.ndarray, lengths: np.ndarray, batch_size: int, random_state: np.random.RandomState
-) -> list[np.ndarray]:
+def chronological_batches(times: np.ndarray, batch_size: int, random_state: np.random.RandomState) -> list[np.ndarray]:
     """
-    Divide rows into batches in order of time, each row at the time of one of its events, drawn at random.
-
-    Short rows thus stay in order, and rows that cover the whole log are shuffled.
+    Divide rows into batches in order of time; rows of equal time are shuffled.
 
     Parameters
     ----------
-    times : array of shape (events,)
-        Row by row.
-    lengths : int array of shape (rows,)
-        None of them 0.
+    times : array of shape (rows,)
     batch_size : int
         Rows in a batch.
     random_state : numpy RandomState
@@ -254,7 +247,6 @@ def chronological_batches(
     list of int64 arrays
         Row numbers of each batch; each row is in one batch.
     """
-    rows = len(lengths)
-    drawn = np.cumsum(lengths) - lengths + (random_state.uniform(size=rows) * lengths).astype(np.int64)  # (rows,)
-    order = np.lexsort((random_state.permutation(rows), times[drawn]))
+    rows = len(times)
+    order = np.lexsort((random_state.permutation(rows), times))
     return np.split(order, np.arange(batch_size, rows, batch_size))

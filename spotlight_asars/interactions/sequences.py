@@ -45,6 +45,8 @@ from spotlight_asars.interactions.sessions import (
 )
 from spotlight_asars.interactions.vocabulary import Vocabulary
 
+_ROWS_AT_ONCE = 2**16
+
 
 class SessionSequences(SequenceInteractions):
     """
@@ -273,6 +275,25 @@ class SessionSequences(SequenceInteractions):
     def events_of(self, rows: np.ndarray) -> np.ndarray:
         """Return the events of some rows, one row after the other; int32, shape (events, channel)."""
         return self.events[flat_positions(self.offsets[rows], self.lengths[rows])[0]]
+
+    def times_in(self, rows: np.ndarray, shares: np.ndarray) -> np.ndarray:
+        """
+        Return the time of one event of each of some rows, in the TIME channel: int32, (rows,).
+
+        Parameters
+        ----------
+        rows : int array of shape (n,)
+            None of them empty.
+        shares : float array of shape (n,)
+            Where in its row the event lies, from 0, the first one, to less than 1.
+        """
+        times = np.empty(len(rows), dtype=np.int32)
+        for begin in range(0, len(rows), _ROWS_AT_ONCE):  # rows on disk are read block by block
+            block = slice(begin, begin + _ROWS_AT_ONCE)
+            lengths = self.lengths[rows[block]]  # (block,)
+            drawn = np.cumsum(lengths) - lengths + (shares[block] * lengths).astype(np.int64)
+            times[block] = self.events_of(rows[block])[drawn, TIME]
+        return times
 
     def session_ids_of(self, rows: np.ndarray) -> np.ndarray:
         """Return the sessions of the events of some rows, shape (events,)."""

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spotlight_asars.interactions import rows as rows_module
-from spotlight_asars.interactions.channels import ITEM
+from spotlight_asars.interactions import sequences as sequences_module
+from spotlight_asars.interactions.channels import ITEM, TIME
 from spotlight_asars.interactions.rows import bounded_batches, chronological_batches, length_bucketed_batches
 from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
@@ -74,18 +75,20 @@ def test_lengths_are_mixed_where_asked_for(mixed, monkeypatch):
 
 
 class TestChronologicalBatches:
-    def test_short_rows_stay_in_order(self):
-        times, lengths = np.array([50, 51, 10, 30, 31, 32, 20]), np.array([2, 1, 3, 1])
-        batches = chronological_batches(times, lengths, 2, np.random.RandomState(0))
+    def test_rows_come_in_order(self):
+        batches = chronological_batches(np.array([50, 10, 31, 20]), 2, np.random.RandomState(0))
         assert [batch.tolist() for batch in batches] == [[1, 3], [2, 0]]
 
-    def test_long_rows_are_shuffled(self):
-        """Rows that all cover the same time come in any order, each once."""
-        times, lengths = np.tile(np.arange(50), 20), np.full(20, 50)
-        draw = np.random.RandomState(0)
-        first, second = (np.concatenate(chronological_batches(times, lengths, 3, draw)) for _ in range(2))
-        assert sorted(first) == sorted(second) == list(range(20)) and (first != second).any()
-
     def test_equal_times_are_shuffled(self):
-        order = np.concatenate(chronological_batches(np.zeros(30), np.ones(30, int), 4, np.random.RandomState(0)))
+        order = np.concatenate(chronological_batches(np.zeros(30), 4, np.random.RandomState(0)))
         assert sorted(order) == list(range(30)) and (order != np.arange(30)).any()
+
+    @pytest.mark.parametrize("at_once", [1, 2, 100])
+    def test_a_row_is_at_the_time_of_one_of_its_events(self, at_once, monkeypatch):
+        monkeypatch.setattr(sequences_module, "_ROWS_AT_ONCE", at_once)
+        rows = SessionSequences(
+            np.array([[0, 1, 2], [3, 1, 2], [0, 0, 1]]), timestamps=np.arange(9.0).reshape(3, 3) + 1e9
+        )
+        times = rows.events[:, TIME]  # two events, then three, then one
+        found = rows.times_in(np.array([2, 0, 1]), np.array([0.99, 0.5, 0.99]))
+        np.testing.assert_array_equal(found, times[[5, 1, 4]])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from spotlight_asars.errors import InputError
 from spotlight_asars.evaluation import System
 from spotlight_asars.host import ImplicitSequenceModel
-from spotlight_asars.interactions.channels import TARGET, TIME
+from spotlight_asars.interactions.channels import TARGET
 from spotlight_asars.interactions.rows import (
     bounded_batches,
     chronological_batches,
@@ -53,8 +53,9 @@ class TrainingOptions:
         ``initial_embeddings.py``), which takes a second and helps most where items have few events; or with neighbours
         in the order of the raw ids close together as well (see ``catalogue.py``).
     time_order : bool
-        Take the mini-batches of an epoch in order of time, with rows of any length: see ``chronological_batches``. The
-        last steps of an epoch are then on the latest events, which matters where items come and go.
+        Take the mini-batches of an epoch in order of time, with rows of any length, each row at the time of one of
+        its events, drawn at random: short rows stay in order, and rows that cover the whole log are shuffled. The last
+        steps of an epoch are then on the latest events, which matters where items come and go.
     popularity_drift : float
         Share of the change in popularity, from the whole training part to its latest events, that is added to the
         scores of a trained net: see ``popularity_drift.py``. 0 adds none; 1 assumes that the net has learned the mean
@@ -393,8 +394,8 @@ class Trainer:
             random_state.set_state(run.drawn_with)
         lengths = sequences.lengths[rows]
         if self.options.time_order:
-            times = sequences.events_of(rows)[:, TIME]
-            return chronological_batches(times, lengths, self.batch_size, random_state)
+            times = sequences.times_in(rows, random_state.uniform(size=len(rows)))
+            return chronological_batches(times, self.batch_size, random_state)
         if self.options.mix_lengths:
             return shuffled_batches(len(rows), self.batch_size, random_state)
         return length_bucketed_batches(lengths, self.batch_size, random_state)
