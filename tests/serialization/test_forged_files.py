@@ -524,7 +524,10 @@ class TestCheckpoints:
 
     @pytest.mark.parametrize(
         "optimizer",
-        ["Adadelta", "Adafactor", "Adagrad", "Adamax", "AdamW", "ASGD", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD"],
+        [
+            *("Adadelta", "Adagrad", "Adamax", "AdamW", "ASGD", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD"),
+            *(["Adafactor"] if hasattr(torch.optim, "Adafactor") else []),  # since torch 2.5
+        ],
     )
     def test_the_state_of_every_optimizer_is_taken(self, optimizer, rows, tmp_path):
         """The trial step leaves no trace: the result is that of a call that never stopped."""
