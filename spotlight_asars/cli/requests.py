@@ -155,8 +155,7 @@ class Answers:
         return _answer(request, unknown=[item for item in items if item not in self.model.raw_items]), found
 
     def _of_event(self, request: dict, k: int, now: float | None) -> tuple[dict, list]:
-        user, key = self._whose(request)
-        session = None if request.get("session") is None else self._id("session", request["session"])
+        user, session, key = self._whose(request)
         unknown, more = [], {}
         if request.get("item") is not None:
             if request.get("timestamp") is None:
@@ -180,7 +179,7 @@ class Answers:
         (name, *others) = [one for one in request if one not in ("user", "session")]
         if others or request[name] is not True:
             raise InputError(f'give {{"user": ..., "{name}": true}} without anything else')
-        _, key = self._whose(request)
+        *_, key = self._whose(request)
         (self.users.end if name == "end" else self.users.forget)(key)
         return _answer(request, unknown=[]) | {name: True} | self._unkept()
 
@@ -188,12 +187,13 @@ class Answers:
         """Return what an answer says about a change that waits for room on the disk."""
         return {"kept": False} if isinstance(self.users, DurableUsers) and not self.users.is_kept else {}
 
-    def _whose(self, request: dict) -> tuple[Hashable, tuple[str, Hashable]]:
-        """Return the user of a request, None if anonymous, and the key of the live session."""
+    def _whose(self, request: dict) -> tuple[Hashable, Hashable, tuple[str, Hashable]]:
+        """Return the user of a request and the session that it names, None without, and the key of the live session."""
         user = self._user(request)
-        if user is None and request.get("session") is None:
+        session = None if request.get("session") is None else self._id("session", request["session"])
+        if user is None and session is None:
             raise InputError("give user, or session for an anonymous visitor")
-        return user, ("user", user) if user is not None else ("session", self._id("session", request["session"]))
+        return user, session, ("session", session) if user is None else ("user", user)
 
     def _time_of_event(self, found: object, key: tuple[str, Hashable]) -> float:
         """Return the time of an event, which may neither be late nor lie in the future."""

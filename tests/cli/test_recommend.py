@@ -373,6 +373,12 @@ class TestEveryLine:
         assert code == 1 and answers[0]["error"].startswith(f"cannot be answered: {type(error).__name__}")
         assert "now" not in answers[0]["error"] and answers[1]["user"] == 2
 
+    def test_a_session_that_is_no_id_changes_nothing(self, files, call):
+        """Regression: the user's events were forgotten before the answer failed."""
+        lines = [event(1, "a", 0), {"user": 1, "session": float("inf"), "reset": True}, {"user": 1}]
+        _, answers, _ = call("--model-file", files.net, lines=lines)
+        assert "session is Infinity" in answers[1]["error"] and answers[2]["user"] == 1
+
     def test_an_infinite_score_is_null(self, files, call, monkeypatch):
         monkeypatch.setattr(LiveUsers, "recommend", lambda *arguments: [("a", float("inf"))])
         code, answers, _ = call("--model-file", files.net, "--scores", lines=[event(1, "a", 0)])
