@@ -90,6 +90,24 @@ def test_figures_told_beside_the_tables_are_those_of_the_kept_results(script):
     assert f"{models['asars_two_stage']['mrr@20'] / models['vstan']['mrr@20'] - 1:.1%}".replace("%", " %") in page
 
 
+def kept(name):
+    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("log", ["clicks", "music", "checkins", "news"])
+def test_what_the_same_parts_bring_is_told_in_both_pages(script, log):
+    found = script._figures(kept(f"same_parts_{log}")["models"]["gru4rec"])
+    for name in ("README.rst", "docs/results.rst"):
+        assert found in (ROOT / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("log", ["simulator", "clicks"])
+def test_what_dwell_brings_is_told_in_both_pages(log):
+    gain = kept(f"dwell_{log}")["models"]["asars_time_user"]["dwell_gain"]["mrr@20"]["difference"]
+    for name in ("README.rst", "docs/results.rst"):
+        assert f"{gain:+.4f}".replace("0.", ".") in (ROOT / name).read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_kept_results_are_of_the_call_that_is_told(script, name):
     words = script.COMPARISONS[name].split()

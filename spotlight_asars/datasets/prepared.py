@@ -18,7 +18,7 @@ import numpy as np
 from spotlight_asars.datasets._table import in_one_type
 from spotlight_asars.errors import InputError
 from spotlight_asars.interactions.binning import ScottBinning
-from spotlight_asars.interactions.channels import TARGET, event_channels
+from spotlight_asars.interactions.channels import TARGET, event_channels, whole_seconds
 from spotlight_asars.interactions.ordering import blocks
 from spotlight_asars.interactions.rows import check_windows, flat_positions, history_windows
 from spotlight_asars.interactions.sequences import SessionSequences
@@ -310,6 +310,10 @@ class RowsOnDisk(SessionSequences):
         for block in self._log.blocks():
             counts += np.bincount(block.item_ids[~changes(block.session_ids)], minlength=self.num_items)
         return counts
+
+    def times_in(self, rows: np.ndarray, shares: np.ndarray) -> np.ndarray:
+        """Return the time of one event of each of some rows: int32, (rows,); see ``SessionSequences.times_in``."""
+        return whole_seconds(self._log.events_at(self._begin[rows] + (shares * self.lengths[rows]).astype(np.int64))[1])
 
     def session_ids_of(self, rows: np.ndarray) -> np.ndarray:
         """Return the session of each event of some rows, shape (events,)."""

@@ -45,8 +45,6 @@ from spotlight_asars.interactions.sessions import (
 )
 from spotlight_asars.interactions.vocabulary import Vocabulary
 
-_ROWS_AT_ONCE = 2**16
-
 
 class SessionSequences(SequenceInteractions):
     """
@@ -287,13 +285,7 @@ class SessionSequences(SequenceInteractions):
         shares : float array of shape (n,)
             Where in its row the event lies, from 0, the first one, to less than 1.
         """
-        times = np.empty(len(rows), dtype=np.int32)
-        for begin in range(0, len(rows), _ROWS_AT_ONCE):  # rows on disk are read block by block
-            block = slice(begin, begin + _ROWS_AT_ONCE)
-            lengths = self.lengths[rows[block]]  # (block,)
-            drawn = np.cumsum(lengths) - lengths + (shares[block] * lengths).astype(np.int64)
-            times[block] = self.events_of(rows[block])[drawn, TIME]
-        return times
+        return self.events[self.offsets[rows] + (shares * self.lengths[rows]).astype(np.int64), TIME]
 
     def session_ids_of(self, rows: np.ndarray) -> np.ndarray:
         """Return the sessions of the events of some rows, shape (events,)."""

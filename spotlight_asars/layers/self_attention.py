@@ -42,11 +42,10 @@ class SelfAttentionBlock(nn.Module):
         tensor of shape (batch, time, dim)
         """
         projected = self.queries_keys_values(self.attention_norm(inputs))  # (batch, time, 3 * dim)
-        split = projected.unflatten(2, (3, self.heads, -1)).permute(
-            2, 0, 3, 1, 4
-        )  # (3, batch, heads, time, dim / heads)
+        apart = projected.unflatten(2, (3, self.heads, -1))  # (batch, time, 3, heads, own)
+        queries_keys_values = apart.permute(2, 0, 3, 1, 4)  # (3, batch, heads, time, own)
         mixed = nn.functional.scaled_dot_product_attention(
-            *split, attn_mask=allowed, dropout_p=self.dropout.p if self.training else 0.0
+            *queries_keys_values, attn_mask=allowed, dropout_p=self.dropout.p if self.training else 0.0
         )  # (batch, heads, time, own)
         states = inputs + self.dropout(self.output(mixed.transpose(1, 2).flatten(2)))  # (batch, time, dim)
         return states + self.dropout(self.forward_layers(self.forward_norm(states)))

@@ -1,10 +1,8 @@
 """The session-aware sequence model: Spotlight's ImplicitSequenceModel with users, sessions and dwell."""
 
-import warnings
 from collections.abc import Callable, Hashable, Iterable
 from copy import copy
 from dataclasses import asdict, is_dataclass
-from functools import wraps
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +38,7 @@ from spotlight_asars.sequence.representations.scoring import (
 )
 from spotlight_asars.sequence.training.callbacks import Callback, Progress, as_callback
 from spotlight_asars.sequence.training.distributed import ProcessGroup
+from spotlight_asars.sequence.training.former_keywords import regrouped, with_former_keywords
 from spotlight_asars.sequence.training.initial_embeddings import start_from_cooccurrence
 from spotlight_asars.sequence.training.negatives import MOST_TARGETS, SamplingOptions
 from spotlight_asars.sequence.training.objective import ALL_ITEMS_LOSS, Objective
@@ -67,39 +66,6 @@ from spotlight_asars.serialization.state import (
     random_state_from,
 )
 from spotlight_asars.serialization.weights import check_weights, load_weights, weights_of
-
-_TRAINING_KEYWORDS = ("early_stopping", "mix_lengths", "initial_embeddings")  # of release 0.1.0, now in `training`
-
-
-def _regrouped(settings: dict[str, object]) -> dict[str, object]:
-    """Return constructor arguments with those of release 0.1.0 in the groups that hold them now."""
-    settings = dict(settings)
-    training = {name: settings.pop(name) for name in _TRAINING_KEYWORDS if name in settings}
-    if training:
-        settings["training"] = {**asdict(TrainingOptions.of(settings.get("training"))), **training}
-    sampling_options = settings.pop("sampling_options", None)
-    if sampling_options:
-        settings["sampling"] = {"kind": settings.get("sampling", "local"), **sampling_options}
-    return settings
-
-
-def _with_former_keywords(init: Callable) -> Callable:
-    """Accept the constructor's former keywords for one release, with a DeprecationWarning."""
-
-    @wraps(init)
-    def with_former_keywords(self: object, *arguments: object, **keywords: object) -> None:
-        former = [name for name in (*_TRAINING_KEYWORDS, "sampling_options") if name in keywords]
-        if former:
-            warnings.warn(
-                f"{', '.join(former)}: these keywords will be removed in the next release; give them in "
-                'training={...}, and options of the sampling in sampling={"kind": "shared", ...}',
-                DeprecationWarning,
-                stacklevel=2,
-            )
-            keywords = _regrouped(keywords)
-        init(self, *arguments, **keywords)
-
-    return with_former_keywords
 
 
 @register_kind("model")
@@ -156,7 +122,7 @@ class ASARSSequenceModel(Recommender, ImplicitSequenceModel):
         If an argument is not valid, or arguments do not go together.
     """
 
-    @_with_former_keywords
+    @with_former_keywords
     def __init__(
         self,
         loss: str | Callable[..., Tensor] = ALL_ITEMS_LOSS,
@@ -366,6 +332,7 @@ class ASARSSequenceModel(Recommender, ImplicitSequenceModel):
             self._objective.check_net(self._representation)
         super()._initialize(interactions)
         self._objective.check_net(self._net)  # the host's own nets are made only here
+        self._training_options.check_net(self._net)
         if self._optimizer_func is None:
             self._optimizer = self._default_optimizer()
         self._trainer = Trainer(
@@ -535,7 +502,7 @@ class ASARSSequenceModel(Recommender, ImplicitSequenceModel):
     @classmethod
     def from_state(cls, state: SystemState) -> "ASARSSequenceModel":
         """Return an equal model; torch's global random state stays as it is."""
-        settings = _regrouped(state.settings)
+        settings = regrouped(state.settings)
         random_state = random_state_from(settings.pop("random_state", None))
         given = {*state.code, "optimizer_func"}
         check_settings(cls, settings, given)

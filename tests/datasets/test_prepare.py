@@ -122,6 +122,8 @@ class TestRows:
             some = draw.randint(len(expected), size=size)
             np.testing.assert_array_equal(rows.padded_events(some), expected.padded_events(some))
             assert_same(rows.rows(some), expected.rows(some), ("events", "session_ids", "user_ids", "offsets"))
+            shares = np.linspace(0.0, 0.999, len(some))
+            np.testing.assert_array_equal(rows.times_in(some, shares), expected.times_in(some, shares))
         assert "events" not in vars(rows)  # what was asked for is all that was read
 
     def test_bins_are_fitted_a_block_at_a_time(self, both):

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spotlight_asars.interactions import rows as rows_module
-from spotlight_asars.interactions import sequences as sequences_module
 from spotlight_asars.interactions.channels import ITEM, TIME
 from spotlight_asars.interactions.rows import bounded_batches, chronological_batches, length_bucketed_batches
 from spotlight_asars.interactions.sequences import SessionSequences
@@ -83,9 +82,7 @@ class TestChronologicalBatches:
         order = np.concatenate(chronological_batches(np.zeros(30), 4, np.random.RandomState(0)))
         assert sorted(order) == list(range(30)) and (order != np.arange(30)).any()
 
-    @pytest.mark.parametrize("at_once", [1, 2, 100])
-    def test_a_row_is_at_the_time_of_one_of_its_events(self, at_once, monkeypatch):
-        monkeypatch.setattr(sequences_module, "_ROWS_AT_ONCE", at_once)
+    def test_a_row_is_at_the_time_of_one_of_its_events(self):
         rows = SessionSequences(
             np.array([[0, 1, 2], [3, 1, 2], [0, 0, 1]]), timestamps=np.arange(9.0).reshape(3, 3) + 1e9
         )

@@ -15,7 +15,8 @@ import numpy as np
 from spotlight_asars.errors import InputError, check_choice
 from spotlight_asars.sequence.online.file_lock import FileLock
 from spotlight_asars.sequence.online.journal import Journal, MissingRecords, sync_folder
-from spotlight_asars.sequence.online.sessions import LiveModel, StaleSessions
+from spotlight_asars.sequence.online.protocols import LiveModel
+from spotlight_asars.sequence.online.sessions import StaleSessions
 from spotlight_asars.sequence.online.users import LiveUsers
 from spotlight_asars.serialization.files import remove_leftovers
 from spotlight_asars.serialization.models import load_sessions, save_sessions
@@ -289,7 +290,8 @@ class DurableUsers:
         save_sessions(users, self._path)
         if choice == "fresh":
             self._journal.remove_old(users.changes, keep_bytes=0)
-        self._report(f"{self._path}: {len(users):,} sessions rebuilt from the journal; the file before is {old}")
+        begun = "begun anew" if choice == "fresh" else f"{len(users):,} sessions rebuilt from the journal"
+        self._report(f"{self._path}: {begun}; the file before is {old}")
         return users
 
     def _fold(self, users: LiveUsers) -> None:

@@ -1,29 +1,17 @@
 """The newest events of each live history, for nets with a history kernel."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
-from torch import Tensor
 
 from spotlight_asars.interactions.channels import DWELL, ITEM, NUM_CHANNELS, SESSION_START, TIME
 from spotlight_asars.sequence.online.cells import as_array
 from spotlight_asars.sequence.online.events import NEWEST, Carry
 from spotlight_asars.sequence.representations.history_kernel import REACH
+from spotlight_asars.sequence.representations.pointer import HistoryStates
 from spotlight_asars.sequence.representations.session_net import SessionNet
 
 KEPT = [ITEM, DWELL, SESSION_START, TIME]  # the channels that the kernel reads
 _DWELL = KEPT.index(DWELL)
-
-
-@dataclass(frozen=True)
-class _History:
-    """Histories of equal capacity, one after the other; see ``HistoryStates``."""
-
-    events: Tensor
-    row_begin: Tensor
-    begin: Tensor
-    end: Tensor
 
 
 class LiveHistory:
@@ -65,16 +53,12 @@ class LiveHistory:
             Each pair of session and item once.
         """
         kept = self.update_dwell(carry, events)["history"]  # (sessions, REACH, kept)
-        sessions = len(kept)
-        whole = np.zeros((sessions, REACH, NUM_CHANNELS), dtype=np.int64)
+        whole = np.zeros((len(kept), REACH, NUM_CHANNELS), dtype=np.int64)
         whole[:, :, KEPT] = kept
-        there, starts = kept[:, :, KEPT.index(ITEM)] != 0, kept[:, :, KEPT.index(SESSION_START)] != 0
-        row = np.arange(sessions) * REACH
-        row_begin = row + np.where(there.any(axis=1), there.argmax(axis=1), REACH)
-        newest_start = np.where(starts.any(axis=1), REACH - 1 - starts[:, ::-1].argmax(axis=1), 0)
-        begin = np.maximum(row_begin, row + newest_start)
-        tensors = (torch.from_numpy(one).to(self._device) for one in (row_begin, begin, row + REACH))
-        history = _History(torch.from_numpy(whole.reshape(-1, NUM_CHANNELS)).to(self._device), *tensors)
+        whole = torch.from_numpy(whole).to(self._device)  # (sessions, REACH, channel)
+        row = torch.arange(len(whole), device=self._device)
+        no_states = whole[:, 0, :0]  # (sessions, 0); the kernel needs none
+        history = HistoryStates.before(no_states, whole, row, torch.full_like(row, REACH))
         with torch.no_grad():
             found = self._kernel(history, self._num_items)
         return tuple(as_array(one) for one in found)

@@ -223,7 +223,7 @@ class NetModel(Protocol):
 
 class NetLiveSteps:
     """
-    Steps and scores of a fitted model's net: the ``LiveSteps`` of ``sessions.py`` for nets.
+    Steps and scores of a fitted model's net: the ``LiveSteps`` of ``protocols.py`` for nets.
 
     Parameters
     ----------

@@ -9,7 +9,8 @@ import numpy as np
 from spotlight_asars.errors import InputError, check_whole
 from spotlight_asars.interactions.times import timestamps_in_seconds
 from spotlight_asars.interactions.vocabulary import Vocabulary
-from spotlight_asars.sequence.online.sessions import LiveModel, LiveSessions
+from spotlight_asars.sequence.online.protocols import LiveModel
+from spotlight_asars.sequence.online.sessions import LiveSessions
 from spotlight_asars.serialization.models import register_kind
 from spotlight_asars.serialization.schema import Array, Fields, Maybe, Part, Whole
 from spotlight_asars.serialization.state import SystemState, name_of

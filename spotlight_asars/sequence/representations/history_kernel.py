@@ -1,7 +1,6 @@
 """How much the events of a history speak for their items: a learned kernel of age, distance, dwell and context."""
 
 from types import MappingProxyType
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -11,20 +10,12 @@ from spotlight_asars.host import ZeroEmbedding
 from spotlight_asars.interactions.binning import UNKNOWN_BIN
 from spotlight_asars.interactions.channels import DWELL, ITEM, SESSION_START, TIME, UNKNOWN_TIME
 from spotlight_asars.layers.padding import entries_of
+from spotlight_asars.sequence.representations.pointer import HistoryStates
 
 # What an event of the history is weighed by, and the number of bins of each; dwell has the bins of the log.
 _BINS = MappingProxyType({"age": 34, "distance": 12, "follow": 5, "place": 3})
 FEATURES = ("age", "distance", "dwell", "follow", "place")
 REACH = 128  # the newest events of a history that count
-
-
-class History(Protocol):
-    """The events before some targets, as ``HistoryStates`` holds them."""
-
-    events: Tensor
-    row_begin: Tensor
-    begin: Tensor
-    end: Tensor
 
 
 class HistoryKernel(nn.Module):
@@ -59,7 +50,7 @@ class HistoryKernel(nn.Module):
         self.tables = nn.ModuleDict({name: ZeroEmbedding(sizes[name], 1) for name in features})
         self.dwell = dwell
 
-    def forward(self, history: History, num_items: int) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, history: HistoryStates, num_items: int) -> tuple[Tensor, Tensor, Tensor]:
         """
         Return the evidence for all items of some histories.
 
@@ -97,7 +88,7 @@ class HistoryKernel(nn.Module):
 class _Features:
     """The features of entries, pairs of a target and an event of its history; each method returns bins (entries,)."""
 
-    def __init__(self, history: History, target: Tensor, event: Tensor, begin: Tensor) -> None:
+    def __init__(self, history: HistoryStates, target: Tensor, event: Tensor, begin: Tensor) -> None:
         self._events, self._event = history.events, event
         self._newest, self._oldest = history.end[target] - 1, begin[target]  # (entries,) each
         self._session_begin = history.begin[target]  # (entries,)

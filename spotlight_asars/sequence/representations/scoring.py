@@ -18,11 +18,7 @@ from spotlight_asars.interactions.rows import bounded_batches
 from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.layers.padding import without_padding
 from spotlight_asars.sequence.representations.pointer import HistoryStates
-from spotlight_asars.sequence.representations.session_net import (
-    SessionNet,
-    dot_product_scores,
-    dot_product_scores_of_shared,
-)
+from spotlight_asars.sequence.representations.session_net import SessionNet
 
 LARGEST_WEIGHT = 1e15  # the product of two such weights is still finite, even summed over a layer
 DOT_PRODUCT_NETS = (SessionNet, PoolNet, LSTMNet, CNNNet)
@@ -192,7 +188,8 @@ def score_items(net: nn.Module, states: Tensor, items: Tensor) -> Tensor:
     if isinstance(net, SessionNet):
         return net.score(states, items)
     if scores_by_dot_product(net):
-        return dot_product_scores(net, states, items)
+        embedded = net.item_embeddings(items)  # (..., targets, dim)
+        return (embedded * states).sum(dim=-1) + net.item_biases(items)[..., 0]
     flat = items.reshape(-1, items.shape[-1])  # (draws, targets)
     return torch.stack([_forward(net, states, one) for one in flat]).reshape(items.shape)
 
@@ -240,7 +237,13 @@ def score_shared_items(net: nn.Module, states: Tensor, items: Tensor | None = No
     """Return the scores of the same items for all states, (targets, items); of all but the padding by default."""
     if isinstance(net, SessionNet):
         return net.score_shared(states, items)
-    return dot_product_scores_of_shared(net, states, items)
+    biases = net.item_biases.weight[:, 0]  # (num_items,)
+    if items is None and hasattr(net.item_embeddings, "weight"):
+        return torch.addmm(biases[1:], states, net.item_embeddings.weight[1:].T)
+    if items is None:  # the item embedding is not a plain table
+        items = torch.arange(1, len(biases), device=states.device)
+    embedded = net.item_embeddings(items[None])[0]  # (items, dim)
+    return torch.addmm(net.item_biases(items)[:, 0], states, embedded.T)
 
 
 def _forward(net: nn.Module, states: Tensor, items: Tensor) -> Tensor:

@@ -34,23 +34,6 @@ from spotlight_asars.sequence.representations.pointer import PLACES, HistoryStat
 MOST_PADDING = 0.1
 
 
-def dot_product_scores(net: nn.Module, states: Tensor, items: Tensor) -> Tensor:
-    """Return ``dot(state, e_item) + b_item`` for any net with item embeddings; shapes as in SessionNet.score."""
-    embedded = net.item_embeddings(items)  # (..., targets, dim)
-    return (embedded * states).sum(dim=-1) + net.item_biases(items)[..., 0]
-
-
-def dot_product_scores_of_shared(net: nn.Module, states: Tensor, items: Tensor | None = None) -> Tensor:
-    """Score items shared by all states, by default all but the padding: (targets, dim) to (targets, items)."""
-    biases = net.item_biases.weight[:, 0]  # (num_items,)
-    if items is None and hasattr(net.item_embeddings, "weight"):
-        return torch.addmm(biases[1:], states, net.item_embeddings.weight[1:].T)
-    if items is None:  # the item embedding is not a plain table
-        items = torch.arange(1, len(biases), device=states.device)
-    embedded = net.item_embeddings(items[None])[0]  # (items, dim)
-    return torch.addmm(net.item_biases(items)[:, 0], states, embedded.T)
-
-
 class SessionNet(nn.Module):
     """
     Base of the nets: a recurrent layer over items, and a final linear layer to the item embedding space.

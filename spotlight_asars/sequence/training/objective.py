@@ -110,12 +110,11 @@ class Objective:
         seen = SeenItems(event_users, sequences.events[:, ITEM], num_users, num_items, device)
         return LocalNegatives(seen, self.num_negative_samples)
 
-    def positive_scores(self, net: nn.Module, targets: TargetStates) -> Tensor:
+    def positives(self, net: nn.Module, targets: TargetStates) -> Tensor:
         """
-        Return the targets' scores, (targets,).
+        Return the targets' scores, (targets,), or the target items if :meth:`mean` picks their scores itself.
 
-        For a loss over all items and a net with a pointer, return the target items instead: :meth:`mean` picks their
-        scores from those of all items, since to find them in the history once more would take as long again.
+        It does so for a loss over all items and a net with a pointer, whose history would be searched twice otherwise.
         """
         if self.over_all_items and points_back(net):
             return targets.items
@@ -128,9 +127,9 @@ class Objective:
         return negatives.score(net, targets, corrected=self.loss == SAMPLED_LOSS)
 
     def mean(self, positive: Tensor, negative: Tensor) -> Tensor:
-        """Return the mean loss of targets from :meth:`positive_scores` and :meth:`negative_scores`."""
+        """Return the mean loss of targets from :meth:`positives` and :meth:`negative_scores`."""
         if self.over_all_items:
-            if not positive.is_floating_point():
+            if not positive.is_floating_point():  # items
                 positive = negative.gather(1, positive[:, None] - 1)[:, 0]  # (targets,): there is no padding
             return (log_sum_exp(negative, dim=1) - positive).mean()
         function = self.loss if callable(self.loss) else LOSSES[self.loss]

@@ -81,6 +81,13 @@ class TrainingOptions:
         """Return options given as such, as a dict of attributes, or as None for the defaults."""
         return options_of(cls, "training", given)
 
+    def check_net(self, net: nn.Module) -> None:
+        """Raise an InputError if the options ask for what the net does not have."""
+        if self.popularity_drift and not hasattr(net, "item_offsets"):
+            raise InputError(
+                f"popularity_drift adds to a net's item_offsets, which {type(net).__name__} does not have: leave it out"
+            )
+
     def as_of_release_0_1_0(self) -> dict[str, object]:
         """Return the options, without later ones that are at their defaults, so that checkpoints of 0.1.0 resume."""
         later, unused = ("time_order", "popularity_drift"), TrainingOptions()
@@ -231,8 +238,8 @@ class Trainer:
 
     def _follow_popularity(self, sequences: SessionSequences) -> None:
         """Set how much the popularity of each item has changed by the end of the rows."""
-        offsets = getattr(self.net, "item_offsets", None)
-        if self.options.popularity_drift and offsets is not None and len(offsets) >= sequences.num_items:
+        if self.options.popularity_drift:
+            offsets = self.net.item_offsets
             drift = torch.from_numpy(popularity_drift(sequences)).to(offsets)  # (num_items,)
             offsets.zero_()[: len(drift)] = self.options.popularity_drift * drift
 
@@ -488,8 +495,8 @@ class TrainingStep(nn.Module):
         return TargetStates(events, states, items, slice(before, before + len(items)))
 
     def forward(self, targets: TargetStates, numbers: Tensor) -> Tensor:
-        """Return the scores of the target items, (targets,), see ``Objective``; the host calls this second."""
-        return self._objective.positive_scores(self.net, targets)
+        """Return what the loss takes for the targets, (targets,), see ``Objective``; the host calls this second."""
+        return self._objective.positives(self.net, targets)
 
     def negative_scores(self, targets: TargetStates) -> Tensor:
         """Return the scores that the targets are compared with; the host asks for them third."""

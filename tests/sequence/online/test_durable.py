@@ -38,16 +38,6 @@ def other_model():
 
 
 @pytest.fixture
-def path(tmp_path):
-    return tmp_path / "live.h5"
-
-
-@pytest.fixture
-def told():
-    return []
-
-
-@pytest.fixture
 def opened(model, path, told, monkeypatch):
     """Durable sessions whose locks are of no effect, so that the next ones find what a killed process leaves."""
     monkeypatch.setattr(durable, "FileLock", lambda path: SimpleNamespace(release=lambda: None))
@@ -74,6 +64,8 @@ CHANGES = [
     ("observe", ("session", True), "e", 15.0),
     ("forget", ("user", "1")),
     ("observe", ("user", "1"), "f", 5.0, "1"),
+    ("observe", ("user", 2), "a", 20.0, 2, "mon"),
+    ("observe", ("user", 2), "b", 21.0, 2, ("tue", 1)),
 ]
 
 
@@ -311,8 +303,9 @@ class TestANewModel:
         assert same(users, other_model, CHANGES[5:6])
         assert f"{path}: its changes 1 to 2 are missing from the journal" in told
 
-    def test_begins_anew(self, opened, other_model, path):
+    def test_begins_anew(self, opened, other_model, path, told):
         users = opened(other_model, durability={"new_model": "fresh"})
+        assert "begun anew" in told[-1]
         assert len(users) == 0 and sorted(os.listdir(path.parent)) == ["live.h5", "live.h5.old"]
         apply(users, CHANGES[1:2])
         assert same(opened(other_model, durability={"new_model": "fresh"}), other_model, CHANGES[1:2])

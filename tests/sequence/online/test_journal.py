@@ -11,16 +11,6 @@ from spotlight_asars.sequence.online.journal import Journal, MissingRecords
 
 
 @pytest.fixture
-def path(tmp_path):
-    return tmp_path / "live.h5"
-
-
-@pytest.fixture
-def told():
-    return []
-
-
-@pytest.fixture
 def opened(path, told):
     """A journal that has been read, and its records."""
 

@@ -124,3 +124,19 @@ def test_a_refused_event_changes_nothing(model, refuses):
     assert len(users) == 2
     refuses(lambda: users.recommend("c"), "nothing was seen of 'c'")
     refuses(lambda: LiveUsers(model, most=0), "at least 1")
+
+
+def test_a_session_id_begins_a_session(model):
+    """As in a single session, and otherwise than without it."""
+    users, session = LiveUsers(model), model.session(103)
+    for step, name in enumerate(["mon", "mon", "tue", "tue"]):
+        users.observe("k", f"i{step + 1}", 10.0 * step, 103, session_id=name)
+        users.observe("other", f"i{step + 1}", 10.0 * step, 103)
+        session.observe(f"i{step + 1}", 10.0 * step, session_id=name)
+    found = users.recommend("k", 5)
+    assert same(found, session.recommend(5, return_scores=True)) and not same(found, users.recommend("other", 5))
+
+
+def test_the_same_event_in_another_session_is_no_duplicate(model):
+    users = LiveUsers(model)
+    assert [users.observe("k", "i1", 5.0, session_id=name) for name in ("mon", "mon", "tue")] == [True, False, True]

@@ -76,3 +76,8 @@ def test_a_net_follows_it_outside_training():
 def test_a_wrong_share_is_refused(share):
     with pytest.raises(InputError, match="popularity_drift is"):
         ASARSSequenceModel(training={"popularity_drift": share})
+
+
+def test_a_net_without_offsets_is_refused():
+    with pytest.raises(InputError, match="popularity_drift adds to a net's item_offsets, which LSTMNet"):
+        ASARSSequenceModel(representation="lstm", training={"popularity_drift": 0.5}).fit(rows_of(drifts=False))
