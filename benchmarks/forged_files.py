@@ -48,6 +48,7 @@ from spotlight_asars.sequence.non_neural.rules import Popularity, SequentialRule
 from spotlight_asars.sequence.online.sessions import LiveSessions
 from spotlight_asars.sequence.online.users import LiveUsers
 from spotlight_asars.sequence.two_stage.model import Member, TwoStageRanker
+from spotlight_asars.sequence.two_stage.ranker import RankingNets
 from spotlight_asars.serialization.files import write_whole
 from spotlight_asars.serialization.hdf5 import (
     CHECKPOINT,
@@ -143,7 +144,7 @@ class Originals:
             SequentialRules().fit(self.rows),
             VSTAN(k=5).fit(self.rows),
             SessionMemory(rounds=1, steps=4).fit(self.rows),
-            TwoStageRanker(members, candidates=5, epochs=1, rankers=1).fit(self.rows),
+            TwoStageRanker(members, candidates=5, ranking=RankingNets(nets=1, epochs=1)).fit(self.rows),
         ]
         paths = [self.folder / f"model {place}.h5" for place in range(len(systems))]
         for system, path in zip(systems, paths, strict=True):

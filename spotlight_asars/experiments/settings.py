@@ -19,6 +19,7 @@ from spotlight_asars.sequence.recommender.base import Recommender
 from spotlight_asars.sequence.representations.registry import HOST_REPRESENTATIONS, representation_factory
 from spotlight_asars.sequence.training.objective import ALL_ITEMS_LOSS, SAMPLED_LOSS
 from spotlight_asars.sequence.two_stage.model import Member, TwoStageRanker
+from spotlight_asars.sequence.two_stage.ranker import RankingNets
 from spotlight_asars.serialization.files import write_whole
 
 # Above this many items, sparse optimizer steps are faster and scoring all items at each step is too slow.
@@ -218,6 +219,8 @@ class TwoStageSettings:
     members : tuple of NetSettings and CountingSettings
     options : dict
         Further keywords of ``TwoStageRanker``.
+    ranking : dict
+        Keywords of ``RankingNets``.
     """
 
     kind: ClassVar[str] = "two_stage"
@@ -226,6 +229,7 @@ class TwoStageSettings:
 
     members: tuple
     options: dict = field(default_factory=dict)
+    ranking: dict = field(default_factory=dict)
 
     @property
     def has_users(self) -> bool:
@@ -249,7 +253,10 @@ class TwoStageSettings:
             # A seed of their own, so that members with equal settings differ, and so do trainings.
             own = replace(training, seed=(training.seed * len(self.members) + place) % 2**32)
             members.append(Member(partial(_new_member, member, rows, own), epochs))
-        return TwoStageRanker(members, dwell=training.dwell, random_state=training.seed, **self.options)
+        ranking = RankingNets(**self.ranking)
+        return TwoStageRanker(
+            members, dwell=training.dwell, ranking=ranking, random_state=training.seed, **self.options
+        )
 
 
 def _new_member(

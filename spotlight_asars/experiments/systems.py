@@ -102,20 +102,14 @@ _SETTINGS: dict[str, Settings] = {
     **{name: replace(_ASARS, representation=name) for name in ("asars_time_user", "asars_time_att", "asars_user_att")},
     **{name: CountingSettings(name) for name in COUNTING_SYSTEMS},
 }
-# The members that the tables of docs/results.rst are of.
-_MEMBER = NetSettings("asars_time_user", mix_lengths=True, initial_embeddings="cooccurrence")
-_BPR_MAX_MEMBER = replace(_SETTINGS["gru4rec_bpr_max"], time_order=False)
 _SETTINGS["asars_two_stage"] = TwoStageSettings(
     (
-        *[replace(_MEMBER, representation_options={**_ASARS_OPTIONS, "pointer": True})] * 2,
-        *[replace(_MEMBER, representation_options=_ASARS_OPTIONS)] * 2,
-        _BPR_MAX_MEMBER,
-        replace(_BPR_MAX_MEMBER, initial_embeddings="catalogue"),
+        _SETTINGS["asars_time_user"],
         CountingSettings("asars_memory"),
         CountingSettings("vstan"),
         CountingSettings("sequential_rules"),
     ),
-    {"epochs": 12, "rankers": 6},
+    ranking={"epochs": 12},
 )
 
 

@@ -474,10 +474,6 @@ class ASARSSequenceModel(Recommender, ImplicitSequenceModel):
         with torch.no_grad():
             return score_all_items(self._net, states, self._num_items)
 
-    def item_probabilities(self, states: Tensor) -> Tensor:
-        """Softmax of :meth:`item_scores`: (targets, items)."""
-        return self.item_scores(states).softmax(dim=1)
-
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self._trainer.device)
 

@@ -14,6 +14,7 @@ from spotlight_asars.sequence.non_neural.rules import Popularity
 from spotlight_asars.sequence.representations.context import CONTEXTS
 from spotlight_asars.sequence.representations.registry import representation_names
 from spotlight_asars.sequence.two_stage.model import Member, TwoStageRanker
+from spotlight_asars.sequence.two_stage.ranker import RankingNets
 
 HOST_NETS = ["pooling", "cnn", "lstm"] + (["mixture"] if host.NAME == "spotlight" else [])
 EVERYTHING = {"context": CONTEXTS, "dwell_input": True, "dwell_weight": True, "recency": True, "pointer": True}
@@ -44,7 +45,7 @@ def two_stages(dwell):
         Member(lambda epochs: SessionMemory(dwell)),
         Member(lambda epochs: VSTAN()),
     ]
-    return TwoStageRanker(members, dwell, candidates=6, epochs=2, rankers=1)
+    return TwoStageRanker(members, dwell, candidates=6, ranking=RankingNets(nets=1, epochs=2))
 
 
 def counting(name, dwell):

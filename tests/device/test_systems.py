@@ -21,6 +21,7 @@ from spotlight_asars.sequence.online.sessions import LiveSessions
 from spotlight_asars.sequence.representations.factorization import BPRMFNet
 from spotlight_asars.sequence.representations.registry import representation_factory, representation_names
 from spotlight_asars.sequence.two_stage.model import Member, TwoStageRanker
+from spotlight_asars.sequence.two_stage.ranker import RankingNets
 from spotlight_asars.serialization.checkpoints import Checkpoint
 from spotlight_asars.serialization.models import load_model, load_sessions, save_model, save_sessions
 
@@ -107,7 +108,9 @@ def test_a_model_on_the_cpu_starts_no_gpu(rows, on_gpu, monkeypatch):
 
 def ranking_of(use_cuda):
     net = Member(lambda epochs: model_of(use_cuda, **net_of(dropout=0.0), n_iter=epochs, loss="cross_entropy"), 2)
-    return TwoStageRanker([net, Member(lambda epochs: SequentialRules())], candidates=8, rankers=1, epochs=2)
+    return TwoStageRanker(
+        [net, Member(lambda epochs: SequentialRules())], candidates=8, ranking=RankingNets(nets=1, epochs=2)
+    )
 
 
 def test_a_ranking_with_a_net_on_the_gpu(rows, gpu, tmp_path):

@@ -61,10 +61,7 @@ class TestForCatalogue:
 
     def test_members_too(self):
         members = settings_of("asars_two_stage").for_catalogue(10**6).members
-        assert {member.loss for member in members if isinstance(member, NetSettings)} == {
-            "bpr_max",
-            "sampled_cross_entropy",
-        }
+        assert [member.loss for member in members if isinstance(member, NetSettings)] == ["sampled_cross_entropy"]
 
     @pytest.mark.parametrize("name", system_names())
     def test_every_system_fits_and_ranks_with_it(self, name):

@@ -33,6 +33,7 @@ from spotlight_asars.sequence import (
 from spotlight_asars.sequence.recommender.fitted import Numbering
 from spotlight_asars.sequence.representations.registry import representation_names
 from spotlight_asars.sequence.two_stage.model import Member
+from spotlight_asars.sequence.two_stage.ranker import RankingNets
 from spotlight_asars.serialization.models import register_kind
 from spotlight_asars.serialization.state import SystemState
 
@@ -92,7 +93,7 @@ def net(name, **changes):
 
 
 def two_stages(*members):
-    return TwoStageRanker([Member(*one) for one in members], epochs=1, rankers=1)
+    return TwoStageRanker([Member(*one) for one in members], ranking=RankingNets(nets=1, epochs=1))
 
 
 SYSTEMS = {

@@ -25,6 +25,7 @@ from spotlight_asars.sequence.non_neural.rules import Popularity, SequentialRule
 from spotlight_asars.sequence.representations.context import CONTEXTS
 from spotlight_asars.sequence.representations.registry import representation_names
 from spotlight_asars.sequence.two_stage.model import Member, TwoStageRanker
+from spotlight_asars.sequence.two_stage.ranker import RankingNets
 from spotlight_asars.serialization.models import load_model, save_model
 
 WITHOUT_POINTER = ("time_svd", "asars_dynamics")
@@ -83,7 +84,7 @@ def fitted(rows, representation="asars_time_user", context=CONTEXTS, dwell="know
 def two_stages(rows, dwell):
     net = partial(ASARSSequenceModel, embedding_dim=8, random_state=0, dwell=dwell)
     members = [Member(lambda epochs: net(n_iter=epochs), 1), Member(lambda epochs: SessionMemory(dwell, rounds=1))]
-    return TwoStageRanker(members, dwell, epochs=1, rankers=1).fit(rows)
+    return TwoStageRanker(members, dwell, ranking=RankingNets(nets=1, epochs=1)).fit(rows)
 
 
 SYSTEMS = {

@@ -27,6 +27,7 @@ from spotlight_asars.sequence.online.users import LiveUsers
 from spotlight_asars.sequence.representations.registry import BUILT_IN
 from spotlight_asars.sequence.training.resuming import EpochRecord
 from spotlight_asars.sequence.two_stage.model import Member, TwoStageRanker
+from spotlight_asars.sequence.two_stage.ranker import RankingNets
 from spotlight_asars.serialization.hdf5 import CHECKPOINT, LIVE_SESSIONS, MODEL_FILE, PREPARED_LOG, write_sealed
 from spotlight_asars.serialization.models import load_model, load_sessions, save_model, save_sessions
 from spotlight_asars.serialization.state import SystemState, random_state_from
@@ -281,9 +282,12 @@ class TestModels:
         path = tmp_path / "model.h5"
         save_model(SessionMemory(rounds=1, steps=4).fit(rows), path)
         self.refused(path, refuses, entries("model/about", "settings", steps=TOO_MANY), "the weight lag")
-        ranker = TwoStageRanker([Member(lambda epochs: Popularity())], candidates=5, epochs=1, rankers=1).fit(rows)
+        ranker = TwoStageRanker(
+            [Member(lambda epochs: Popularity())], candidates=5, ranking=RankingNets(nets=1, epochs=1)
+        ).fit(rows)
         save_model(ranker, path)
-        self.refused(path, refuses, entries("model/about", "settings", hidden_dim=TOO_MANY // 10**6), "the weight own")
+        part = "model/parts/fitted_ranking/about"
+        self.refused(path, refuses, entries(part, "settings", hidden_dim=TOO_MANY // 10**6), "the weight own")
 
     @pytest.mark.parametrize("number", ["num_items", "num_users"])
     @pytest.mark.parametrize("more", [-1, 1])
@@ -405,9 +409,9 @@ class TestModels:
 
     def test_a_ranker_with_parts_of_another_model(self, rows, tmp_path, refuses):
         path = tmp_path / "model.h5"
-        save_model(TwoStageRanker([Member(lambda epochs: Popularity())], candidates=5, epochs=1).fit(rows), path)
+        save_model(TwoStageRanker([Member(lambda epochs: Popularity())], candidates=5).fit(rows), path)
         change = entries("model/parts/features/about", "fitted", num_items=9)
-        self.refused(path, refuses, change, "features popularity")
+        self.refused(path, refuses, change, "features counts")
 
 
 class TestCheckpoints:
@@ -668,7 +672,9 @@ class TestSameSeed:
     def test_two_stages_too(self, rows, tmp_path):
         for name in ("one", "other"):
             members = [Member(lambda epochs: fit_later(epochs), 2), Member(lambda epochs: VSTAN(k=5))]
-            save_model(TwoStageRanker(members, candidates=5, epochs=1, rankers=2).fit(rows), tmp_path / name)
+            save_model(
+                TwoStageRanker(members, candidates=5, ranking=RankingNets(nets=2, epochs=1)).fit(rows), tmp_path / name
+            )
         assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
 
     def test_records_are_still_there(self, net_file, model):

@@ -15,6 +15,7 @@ from spotlight_asars.sequence.non_neural.memory import SessionMemory
 from spotlight_asars.sequence.non_neural.neighbours import VSTAN
 from spotlight_asars.sequence.non_neural.rules import SequentialRules
 from spotlight_asars.sequence.two_stage.model import Member, TwoStageRanker
+from spotlight_asars.sequence.two_stage.ranker import RankingNets
 from spotlight_asars.serialization.models import load_model, save_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:a user has seen every item:UserWarning")
@@ -92,7 +93,12 @@ class TestTorchSave:
 
     def test_others(self, rows, tmp_path, assert_alike):
         members = [Member(_rules), Member(_memory)]
-        for system in (SequentialRules(), VSTAN(), SessionMemory(), TwoStageRanker(members, epochs=1, rankers=1)):
+        for system in (
+            SequentialRules(),
+            VSTAN(),
+            SessionMemory(),
+            TwoStageRanker(members, ranking=RankingNets(nets=1, epochs=1)),
+        ):
             assert_alike(system.fit(rows), self.again(system, tmp_path), rows)
 
     def test_the_safe_loader_takes_weights_only(self, rows, make_model, tmp_path):
@@ -102,7 +108,9 @@ class TestTorchSave:
             torch.load(tmp_path / "model.pt")
 
     def test_a_model_from_a_file(self, rows, make_model, tmp_path, assert_alike):
-        ranker = TwoStageRanker([Member(lambda epochs: make_model(n_iter=epochs), 1)], epochs=1, rankers=1).fit(rows)
+        ranker = TwoStageRanker(
+            [Member(lambda epochs: make_model(n_iter=epochs), 1)], ranking=RankingNets(nets=1, epochs=1)
+        ).fit(rows)
         save_model(ranker, tmp_path / "model.h5")
         loaded = load_model(tmp_path / "model.h5")
         assert_alike(ranker, self.again(loaded, tmp_path), rows)

@@ -21,6 +21,7 @@ from spotlight_asars.sequence.representations.registry import (
     unregister_representation,
 )
 from spotlight_asars.sequence.two_stage.model import Member, TwoStageRanker
+from spotlight_asars.sequence.two_stage.ranker import RankingNets
 from spotlight_asars.serialization.models import (
     MODEL,
     load_model,
@@ -216,10 +217,10 @@ class TestOthers:
             Member(lambda epochs: SessionMemory(dwell, rounds=1)),
             Member(lambda epochs: VSKNN(k=5)),
         ]
-        ranker = TwoStageRanker(members, dwell, candidates=5, epochs=2, rankers=2)
+        ranker = TwoStageRanker(members, dwell, candidates=5, ranking=RankingNets(nets=2, epochs=2))
         unfitted = again(ranker, tmp_path)
         ranker.fit(rows)
-        assert ranker.ranking_nets
+        assert len(ranker.fitted_ranking.fitted) == 2
         loaded = again(ranker, tmp_path)
         assert_alike(ranker, loaded, rows)
         assert loaded.member_epochs == ranker.member_epochs
@@ -230,7 +231,7 @@ class TestOthers:
 
     def test_two_stages_without_ranking_nets(self, rows, tmp_path, assert_alike):
         ranker = TwoStageRanker([Member(lambda epochs: Popularity())], candidates=3).fit(rows)
-        ranker.ranking_nets = []
+        ranker.fitted_ranking = RankingNets()
         assert_alike(ranker, again(ranker, tmp_path), rows)
 
     def test_every_system_is_here(self):

@@ -23,6 +23,7 @@ from spotlight_asars.sequence.representations.options import SCOPES, NetOptions
 from spotlight_asars.sequence.representations.registry import representation_factory
 from spotlight_asars.sequence.training.objective import SAMPLED_LOSS
 from spotlight_asars.sequence.two_stage.model import TwoStageRanker
+from spotlight_asars.sequence.two_stage.ranker import RankingNets
 
 with suppress(ImportError):  # an optional dependency, used in annotations only
     from optuna.trial import BaseTrial
@@ -243,10 +244,14 @@ _NON_NEURAL: dict[str, Space] = {
 _TWO_STAGE: Space = (
     _keyword("candidates", "more hold the target more often, fewer are easier to rank", low=20, high=200, log=True),
     _keyword("late_share", "sessions for the ranking, withheld from the members", low=0.1, high=0.5, step=0.05),
-    _keyword("hidden_dim", "interactions of the features", low=4, high=64, log=True),
-    _keyword("epochs", "the ranking net overfits like any net", low=2, high=20, log=True),
-    _keyword("learning_rate", "learning rate of the ranking net", low=0.0005, high=0.02, log=True),
-    _keyword("weight_decay", "weight decay of the ranking net", low=1e-5, high=1e-1, log=True),
+    Parameter("hidden_dim", "ranking.hidden_dim", "interactions of the features", low=4, high=64, log=True),
+    Parameter("epochs", "ranking.epochs", "the ranking nets overfit like any net", low=2, high=20, log=True),
+    Parameter(
+        "learning_rate", "ranking.learning_rate", "learning rate of the ranking nets", low=0.0005, high=0.02, log=True
+    ),
+    Parameter(
+        "weight_decay", "ranking.weight_decay", "weight decay of the ranking nets", low=1e-5, high=1e-1, log=True
+    ),
 )
 
 
@@ -312,7 +317,8 @@ def _default(settings: Settings, name: str, key: str) -> object:
     if isinstance(settings, CountingSettings):
         return inspect.signature(COUNTING_SYSTEMS[settings.system]).parameters[key].default
     if isinstance(settings, TwoStageSettings):
-        return inspect.signature(TwoStageRanker).parameters[key].default
+        holder = RankingNets if name == "ranking" else TwoStageRanker
+        return inspect.signature(holder).parameters[key].default
     if name != "representation_options":
         shared = settings.sampling == "shared"
         return {"regularization": 1.0, "elu": None, "alpha": 0.5 if shared else None}[key]

@@ -193,9 +193,8 @@ class CountRecommender(NonNeuralRecommender):
         """Learn from further arrays of :func:`training_events`."""
         raise InputError(f"{type(self).__name__} cannot add events: fit it anew on all of them")
 
-    def item_probabilities(self, states: Histories) -> Tensor:
+    def as_probabilities(self, scores: Tensor) -> Tensor:
         """Return each item's share of the target's scores, all 0 without any evidence: (targets, num_items - 1)."""
-        scores = self.item_scores(states)
         return scores / scores.sum(dim=1, keepdim=True).clamp(min=1e-9)
 
     def _write_scores(self, states: Histories, scores: np.ndarray) -> None:

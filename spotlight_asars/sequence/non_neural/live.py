@@ -95,11 +95,15 @@ class LiveHistories:
         found = self.tallies
         return found.row, found.item, self.lengths[found.row] + 1 - found.positions
 
-    def earlier_shares(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def session_items(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """See ``Histories``."""
+        found = self.tallies
+        return found.row, found.item, found.counts, found.dwell
+
+    def earlier_items(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See ``Histories``."""
         found = self.earlier_tallies
-        total = np.bincount(found.row, found.counts, minlength=len(self))  # (targets,)
-        return found.row, found.item, found.counts / total[found.row]
+        return found.row, found.item, found.counts
 
 
 class HistorySystem(Protocol):

@@ -12,7 +12,7 @@ from spotlight_asars.interactions.binning import UNKNOWN_BIN
 from spotlight_asars.interactions.channels import DWELL_RULES
 from spotlight_asars.interactions.sequences import SessionSequences, as_session_sequences
 from spotlight_asars.sequence.non_neural.base import NonNeuralRecommender
-from spotlight_asars.sequence.non_neural.prefixes import Histories, Prefixes
+from spotlight_asars.sequence.non_neural.prefixes import Histories, Prefixes, earlier_shares
 from spotlight_asars.serialization.models import register_kind
 from spotlight_asars.serialization.schema import Array, Matrix, Part, Schema
 from spotlight_asars.serialization.state import Arrays, SystemState
@@ -214,9 +214,9 @@ class SessionMemory(NonNeuralRecommender):
     def _costs(self, states: Histories) -> np.ndarray:
         return self.num_items + states.costs
 
-    def item_probabilities(self, states: Histories) -> Tensor:
-        """Return :meth:`item_scores`, which are probabilities."""
-        return self.item_scores(states)
+    def as_probabilities(self, scores: Tensor) -> Tensor:
+        """Return the scores, which are probabilities."""
+        return scores
 
     def _block_scores(self, states: Histories) -> np.ndarray:
         pairs = Pairs.of(states, self.steps, self.dwell)
@@ -224,7 +224,7 @@ class SessionMemory(NonNeuralRecommender):
         with torch.no_grad():
             attention, shares = self.weights.attention(pairs).numpy(), self.weights.shares(pairs).numpy()
         attended, repeated = (sparse.csr_array((one, (pairs.target, pairs.source)), shape=shape) for one in attention)
-        target, item, share = states.earlier_shares()
+        target, item, share = earlier_shares(states)
         earlier = sparse.csr_array((share, (target, item)), shape=shape)
         parts = (attended @ self._transitions, repeated, earlier)
         found = sum(_scaled(part, shares[:, way]) for way, part in enumerate(parts))
@@ -269,7 +269,7 @@ class TrainingCounts:
         prefixes = Prefixes.before_targets(sequences)
         self.pairs = Pairs.of(prefixes, steps, dwell)
         self.wanted = prefixes.events.items[prefixes.end].astype(np.int64)  # (targets,)
-        self.earlier = _earlier_shares(prefixes, sequences)  # (targets,)
+        self.earlier = _earlier_shares_of_targets(prefixes, sequences)  # (targets,)
         popularity = np.bincount(self.wanted, minlength=sequences.num_items).astype(np.float64)
         self.target_counts = popularity  # (num_items,)
         self.popular = popularity / popularity.sum()  # (num_items,)
@@ -309,7 +309,7 @@ def _numbers(keys: np.ndarray) -> np.ndarray:
     return np.unique(keys, return_inverse=True)[1]
 
 
-def _earlier_shares(prefixes: Prefixes, sequences: SessionSequences) -> np.ndarray:
+def _earlier_shares_of_targets(prefixes: Prefixes, sequences: SessionSequences) -> np.ndarray:
     """Return the share of each target's item among the events of its row's earlier sessions, or 0: (targets,)."""
     events = len(prefixes.events.items)
     row = np.repeat(np.arange(len(sequences)), sequences.lengths)  # (events,)

@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
+from spotlight_asars.interactions.binning import UNKNOWN_BIN
 from spotlight_asars.interactions.channels import DWELL, ITEM, SESSION_START, TARGET, TIME, UNKNOWN_TIME
 from spotlight_asars.interactions.rows import flat_positions
 from spotlight_asars.interactions.sequences import SessionSequences
@@ -72,15 +73,40 @@ class Histories(Protocol):
             `steps` is the number of steps from the item's last event to the target, 1 for the newest event.
         """
 
-    def earlier_shares(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def session_items(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """
+        Return the items of each session, with what is counted of them.
+
+        Returns
+        -------
+        target, item, count, dwell : int arrays of shape (entries,)
+            `count` is a number of events, `dwell` the sum of their dwell bins above the unknown bin, without that of
+            the newest event. An item may have several entries, which add up.
+        """
+
+    def earlier_items(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """
         Return the items of the row's earlier sessions.
 
         Returns
         -------
-        target, item, share : arrays of shape (entries,)
-            Share of the item's events among those of all earlier sessions; an item's shares in several entries add up.
+        target, item, count : int arrays of shape (entries,)
+            Numbers of events; those of an item with several entries add up.
         """
+
+
+def earlier_shares(histories: Histories) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """
+    Return each item's share of the events of the row's earlier sessions.
+
+    Returns
+    -------
+    target, item, share : arrays of shape (entries,)
+        The shares of an item with several entries add up.
+    """
+    target, item, count = histories.earlier_items()
+    total = np.bincount(target, count, minlength=len(histories))  # (targets,)
+    return target, item, count / total[target]
 
 
 @dataclass(frozen=True)
@@ -181,11 +207,17 @@ class Prefixes:
         event, target = event[last], target[last]
         return target, self.events.items[event], self.end[target] - event
 
-    def earlier_shares(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def session_items(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """See :class:`Histories`."""
-        length = self.begin - self.row_begin
-        event, target, _ = flat_positions(self.row_begin, length)
-        return target, self.events.items[event], 1.0 / length[target]
+        event, target, _ = flat_positions(self.begin, self.lengths)
+        dwell = np.maximum(self.events.bins[event] - UNKNOWN_BIN, 0)
+        dwell[event == self.end[target] - 1] = 0
+        return target, self.events.items[event], np.ones_like(target), dwell
+
+    def earlier_items(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """See :class:`Histories`."""
+        event, target, _ = flat_positions(self.row_begin, self.begin - self.row_begin)
+        return target, self.events.items[event], np.ones_like(target)
 
     @classmethod
     def before_targets(cls, sequences: SessionSequences) -> "Prefixes":

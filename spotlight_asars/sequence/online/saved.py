@@ -4,6 +4,7 @@ import numpy as np
 
 from spotlight_asars.errors import InputError
 from spotlight_asars.interactions.channels import (
+    DWELL,
     ITEM,
     NUM_CHANNELS,
     SESSION_START,
@@ -48,15 +49,22 @@ def check_saved(arrays: Arrays, one: Arrays, numbers: dict[int, int]) -> None:
         least = UNKNOWN_TIME if channel == TIME else 0
         values = Array("i", (sessions, None), least, most[channel] - 1)
         values.check(f"events, channel {channel}", arrays["events"][:, :, channel])
-        if channel in KEPT and "history" in arrays["memory"]:
-            values.check(f"history, channel {channel}", arrays["memory"]["history"][:, :, KEPT.index(channel)])
+        for name, array in arrays["memory"].items():
+            if channel in KEPT and _own_name(name) == "history":
+                values.check(f"{name}, channel {channel}", array[:, :, KEPT.index(channel)])
     for name, array in arrays["memory"].items():
-        if array.dtype.kind == "i" and name != "history":
-            Array("i", (sessions, *[None] * (array.ndim - 1)), 0, LARGEST).check(f"memory {name}", array)
+        if array.dtype.kind == "i" and _own_name(name) != "history":
+            most = {"items": numbers[ITEM] - 1, "bins": numbers[DWELL] - 1}.get(_own_name(name), LARGEST)
+            Array("i", (sessions, *[None] * (array.ndim - 1)), 0, most).check(f"memory {name}", array)
     if np.isinf(arrays["newest_time"]).any() or (arrays["latest_time"] == np.inf).any():
         raise InputError("a time of its events is infinite")
     if np.isnan(arrays["latest_time"]).any():
         raise InputError("a time of its events is missing")
+
+
+def _own_name(name: str) -> str:
+    """Return the name of a carry's entry without that of the part it belongs to, as in "member_0.history"."""
+    return name.rpartition(".")[2]
 
 
 def _seen_schema(sessions: int, num_items: int, one: Arrays) -> Schema:

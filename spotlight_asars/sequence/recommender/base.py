@@ -159,8 +159,24 @@ class Recommender(ABC):
     # Scores.
 
     def item_probabilities(self, states: Sized) -> Tensor:
-        """Return the probability of each item, by default the softmax of :meth:`item_scores`: (targets, items)."""
-        return self.item_scores(states).softmax(dim=1)
+        """Return the probability of each item after each of some states: (targets, num_items - 1)."""
+        return self.as_probabilities(self.item_scores(states))
+
+    def as_probabilities(self, scores: Tensor) -> Tensor:
+        """
+        Return the probabilities that scores stand for, by default their softmax.
+
+        Parameters
+        ----------
+        scores : tensor of shape (targets, num_items - 1)
+            As of :meth:`item_scores`.
+
+        Returns
+        -------
+        tensor of shape (targets, num_items - 1)
+            Not negative, with a sum of at most 1 for each target.
+        """
+        return scores.softmax(dim=1)
 
     def scores_after(self, rows: SessionSequences) -> Tensor:
         """Return scores of items 1, 2, ... after the last event of each row: (rows, num_items - 1)."""

@@ -1,23 +1,24 @@
 """Features of a candidate item at the time of a recommendation."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from spotlight_asars.errors import InputError
 from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
 from spotlight_asars.interactions.binning import UNKNOWN_BIN
 from spotlight_asars.interactions.channels import DWELL_RULES, ITEM, TARGET, TIME, UNKNOWN_TIME
-from spotlight_asars.interactions.rows import flat_positions
 from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.interactions.times import SECONDS_PER_DAY
-from spotlight_asars.sequence.non_neural.prefixes import Prefixes
-from spotlight_asars.sequence.training.catalogue import catalogue_places
+from spotlight_asars.sequence.non_neural.prefixes import Histories
 from spotlight_asars.serialization.models import register_kind
-from spotlight_asars.serialization.schema import Array, Fields, Text, Whole
+from spotlight_asars.serialization.schema import Array, Fields, Number, Text, Whole
 from spotlight_asars.serialization.state import SystemState
 
 NEAREST = 4  # newest events of the session with a feature each
-NEAREST_IN_CATALOGUE = 3  # newest events from which the distance in the catalogue is measured
 HALF_LIVES = (1.0, 3.0)  # of recent popularity, in days
 CLICKS_OF_NONE = 0.1  # added to counts before their logarithm
 
@@ -46,20 +47,34 @@ class CandidateFeatures:
     def __init__(self, sequences: SessionSequences, dwell: str) -> None:
         self._dwell = dwell
         self._num_bins, self.num_items = sequences.binning.num_bins, sequences.num_items
+        self._keep(np.zeros((self.num_items, 1 + len(HALF_LIVES))), float(UNKNOWN_TIME))
+        self.add(sequences)
+
+    def _keep(self, counts: np.ndarray, newest: float) -> None:
+        """Keep the counts of each item's targets, (num_items, 3), of which two fade up to the newest target's time."""
+        self._counts, self._newest = counts, newest
+        self._popularity = torch.from_numpy(np.log(counts + CLICKS_OF_NONE)).float()  # (num_items, 3)
+
+    def add(self, sequences: SessionSequences) -> None:
+        """Add the targets of further rows, numbered alike, to the popularity."""
         targets = sequences.events[sequences.events[:, TARGET] != 0]
         items, seconds = targets[:, ITEM], targets[:, TIME].astype(np.float64)
         # UNKNOWN_TIME is the smallest value: it is the maximum only if no time is known.
-        age = np.where(seconds == UNKNOWN_TIME, 0.0, (seconds.max(initial=UNKNOWN_TIME) - seconds) / SECONDS_PER_DAY)
-        weights = [np.ones(len(items)), *(0.5 ** (age / half_life) for half_life in HALF_LIVES)]
-        counts = [np.bincount(items, weight, minlength=self.num_items) for weight in weights]
-        self._popularity = torch.from_numpy(np.log(np.stack(counts, axis=1) + CLICKS_OF_NONE)).float()  # (num_items, 3)
-        places = catalogue_places(sequences)
-        self._places = np.zeros(self.num_items, dtype=np.int64) if places is None else places
+        newest = seconds.max(initial=self._newest)
+        faded = self._counts * _fading(np.array([newest - self._newest if self._newest > UNKNOWN_TIME else 0.0]))
+        weights = _fading(np.where(seconds == UNKNOWN_TIME, 0.0, newest - seconds))  # (targets, 3)
+        counts = [np.bincount(items, weight, minlength=self.num_items) for weight in weights.T]
+        self._keep(faded + np.stack(counts, axis=1), newest)
+
+    def width(self, members: int) -> int:
+        """Return the number of features of a candidate that this many members propose."""
+        # The members' probabilities and their mean; two summaries of each member; and the rest as `of` lists them.
+        return (members + 1) + (1 + len(HALF_LIVES)) + NEAREST + 4 + 2 * members + 6 + 1
 
     def state(self) -> SystemState:
         """Return what was computed from the training part as data; see ``SystemState``."""
         fitted = {"dwell": self._dwell, "num_bins": self._num_bins, "num_items": self.num_items}
-        return SystemState(fitted=fitted, arrays={"popularity": self._popularity.numpy(), "places": self._places})
+        return SystemState(fitted={**fitted, "newest": self._newest}, arrays={"counts": self._counts})
 
     @classmethod
     def from_state(cls, state: SystemState) -> "CandidateFeatures":
@@ -69,28 +84,28 @@ class CandidateFeatures:
         Raises
         ------
         InputError
-            If the state is not one of features.
+            If the state is not one of features, or was made by release 0.1.0.
         """
+        if "places" in state.arrays:
+            raise InputError("its candidates have the features of release 0.1.0, which are others now: fit it anew")
         known = {"dwell": Text(DWELL_RULES), "num_bins": Whole(1), "num_items": Whole(1)}
-        Fields(known).check("features", state.fitted)
-        items, least = state.fitted["num_items"], -float(np.finfo(np.float32).max)
-        popularity, places = Array("f", (items, 1 + len(HALF_LIVES)), least), Array("i", (items,), 0, items)
-        Fields({"popularity": popularity, "places": places}).check("features", state.arrays)
+        Fields({**known, "newest": Number(UNKNOWN_TIME, 2**31)}).check("features", state.fitted)
+        counts = Array("f", (state.fitted["num_items"], 1 + len(HALF_LIVES)), least=0.0)
+        Fields({"counts": counts}).check("features", state.arrays)
         features = cls.__new__(cls)  # the constructor needs the training part
         features._dwell, features._num_bins = state.fitted["dwell"], state.fitted["num_bins"]
         features.num_items = state.fitted["num_items"]
-        features._popularity = torch.from_numpy(state.arrays["popularity"])
-        features._places = state.arrays["places"]
+        features._keep(state.arrays["counts"], state.fitted["newest"])
         return features
 
-    def of(self, prefixes: Prefixes, candidates: Tensor, given: list[Tensor], summary: list[Tensor]) -> Tensor:
+    def of(self, histories: Histories, candidates: Tensor, given: list[Tensor], summary: list[Tensor]) -> Tensor:
         """
         Return all features of the candidates.
 
         Parameters
         ----------
-        prefixes : Prefixes
-            Of the targets.
+        histories : Histories
+            Of the targets; they offer at least `NEAREST` newest events.
         candidates : int64 tensor of shape (targets, candidates)
             Item i as number i - 1, best first, no item twice for a target.
         given : list of tensors of shape (targets, candidates)
@@ -102,62 +117,67 @@ class CandidateFeatures:
         -------
         float32 tensor of shape (targets, candidates, features)
             Those given; 3 of popularity; 4 of the newest events; presence, count and dwell in the session, and count in
-            earlier sessions; 3 of the catalogue; the summary; 6 of the session; and the candidate's place.
+            earlier sessions; the summary; 6 of the session; and the candidate's place.
         """
         places = candidates.shape[1]
-        own = [*given, *self._popularity[candidates + 1].unbind(dim=2), *self._in_session(prefixes, candidates)]
-        own += self._in_catalogue(prefixes, candidates)
-        shared = [one[:, None].expand(-1, places) for one in (*summary, *self._of_session(prefixes))]
+        newest = _Newest.of(histories, self._shares_of_bins)
+        own = [*given, *self._popularity[candidates + 1].unbind(dim=2)]
+        own += self._in_session(histories, candidates, newest)
+        shared = [one[:, None].expand(-1, places) for one in (*summary, *self._of_session(histories, newest))]
         order = torch.arange(places).expand(len(candidates), -1)
         return torch.stack([*own, *shared, order], dim=2).float()
 
-    def _in_session(self, prefixes: Prefixes, candidates: Tensor) -> list[Tensor]:
+    def _in_session(self, histories: Histories, candidates: Tensor, newest: "_Newest") -> list[Tensor]:
         """Return features from the events of this and earlier sessions: (targets, candidates) each."""
+        nearest = [candidates + 1 == item[:, None] for item in torch.from_numpy(newest.items.T)]
         places = _CandidatePlaces(candidates, self.num_items)
-        event, target, _ = flat_positions(prefixes.begin, prefixes.end - prefixes.begin)
-        place, event, target = places.of(target, prefixes.events.items[event], event)
-        lag = prefixes.end[target] - event
-        bins = self._shares_of_bins(prefixes.events.bins[event])
-        if self._dwell == "known":
-            bins[lag == 1] = 0.0
-        nearest = [places.sums(place, lag == near) for near in range(1, NEAREST + 1)]
-        count, dwelt = places.sums(place, np.ones(len(place))), places.sums(place, bins)
+        target, item, count, dwell = histories.session_items()
+        place, entry = places.of(target, item)
+        count, dwelt = places.sums(place, count[entry]), places.sums(place, dwell[entry] / self._num_bins)
+        if self._dwell == "observed":
+            dwelt += nearest[0] * torch.from_numpy(newest.shares[:, 0].astype(np.float32))[:, None]
+        target, item, earlier = histories.earlier_items()
+        place, entry = places.of(target, item)
+        return [*nearest, (count > 0).float(), count.log1p(), dwelt, places.sums(place, earlier[entry]).log1p()]
 
-        event, target, _ = flat_positions(prefixes.row_begin, prefixes.begin - prefixes.row_begin)
-        place, _, _ = places.of(target, prefixes.events.items[event], event)
-        earlier = places.sums(place, np.ones(len(place)))
-        return [*nearest, (count > 0).float(), count.log1p(), dwelt, earlier.log1p()]
-
-    def _in_catalogue(self, prefixes: Prefixes, candidates: Tensor) -> list[Tensor]:
-        """Return log distances from the newest items, the largest if there is none: (targets, candidates) each."""
-        places, distances = self._places[candidates.numpy() + 1], []  # (targets, candidates)
-        for back in range(1, NEAREST_IN_CATALOGUE + 1):
-            event = prefixes.end - back  # (targets,)
-            near = self._places[prefixes.events.items[np.maximum(event, 0)]]
-            apart = np.abs(places - near[:, None])
-            apart[event < prefixes.begin] = self.num_items
-            distances.append(torch.from_numpy(np.log1p(apart).astype(np.float32)))
-        return distances
-
-    def _of_session(self, prefixes: Prefixes) -> list[Tensor]:
+    def _of_session(self, histories: Histories, newest: "_Newest") -> list[Tensor]:
         """Return the features that all candidates share: (targets,) each."""
-        length = prefixes.end - prefixes.begin
-        # If the session has too few events, any valid index will do: the value is not used.
-        last, before, third = (prefixes.events.items[np.maximum(prefixes.end - back, 0)] for back in (1, 2, 3))
-        bins = self._shares_of_bins(prefixes.events.bins[np.maximum(prefixes.end - 2, 0)])
+        last, before, third = newest.items.T[:3]
         columns = (
-            np.log(np.maximum(length, 1)),
-            (last == before) & (length > 1),
-            (last == third) & (length > 2),
-            np.where(length > 1, bins, 0.0),
-            prefixes.begin > prefixes.row_begin,
+            np.log(np.maximum(histories.lengths, 1)),
+            (last == before) & (before != PADDING_ITEM),
+            (last == third) & (third != PADDING_ITEM),
+            newest.shares[:, 1],
+            histories.has_earlier,
         )
-        last = np.where(length > 0, last, PADDING_ITEM).astype(np.int64)
         popular = self._popularity[torch.from_numpy(last), 0]
         return [popular, *(torch.from_numpy(column.astype(np.float32)) for column in columns)]
 
     def _shares_of_bins(self, bins: np.ndarray) -> np.ndarray:
         return np.maximum(bins - UNKNOWN_BIN, 0) / self._num_bins
+
+
+@dataclass(frozen=True)
+class _Newest:
+    """The newest events of each session, the newest first; 0 where there is none: (targets, NEAREST) each."""
+
+    items: np.ndarray
+    shares: np.ndarray  # of all dwell bins
+
+    @classmethod
+    def of(cls, histories: Histories, shares_of_bins: Callable[[np.ndarray], np.ndarray]) -> "_Newest":
+        found = histories.newest_events(NEAREST)
+        items = np.zeros((len(histories), NEAREST), dtype=np.int64)  # PADDING_ITEM
+        shares = np.zeros((len(histories), NEAREST))
+        items[found.target, found.lag - 1] = found.item
+        shares[found.target, found.lag - 1] = shares_of_bins(found.bin)
+        return cls(items, shares)
+
+
+def _fading(seconds: np.ndarray) -> np.ndarray:
+    """Return the weights of events this long ago, (events,), in each count: (events, 3)."""
+    days = seconds / SECONDS_PER_DAY
+    return np.stack([np.ones(len(days)), *(0.5 ** (days / half_life) for half_life in HALF_LIVES)], axis=1)
 
 
 class _CandidatePlaces:
@@ -170,12 +190,12 @@ class _CandidatePlaces:
         self._keys = (first * num_items + items).reshape(-1).numpy()  # ascending
         self._flat = (first * candidates.shape[1] + order).reshape(-1).numpy()
 
-    def of(self, target: np.ndarray, items: np.ndarray, event: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return place, event and target of the events whose item is a candidate of their target."""
+    def of(self, target: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the places of the entries whose item is a candidate of their target, and which entries these are."""
         wanted = target * self._num_items + items
         at = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
-        found = self._keys[at] == wanted
-        return self._flat[at[found]], event[found], target[found]
+        found = np.flatnonzero(self._keys[at] == wanted) if len(self._keys) else at
+        return self._flat[at[found]], found
 
     def sums(self, place: np.ndarray, values: np.ndarray) -> Tensor:
         """Sum values by place: float32, (targets, candidates)."""

@@ -26,6 +26,7 @@ from spotlight_asars.sequence.representations.asars import (
 )
 from spotlight_asars.sequence.representations.registry import representation_factory, representation_names
 from spotlight_asars.sequence.two_stage.model import Member, TwoStageRanker
+from spotlight_asars.sequence.two_stage.ranker import RankingNets
 
 ATTENTIVE = [name for name in representation_names() if issubclass(representation_factory(name), AttentionNet)]
 OTHERS = [name for name in representation_names() if name not in ATTENTIVE]
@@ -53,7 +54,7 @@ def net_model(name, rows, **settings):
 
 def two_stage():
     members = [Member(lambda epochs: SequentialRules()), Member(lambda epochs: SessionMemory())]
-    return TwoStageRanker(members, candidates=4, rankers=1, epochs=2)
+    return TwoStageRanker(members, candidates=4, ranking=RankingNets(nets=1, epochs=2))
 
 
 SYSTEMS = {

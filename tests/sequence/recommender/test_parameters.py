@@ -13,6 +13,7 @@ from spotlight_asars.sequence.non_neural.memory import SessionMemory
 from spotlight_asars.sequence.non_neural.neighbours import STAN, VSKNN, VSTAN
 from spotlight_asars.sequence.non_neural.rules import Popularity, SequentialRules
 from spotlight_asars.sequence.two_stage.model import Member, TwoStageRanker
+from spotlight_asars.sequence.two_stage.ranker import RankingNets
 from spotlight_asars.serialization.models import load_model, save_model
 
 MEMBERS = (Member(lambda epochs: SequentialRules()), Member(lambda epochs: SessionMemory()))
@@ -33,7 +34,7 @@ SYSTEMS = [
     (STAN, {"k": 7, "sample_size": 30}),
     (VSTAN, {"k": 7}),
     (SessionMemory, {"dwell": "observed", "steps": 4}),
-    (TwoStageRanker, {"members": MEMBERS, "candidates": 3, "rankers": 2, "epochs": 1}),
+    (TwoStageRanker, {"members": MEMBERS, "candidates": 3, "ranking": RankingNets(nets=2, epochs=1)}),
 ]
 
 

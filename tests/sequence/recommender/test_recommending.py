@@ -12,12 +12,12 @@ from spotlight_asars.sequence.non_neural.neighbours import VSTAN
 from spotlight_asars.sequence.non_neural.rules import Popularity, SequentialRules
 from spotlight_asars.sequence.recommender.base import best_items, with_unknown_target
 from spotlight_asars.sequence.two_stage.model import Member, TwoStageRanker
+from spotlight_asars.sequence.two_stage.ranker import RankingNets
 
 
 def two_stage(dwell):
-    return TwoStageRanker(
-        [Member(lambda epochs: SessionMemory(dwell)), Member(lambda epochs: VSTAN())], dwell, epochs=2
-    )
+    members = [Member(lambda epochs: SessionMemory(dwell)), Member(lambda epochs: VSTAN())]
+    return TwoStageRanker(members, dwell, ranking=RankingNets(epochs=2))
 
 
 @pytest.mark.parametrize("items", [1, 5, 400, 403])

@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -44,11 +43,6 @@ def popularity(rows, item, half_life=None):
     return math.log(total)
 
 
-def distance(training, near, item):
-    """In a log without raw ids, the items' numbers are their places."""
-    return math.log1p(training.num_items if near is None else abs(near - item))
-
-
 def slow_features(training, rows, candidates, dwell):
     """All features by a loop over targets and candidates: (targets, candidates, features)."""
     bins = np.maximum(rows.events[:, DWELL] - 1, 0) / training.binning.num_bins
@@ -75,7 +69,6 @@ def slow_features(training, rows, candidates, dwell):
                     math.log1p(own.count(item)),
                     sum(bins[event] for event in known if items[event] == item),
                     math.log1p(sum(items[event] == item for event in earlier)),
-                    *(distance(training, own[-back] if len(own) >= back else None, item) for back in (1, 2, 3)),
                     *shared,
                     place,
                 ]
@@ -114,8 +107,8 @@ class TestSlowLoop:
         given, summary = torch.rand(len(prefixes), 5), torch.rand(len(prefixes))
         found = features.of(prefixes, candidates, [given], [summary])
         assert torch.equal(found[:, :, 0], given)
-        assert torch.equal(found[:, :, 15], summary[:, None].expand(-1, 5))
-        rest = [place for place in range(found.shape[2]) if place not in (0, 15)]
+        assert torch.equal(found[:, :, 12], summary[:, None].expand(-1, 5))
+        rest = [place for place in range(found.shape[2]) if place not in (0, 12)]
         assert torch.equal(found[:, :, rest], plain)
 
     def test_a_slice_is_as_among_all(self, dwell):
@@ -153,7 +146,7 @@ class TestSlowLoop:
             training = SessionSequences(np.array([[2, 1, 1, 1]]))
             both.append(CandidateFeatures(training, dwell).of(prefixes, torch.tensor([[0, 1]]), [], []))
         assert torch.equal(*both)
-        assert math.isclose(float(both[0][0, 0, 14]), math.log(0.1), rel_tol=1e-6)
+        assert math.isclose(float(both[0][0, 0, 11]), math.log(0.1), rel_tol=1e-6)
 
 
 class TestPopularity:
@@ -167,39 +160,22 @@ class TestPopularity:
         np.testing.assert_allclose(found[0, :, 1], np.log([0.125 + 0.1, 1.1]), rtol=1e-5)  # half-life of a day
         np.testing.assert_allclose(found[0, :, 2], np.log([0.5 + 0.1, 1.1]), rtol=1e-5)  # of three days
 
+    @pytest.mark.parametrize("days", [0.0, 2.5])
+    def test_added_rows_count_as_if_they_had_been_there(self, days):
+        """The older counts fade up to the newest event."""
+        begin = 1.4e9 + 86_400 * np.array([[0.0], [0.4], [days], [days]])
+        items = np.array([[1, 2, 3], [2, 3, 1], [3, 3, 1], [1, 2, 2]])
+        parts = [
+            SessionSequences(items[one], num_items=4, timestamps=begin[one] + [0, 60, 90])
+            for one in (slice(2), slice(2, None), slice(None))
+        ]
+        added = CandidateFeatures(parts[0], "known")
+        added.add(parts[1])
+        whole = CandidateFeatures(parts[2], "known").state()
+        np.testing.assert_allclose(added.state().arrays["counts"], whole.arrays["counts"], rtol=1e-9)
+        assert added.state().fitted == whole.fitted
+
     def test_unknown_times_are_of_now(self):
         rows = SessionSequences(np.array([[1, 2], [1, 3]]))
         found = CandidateFeatures(rows, "known").of(Prefixes.before_targets(rows), torch.tensor([[1, 2]] * 2), [], [])
         np.testing.assert_allclose(found[:, :, :3], math.log(1.1), rtol=1e-5)
-
-
-class TestCatalogue:
-    def rows(self, items):
-        log = pd.DataFrame({"item": items, "session": 1, "timestamp": np.arange(len(items)) * 10.0 + 1e9})
-        return to_session_sequences(SessionInteractions.from_log(log))
-
-    def distances(self, items, candidates):
-        rows = self.rows(items)
-        numbers = torch.from_numpy(rows.item_vocabulary.transform(candidates) - 1)
-        prefixes = Prefixes.before_targets(rows)
-        return CandidateFeatures(rows, "known").of(prefixes, numbers.expand(len(prefixes), -1), [], [])[:, :, 11:14]
-
-    def test_distances_are_in_the_order_of_raw_ids(self):
-        found = self.distances([500, 7, 90, 20], [7, 500])  # places 4, 1, 3, 2
-        far = math.log1p(5)  # where there is no event
-        apart = [[[3, None, None], [0, None, None]], [[0, 3, None], [3, 0, None]], [[2, 0, 3], [1, 3, 0]]]
-        expected = [[[far if n is None else math.log1p(n) for n in c] for c in target] for target in apart]
-        np.testing.assert_allclose(found, expected, rtol=1e-6)
-
-    def test_ids_without_an_order_are_all_alike(self):
-        found = self.distances(["a", 1, "b", 2], ["a", 2])
-        far = math.log1p(5)
-        expected = [[[0, far, far]] * 2, [[0, 0, far]] * 2, [[0, 0, 0]] * 2]
-        np.testing.assert_allclose(found, expected, rtol=1e-6)
-
-    def test_how_items_happen_to_be_numbered_does_not_matter(self):
-        candidates = [7, 90, 500]
-        one = self.distances([500, 7, 90, 20], candidates)
-        other = self.distances([500, 7, 90, 20, 15_000], candidates)[:3]  # a fifth item, behind all others
-        near = one != math.log1p(5)
-        assert torch.equal(one[near], other[near])
