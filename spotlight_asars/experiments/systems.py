@@ -103,13 +103,7 @@ _SETTINGS: dict[str, Settings] = {
     **{name: CountingSettings(name) for name in COUNTING_SYSTEMS},
 }
 _SETTINGS["asars_two_stage"] = TwoStageSettings(
-    (
-        _SETTINGS["asars_time_user"],
-        CountingSettings("asars_memory"),
-        CountingSettings("vstan"),
-        CountingSettings("sequential_rules"),
-    ),
-    ranking={"epochs": 12},
+    (_SETTINGS["asars_time_user"], CountingSettings("asars_memory"), CountingSettings("vstan"))
 )
 
 

@@ -29,9 +29,9 @@ class CandidateFeatures:
     Features of each target's candidates, from the session so far, its user's earlier sessions and a training part.
 
     For each candidate: its popularity, overall and recent; whether it is the item of one of the newest events; its
-    number of events and its dwell in the session; its number of events in the user's earlier sessions; its distance
-    from the newest items in the order of raw ids (``catalogue.py``). For the session, equal for all candidates: its
-    length, whether its last events repeat an item, the popularity of its last item, the dwell of the event before last.
+    number of events and its dwell in the session; its number of events in the user's earlier sessions. For the session,
+    equal for all candidates: its length, whether its last events repeat an item, the popularity of its last item, the
+    dwell of the event before last.
 
     Dwell is a bin number as a share of all bins, 0 if unknown. Popularity is the logarithm of the item's number of
     targets in the training part; recent popularity weighs each by its age at the part's last known time.
@@ -68,8 +68,8 @@ class CandidateFeatures:
 
     def width(self, members: int) -> int:
         """Return the number of features of a candidate that this many members propose."""
-        # The members' probabilities and their mean; two summaries of each member; and the rest as `of` lists them.
-        return (members + 1) + (1 + len(HALF_LIVES)) + NEAREST + 4 + 2 * members + 6 + 1
+        # The members' probabilities and the mixture's; each member's highest; and the rest as `of` lists them.
+        return (members + 1) + (1 + len(HALF_LIVES)) + NEAREST + 4 + members + 6 + 1
 
     def state(self) -> SystemState:
         """Return what was computed from the training part as data; see ``SystemState``."""

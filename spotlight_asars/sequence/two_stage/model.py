@@ -82,6 +82,9 @@ class TwoStageRanker(Recommender):
         The nets of the second stage; a copy of them is fitted.
     patience : int, optional
         Number of epochs without a better MRR@20 on the later sessions after which a member net stops.
+    averaged_epochs : int, optional
+        Number of last epochs over which the weights of a member net are averaged (Izmailov et al. 2018): the measured
+        curve of the epochs becomes smoother, and its best epoch fits the larger part better.
     random_state : int, optional
         Seed of the ranking nets; the members have their own.
 
@@ -108,19 +111,21 @@ class TwoStageRanker(Recommender):
         late_targets: int = 12_000,
         ranking: RankingNets | None = None,
         patience: int = 3,
+        averaged_epochs: int = 3,
         random_state: int = 0,
     ) -> None:
         if not members:
             raise InputError("there are no members: give at least one recommender that proposes candidates")
         check_choice("dwell", dwell, DWELL_RULES)
-        whole = {"candidates": candidates, "late_targets": late_targets, "patience": patience}
+        whole = {"candidates": candidates, "late_targets": late_targets}
+        whole |= {"patience": patience, "averaged_epochs": averaged_epochs}
         for name, value in whole.items():
             check_whole(name, value)
         check_share("late_share", late_share)
         self.members, self.dwell = tuple(members), dwell
         self.ranking = RankingNets() if ranking is None else ranking
         self._candidates, self._late_share, self._late_targets = candidates, late_share, late_targets
-        self._patience, self._random_state = patience, random_state
+        self._patience, self._averaged_epochs, self._random_state = patience, averaged_epochs, random_state
 
     @property
     def has_users(self) -> bool:
@@ -173,14 +178,20 @@ class TwoStageRanker(Recommender):
         system = self._new(member, member.epochs)
         if member.epochs is None:
             return system.fit(early), None
-        stopping = EarlyStopping(late, self._patience, WeightAveraging(1))
+        stopping = EarlyStopping(late, self._patience, WeightAveraging(self._averaged_epochs))
         system.fit(early, callbacks=[stopping])
         system.net.load_state_dict(stopping.best_weights)
         return system, stopping.best_epoch + 1
 
     def _fit_whole(self, member: Member, epochs: int | None, sequences: SessionSequences) -> Recommender:
         """Return the member fitted on the whole training part, for the number of epochs found before."""
-        return self._new(member, epochs).fit(sequences)
+        system = self._new(member, epochs)
+        if epochs is None:
+            return system.fit(sequences)
+        averaging = WeightAveraging(self._averaged_epochs)
+        system.fit(sequences, callbacks=[averaging])
+        system.net.load_state_dict(averaging.mean())
+        return system
 
     def _fit_second_stage(
         self, systems: Sequence[Recommender], known: CandidateFeatures, late: SessionSequences

@@ -126,11 +126,11 @@ class Proposals:
         base = mixture.clamp(min=LOWEST_MEAN).log()
         best = base.topk(self._candidates, dim=1)
         own = [share.gather(1, best.indices).clamp(min=LOWEST).log() for share in shares]
-        summary = [part for share in shares for part in (_entropy(share), share.amax(dim=1))]  # (targets,) each
-        return Candidates(base, best.indices, self.features.of(histories, best.indices, [*own, best.values], summary))
+        surest = [share.amax(dim=1) for share in shares]  # (targets,) each
+        return Candidates(base, best.indices, self.features.of(histories, best.indices, [*own, best.values], surest))
 
 
-def mixture_weights(probabilities: Tensor, rounds: int = 50) -> list[float]:
+def mixture_weights(probabilities: Tensor, equal_share: float = 0.5, rounds: int = 50) -> list[float]:
     """
     Return the weights of a mixture's members with the highest likelihood, by expectation-maximisation.
 
@@ -138,7 +138,11 @@ def mixture_weights(probabilities: Tensor, rounds: int = 50) -> list[float]:
     ----------
     probabilities : float64 tensor of shape (targets, members)
         Of what happened, by each member.
+    equal_share : float, optional
+        Share of the weight that all members get equally: one that is seldom the likeliest still has candidates of its
+        own to propose.
     rounds : int, optional
+        Of expectation-maximisation.
 
     Returns
     -------
@@ -150,9 +154,4 @@ def mixture_weights(probabilities: Tensor, rounds: int = 50) -> list[float]:
     for _ in range(rounds if len(probabilities) else 0):
         parts = weights * (probabilities + LOWEST_MEAN)  # (targets, members)
         weights = (parts / parts.sum(dim=1, keepdim=True)).mean(dim=0)  # (members,)
-    return weights.tolist()
-
-
-def _entropy(shares: Tensor) -> Tensor:
-    """Return the entropy of each target's probabilities: (targets,)."""
-    return -(shares * shares.clamp(min=1e-9).log()).sum(dim=1)
+    return (equal_share / members + (1.0 - equal_share) * weights).tolist()

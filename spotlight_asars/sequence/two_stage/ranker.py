@@ -73,10 +73,10 @@ class RankingNets:
         self,
         nets: int = 3,
         hidden_dim: int = 16,
-        epochs: int = 8,
+        epochs: int = 12,
         batch_size: int = 128,
         learning_rate: float = 3e-3,
-        weight_decay: float = 1e-3,
+        weight_decay: float = 1e-2,
     ) -> None:
         whole = {"nets": nets, "hidden_dim": hidden_dim, "epochs": epochs, "batch_size": batch_size}
         for name, value in whole.items():

@@ -103,6 +103,7 @@ class TestFit:
     def test_defaults(self):
         defaults = {name: one.default for name, one in inspect.signature(TwoStageRanker).parameters.items()}
         expected = {"dwell": "known", "candidates": 60, "late_share": 0.3, "late_targets": 12_000, "patience": 3}
+        expected |= {"averaged_epochs": 3}
         assert expected.items() <= defaults.items()
         assert constructor_arguments(TwoStageRanker([MEMORY]).ranking).items() >= {"nets": 3, "hidden_dim": 16}.items()
 
@@ -131,10 +132,20 @@ class TestFit:
         ("best", "patience", "ran", "kept"), [(3, 3, 6, 3), (3, 1, 2, 1), (1, 2, 3, 1), (9, 9, 9, 9)]
     )
     def test_nets_are_kept_as_they_were_best(self, chain_rows, best, patience, ran, kept):
-        fitted, early, whole = self.fitted_curves(chain_rows, best, patience=patience)
+        fitted, early, whole = self.fitted_curves(chain_rows, best, patience=patience, averaged_epochs=1)
         assert (early.epochs, early.ran, early.net.weight.item()) == (9, ran, kept)
         assert (whole.epochs, whole.ran, whole.net.weight.item()) == (kept, kept, kept)
         assert fitted.member_epochs == (kept,) and fitted.systems == (whole,)
+
+    @pytest.mark.parametrize(
+        ("averaged_epochs", "best", "kept"),
+        [(3, 3, 4), (3, 7, 8), (3, 1, 1), (3, 1.5, 2), (2, 4.5, 5), (9, 3, 5)],  # weights after epochs are 1, 2, ...
+    )
+    def test_nets_have_the_mean_of_their_latest_weights(self, chain_rows, averaged_epochs, best, kept):
+        fitted, early, whole = self.fitted_curves(chain_rows, best, patience=9, averaged_epochs=averaged_epochs)
+        assert (early.ran, early.net.weight.item()) == (9, best)
+        assert (whole.ran, whole.net.weight.item()) == (kept, best)
+        assert fitted.member_epochs == (kept,)
 
     @staticmethod
     def fitted_curves(chain_rows, best, **settings):
