@@ -35,9 +35,7 @@ PAGES = {
 PARAMETERS = "--parameters benchmarks/parameters"
 _CLICKS = "--train {recsys15}/train.txt --test {recsys15}/valid.txt --format recsys15"
 _CSV = "--format csv --columns user,item,time --filters 5,2,2"
-_NETS = (
-    "--epochs 30 --seeds 3 --models asars_two_stage,asars_time_user,gru4rec,gru4rec_bpr_max,vstan,vsknn,repeat_last"
-)
+_NETS = "--epochs 30 --seeds 3 --models asars_two_stage,asars_time_user,gru4rec,gru4rec_bpr_max,vstan,vsknn,repeat_last"
 COMPARISONS = {
     "nets_clicks": f"{_CLICKS} {_NETS}",
     "nets_music": f"--data {{logs}}/thirty_music_users5.csv.gz {_CSV} {_NETS}",

@@ -17,6 +17,8 @@ from spotlight_asars.interactions.sessionization import ANONYMOUS_USER
 from spotlight_asars.interactions.sessions import SessionInteractions, as_session_interactions
 from spotlight_asars.interactions.vocabulary import Vocabulary
 
+ENOUGH, RARE_ITEM, SHORT_SESSION, RARE_USER = range(4)  # of lacking_support
+
 
 @dataclass(frozen=True)
 class SupportFilters:
@@ -88,16 +90,35 @@ def supported(
 def _supported(
     interactions: SessionInteractions, item_support: int, session_length: int, user_sessions: int
 ) -> np.ndarray:
+    return lacking_support(interactions, item_support, session_length, user_sessions) == ENOUGH
+
+
+def lacking_support(
+    interactions: SessionInteractions, item_support: int, session_length: int, user_sessions: int
+) -> np.ndarray:
+    """
+    Return why :func:`filter_support` drops each event.
+
+    Returns
+    -------
+    int8 array of shape (events,)
+        ENOUGH for an event that stays; else what was too rare or short when the event was dropped: RARE_ITEM,
+        SHORT_SESSION or RARE_USER, the first of these.
+    """
     users, items, sessions = interactions.user_ids, interactions.item_ids, interactions.session_ids
-    kept = np.ones(len(interactions), dtype=bool)
+    lacking = np.full(len(interactions), ENOUGH, dtype=np.int8)
     while True:
+        kept = lacking == ENOUGH
         item_count, length, session_count = _support(interactions, kept)
-        stays = (item_count[items] >= item_support) & (length[sessions] >= session_length)
-        stays &= (session_count[users] >= user_sessions) | (users == ANONYMOUS_USER)
-        stays &= kept
-        if stays.sum() == kept.sum():
-            return kept
-        kept = stays
+        fails = {
+            RARE_USER: (session_count[users] < user_sessions) & (users != ANONYMOUS_USER),
+            SHORT_SESSION: length[sessions] < session_length,
+            RARE_ITEM: item_count[items] < item_support,
+        }
+        for reason, failing in fails.items():
+            lacking[kept & failing] = reason
+        if (lacking == ENOUGH).sum() == kept.sum():
+            return lacking
 
 
 def _support(interactions: SessionInteractions, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -149,6 +170,8 @@ class TimeSplit:
     dropped_test_events, dropped_test_sessions : float
         Shares of the test part that were dropped: events of items or users that are not in the training part, and
         sessions with fewer than two remaining events.
+    unseen_items, unseen_users : int
+        Number of test events whose item, or whose user, is not in the training part.
     """
 
     train: SessionInteractions
@@ -156,6 +179,8 @@ class TimeSplit:
     boundary: float | None
     dropped_test_events: float
     dropped_test_sessions: float
+    unseen_items: int = 0
+    unseen_users: int = 0
 
 
 def time_based_split(
@@ -231,17 +256,20 @@ def align_test(train: SessionInteractions, test: SessionInteractions, boundary: 
     train, test = _renumbered(as_session_interactions(train)), as_session_interactions(test)
     items = _numbers_in(train, test, "item")
     users = _numbers_in(train, test, "user")
-    seen = (items > 0) & ((users > 0) | (test.user_ids == ANONYMOUS_USER))
-    kept = _in_long_sessions(test, seen, 2)
+    unseen_items, unseen_users = items == 0, (users == 0) & (test.user_ids != ANONYMOUS_USER)
+    kept = _in_long_sessions(test, ~unseen_items & ~unseen_users, 2)
     if not kept.any():
-        unseen_users = (users == 0) & (test.user_ids != ANONYMOUS_USER)
+        mend = "are their ids those of training?"
+        if boundary is not None:  # one log, with the same ids
+            mend = "split earlier or later (--test-share), or keep sessions longer (--session-gap)"
         raise InputError(
             "no test session of two or more events has only items and users of the training part: of "
-            f"{len(test)} test events {(items == 0).sum()} are of unseen items, {unseen_users.sum()} of unseen users; "
-            "are their ids those of training?"
+            f"{len(test)} test events {unseen_items.sum()} are of unseen items, {unseen_users.sum()} of unseen users; "
+            f"{mend}"
         )
     aligned = _numbered_like(train, test, items, users, kept)
-    return TimeSplit(train, aligned, boundary, *_dropped_shares(test, aligned))
+    unseen = int(unseen_items.sum()), int(unseen_users.sum())
+    return TimeSplit(train, aligned, boundary, *_dropped_shares(test, aligned), *unseen)
 
 
 class NumberedSystem(Protocol):

@@ -46,7 +46,7 @@ def run_analyse(options: argparse.Namespace) -> int:
     if options.train is not None or options.test is not None:
         raise InputError("analyse reads one whole log: give --data FILE")
     choice = log_choice(options)
-    if options.categories and options.data is not None and options.log_format == "csv":
+    if options.categories and options.data is not None and choice.log_format in ("csv", "jsonl"):
         raise InputError("--categories needs a format with categories: tianchi, or recsys15 as published")
     name, events, categories = log_to_analyse(choice, options.categories)
     analysis = analyse(events, categories, choice.test_share)

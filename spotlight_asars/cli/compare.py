@@ -94,6 +94,8 @@ def run_compare(options: argparse.Namespace) -> int:
         runs = RunFolder(folder / "runs")
         try:
             log = prepare_log(choice)
+            for note in log.notes:
+                report(f"note: {note}")
             built_in = {name: settings for name, settings in systems.items() if name not in own}
             built_in = for_catalogue(built_in, log.split.train.num_items, report)
             results = compare(log, systems | own | built_in, protocol, report, runs)

@@ -11,6 +11,8 @@ import torch
 from spotlight_asars.cli.streams import discard_standard_output
 from spotlight_asars.cross_validation import SupportFilters
 from spotlight_asars.datasets import FORMATS, presets
+from spotlight_asars.datasets.guessing import guess_format
+from spotlight_asars.datasets.prepared import shard_files
 from spotlight_asars.errors import InputError, printable
 from spotlight_asars.experiments.logs import LogChoice
 from spotlight_asars.experiments.settings import Settings
@@ -24,6 +26,8 @@ from spotlight_asars.serialization.models import load_model
 INTERRUPTED = 130
 LARGEST_SEED = 2**32 - 1
 ALL_SYSTEMS = "all"
+READ_OPTIONS = ("columns", "timestamp_unit", "separator", "behaviours")
+GUESSED = ("csv", "jsonl")  # formats whose columns are the user's
 
 
 def say(line: str) -> None:
@@ -74,28 +78,44 @@ def known_settings(name: str, option: str = "--models") -> Settings:
         ) from None
 
 
-def read_options_of(options: argparse.Namespace) -> dict:
-    """Return the reader's keywords from `add_format_options`; raise an InputError if the format does not take one."""
-    read_options = {
-        name: value
-        for name in ("columns", "timestamp_unit", "separator", "behaviours")
-        if (value := getattr(options, name)) is not None
-    }
-    if options.log_format in FORMATS:
-        for name in read_options:
-            if name not in FORMATS[options.log_format].options:
+def read_options_of(options: argparse.Namespace, path: Path | None = None) -> tuple[str | None, dict]:
+    """
+    Return the format and the reader's keywords from `add_format_options`, and from the file where they are not given.
+
+    Parameters
+    ----------
+    options : Namespace
+    path : Path, optional
+        The log, or its first file; a prepared log has no format.
+
+    Raises
+    ------
+    InputError
+        If the format does not take an option, or the file cannot be read.
+    """
+    log_format = options.log_format
+    given = {name: value for name in READ_OPTIONS if (value := getattr(options, name)) is not None}
+    if log_format in FORMATS:
+        for name in given:
+            if name not in FORMATS[log_format].options:
                 option = "--" + name.replace("_", "-")
-                raise InputError(f"{option} does not apply to --format {options.log_format}, whose layout is fixed")
-    if options.log_format == "csv" and "columns" not in read_options:
-        raise InputError(
-            "--format csv needs --columns USER,ITEM,TIME[,SESSION], with - for USER where the log has none"
-        )
-    return read_options
+                raise InputError(f"{option} does not apply to --format {log_format}, whose layout is fixed")
+    if path is None or not path.exists() or shard_files(path) or log_format not in (None, *GUESSED):
+        return log_format, given
+    guess = guess_format(path, log_format, given.get("columns"), given.get("separator"))
+    found = {name: value for name in READ_OPTIONS if (value := getattr(guess, name, None)) is not None}
+    unknown = {name: value for name, value in found.items() if name not in given}
+    if (log_format is None or unknown) and not getattr(options, "quiet", False):
+        say(f"{path.name} is read with {guess}; give other options where this is wrong")
+    return guess.log_format, {**unknown, **given}
 
 
 def log_choice(options: argparse.Namespace) -> LogChoice:
     """Return the log that the options of `add_log_options` name; raise an InputError if they contradict one another."""
-    read_options = read_options_of(options)
+    if options.file is not None:
+        if options.data is not None:
+            raise InputError("FILE and --data both name a whole log: give one of them")
+        options.data = options.file
     if options.data is not None and (options.train is not None or options.test is not None):
         raise InputError("--data excludes --train and --test: give one whole log or its two parts")
     files = [path for path in (options.data, options.train, options.test) if path is not None]
@@ -105,11 +125,12 @@ def log_choice(options: argparse.Namespace) -> LogChoice:
         raise InputError("--format is given but no file: give --data FILE, or --train FILE and --test FILE")
     if options.data is None and files and (options.filters is not None or options.test_share is not None):
         raise InputError("--filters and --test-share apply to --data only: --train and --test are used as they are")
+    log_format, read_options = read_options_of(options, files[0] if files else None)
     return LogChoice(
         data=options.data,
         train=options.train,
         test=options.test,
-        log_format=options.log_format,
+        log_format=log_format,
         read_options=read_options,
         filters=options.filters,
         test_share=LogChoice.test_share if options.test_share is None else options.test_share,
@@ -141,8 +162,9 @@ def add_log_options(
     default_filters, default_test_share : str, optional
         What the help names as defaults.
     """
+    group.add_argument("file", type=Path, nargs="?", metavar="FILE", help="a whole log, as --data FILE")
     group.add_argument("--data", type=Path, metavar="FILE",
-                       help="a whole log; one that prepare wrote needs no --format")  # fmt: skip
+                       help="a whole log: a file, a folder of Parquet files, or what prepare wrote")  # fmt: skip
     for name, text in (("--train", "training part of a log that is already split"), ("--test", "its test part")):
         group.add_argument(name, type=Path, metavar="FILE", help=text if in_parts else argparse.SUPPRESS)
     group.add_argument("--dataset", choices=["synthetic"], help="simulate a log")
@@ -159,13 +181,15 @@ def add_log_options(
 def add_format_options(group: argparse._ArgumentGroup) -> None:
     """Add the options that say how to read a file of events."""
     group.add_argument("--format", dest="log_format", choices=sorted(FORMATS),
-                       help="file format")  # fmt: skip
+                       help="file format; csv is any table with a header, Parquet included "
+                            "(default: guessed from the file)")  # fmt: skip
     group.add_argument("--columns", metavar="USER,ITEM,TIME[,SESSION]",
-                       help="column names of a csv file; - for USER where the log has none")  # fmt: skip
-    group.add_argument("--separator", metavar="CHAR", help="separator of a csv file (default: by the file's extension)")
+                       help="column names of a csv or jsonl file; - for USER where the log has none "
+                            "(default: guessed from usual names)")  # fmt: skip
+    group.add_argument("--separator", metavar="CHAR", help="separator of a csv file (default: guessed from the file)")
     group.add_argument("--timestamp-unit", choices=[*UNITS_PER_SECOND, ISO],
-                       help="unit of times in a csv file; iso for text such as 2014-04-07T10:51:09Z "
-                            "(default: s)")  # fmt: skip
+                       help="unit of times in a csv or jsonl file; iso for text such as 2014-04-07T10:51:09Z "
+                            "(default: guessed from the first lines)")  # fmt: skip
     group.add_argument("--behaviours", metavar="PV,BUY,CART,FAV",
                        help="behaviours of a tianchi log to keep (default: all)")  # fmt: skip
     group.add_argument("--session-gap", type=duration, metavar="SECONDS",

@@ -60,10 +60,10 @@ def shard(text: str) -> tuple[int, int]:
 def run_prepare(options: argparse.Namespace) -> int:
     """Run the `prepare` command and return its exit code, 0."""
     begin = time.perf_counter()
-    read_options = read_options_of(options)
-    if options.log_format is None:
-        raise InputError(f"the format of the log is missing: give --format {'|'.join(FORMATS)}")
-    read = FORMATS[options.log_format].blocks
+    log_format, read_options = read_options_of(options, options.data[0])
+    if log_format is None:
+        raise InputError(f"{options.data[0]}: there is no such file, or it is prepared already: give the log's files")
+    read = FORMATS[log_format].blocks
     blocks = read_blocks(options.data, lambda path: read(path, **read_options))
     report = silence if options.quiet else say
     check_output(options.out, options.data)

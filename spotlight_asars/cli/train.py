@@ -114,6 +114,8 @@ def _run(options: argparse.Namespace, group: ProcessGroup) -> int:
     with output_folder(options.out.parent) if group.is_first else nullcontext():
         log = training_log(choice, whole=options.test_share is None)
         report(_about(log, options.model))
+        for note in log.notes:
+            report(f"note: {note}")
         if options.parameters is None:
             fitting = for_catalogue({options.model: settings}, log.events.num_items, report)
             plan = replace(plan, settings=fitting[options.model])

@@ -11,6 +11,7 @@ from spotlight_asars.cross_validation import SupportFilters
 from spotlight_asars.datasets import presets
 from spotlight_asars.datasets._table import joined
 from spotlight_asars.datasets.csv import csv_blocks, read_csv
+from spotlight_asars.datasets.json_lines import json_lines_blocks, read_json_lines
 from spotlight_asars.datasets.movielens import movielens_blocks, read_movielens
 from spotlight_asars.datasets.recsys15 import read_recsys15, recsys15_blocks
 from spotlight_asars.datasets.spotlight_files import read_interactions, write_interactions
@@ -46,7 +47,8 @@ class LogFormat:
 
 FORMATS: Mapping[str, LogFormat] = MappingProxyType(
     {
-        "csv": LogFormat(csv_blocks, presets.PAPER, options=("columns", "timestamp_unit", "separator")),
+        "csv": LogFormat(csv_blocks, presets.LEARNABLE, options=("columns", "timestamp_unit", "separator")),
+        "jsonl": LogFormat(json_lines_blocks, presets.LEARNABLE, options=("columns", "timestamp_unit")),
         "movielens": LogFormat(movielens_blocks, presets.MOVIELENS_100K),
         "recsys15": LogFormat(recsys15_blocks, presets.RECSYS15),
         "tianchi": LogFormat(tianchi_blocks, presets.PAPER, options=("behaviours",)),
@@ -62,6 +64,7 @@ __all__ = [
     "generate_sessions",
     "read_csv",
     "read_interactions",
+    "read_json_lines",
     "read_movielens",
     "read_recsys15",
     "read_tianchi",

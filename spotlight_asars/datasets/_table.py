@@ -41,6 +41,7 @@ from spotlight_asars.interactions.times import (
 ROLES = ("user", "item", "timestamp", "session", "category", "behaviour")
 OTHER_SEPARATORS = ",;\t|"  # tried on a header that the expected separator does not split
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+UTC_ENDING = re.compile(r"\s*(UTC|GMT)\s*$")
 NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 SHORTEST_INTEGER = r"(?:0|-?[1-9][0-9]*)\s*"
 
@@ -283,7 +284,7 @@ class _Table:
         return pd.Series(seconds, dtype=np.float64)
 
     def _iso_timestamps(self, position: int) -> pd.Series:
-        dates = pd.to_datetime(self._frame[position].astype(str), format="ISO8601", utc=True, errors="coerce")
+        dates = dates_of(self._frame[position])
         if dates.isna().any():
             line, text = self._first_fault(position, _is_not_a_date)
             what = f"column {shown(self._names[position])} has {shown(text)}"
@@ -330,5 +331,11 @@ def _is_finite_number(text: str) -> bool:
     return NUMBER.fullmatch(text) is not None and math.isfinite(float(text))
 
 
+def dates_of(texts: pd.Series) -> pd.Series:
+    """Return times written as in ISO 8601, or followed by UTC or GMT, as datetimes in UTC; NaT for any other text."""
+    plain = texts.astype(str).str.replace(UTC_ENDING, "", regex=True)
+    return pd.to_datetime(plain, format="ISO8601", utc=True, errors="coerce")
+
+
 def _is_not_a_date(text: str) -> bool:
-    return bool(pd.isna(pd.to_datetime(text, format="ISO8601", utc=True, errors="coerce")))
+    return bool(dates_of(pd.Series([text])).isna().iloc[0])

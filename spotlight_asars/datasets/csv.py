@@ -14,6 +14,7 @@ from spotlight_asars.interactions.times import timestamps_in_seconds
 ABSENT = "-"
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 USAGE = "USER,ITEM,TIME or USER,ITEM,TIME,SESSION, with - for USER if the log has none"
+PARQUET = (".parquet", ".pq")
 BLOCK_EVENTS = 1 << 20  # of Parquet
 
 
@@ -60,14 +61,15 @@ def csv_blocks(
     separator: str | None = None,
 ) -> Iterator[pd.DataFrame]:
     """Yield what :func:`read_csv` reads, one block of events at a time."""
-    roles = _columns_of_roles(columns)
+    roles = columns_of_roles(columns)
     if is_parquet(path):
         return parquet_blocks(path, roles, timestamp_unit)
     separator = _separator_of(path) if separator is None else _checked_separator(separator)
     return table_blocks(path, Layout(roles, separator, None, timestamp_unit, has_options=True))
 
 
-def _columns_of_roles(columns: str | Sequence[str]) -> dict[str, str]:
+def columns_of_roles(columns: str | Sequence[str]) -> dict[str, str]:
+    """Return the name of each role's column, from USER,ITEM,TIME[,SESSION] with - for a user that the log lacks."""
     names = columns.split(",") if isinstance(columns, str) else list(columns)
     given = ",".join(str(name) for name in names)
     if len(names) not in (3, 4):
@@ -104,8 +106,10 @@ def _checked_separator(separator: str) -> str:
 
 
 def is_parquet(path: str | os.PathLike) -> bool:
-    """Return whether the file name has a Parquet extension."""
-    return file_name(path).lower().endswith((".parquet", ".pq"))
+    """Return whether this is a file with a Parquet extension, or a folder with such files at any depth."""
+    if os.path.isdir(path):
+        return any(name.lower().endswith(PARQUET) for _, _, names in os.walk(path) for name in names)
+    return file_name(path).lower().endswith(PARQUET)
 
 
 def parquet_blocks(path: str | os.PathLike, columns: Mapping[str, str], timestamp_unit: str) -> Iterator[pd.DataFrame]:
@@ -115,7 +119,8 @@ def parquet_blocks(path: str | os.PathLike, columns: Mapping[str, str], timestam
     Parameters
     ----------
     path: str or PathLike
-        The file.
+        The file; or a folder with one log in several files, as Spark, Dask, Polars and DuckDB write them, with or
+        without partitions (``user=7/part-0.parquet``).
     columns: mapping of str to str
         The file's column for each of `user`, `item`, `timestamp` and `session` that the log has.
     timestamp_unit: str
@@ -131,25 +136,40 @@ def parquet_blocks(path: str | os.PathLike, columns: Mapping[str, str], timestam
     InputError
         If pyarrow is missing, or the file or one of its values is invalid.
     """
+    begin = 0
+    for frame in _frames(path, columns):
+        log = {role: frame[name] for role, name in columns.items()}
+        yield pd.DataFrame({role: checked_values(path, role, log[role], timestamp_unit, begin) for role in log})
+        begin += len(frame)
+    if not begin:
+        complain(path, "the file has no event; a log needs at least one")
+
+
+def parquet_sample(path: str | os.PathLike) -> pd.DataFrame:
+    """Return the first events of a Parquet file or folder, with all columns; none if it has none."""
+    return next((frame for frame in _frames(path, None, 1000) if len(frame)), pd.DataFrame())
+
+
+def _frames(
+    path: str | os.PathLike, columns: Mapping[str, str] | None, events: int = BLOCK_EVENTS
+) -> Iterator[pd.DataFrame]:
+    """Yield the columns of a file or folder, all without `columns`, in blocks of at most this many events."""
     try:
         import pyarrow
-        from pyarrow import parquet
+        from pyarrow import dataset
     except ImportError:
         complain(path, "reading Parquet needs pyarrow, which is not installed; pip install pyarrow, or give a csv file")
-    begin = 0
     try:
-        with parquet.ParquetFile(path) as file:
-            _check_columns(path, file.schema_arrow.names, columns)
-            for batch in file.iter_batches(BLOCK_EVENTS, columns=list(columns.values())):
-                frame = batch.to_pandas()
-                log = {role: frame[name] for role, name in columns.items()}
-                yield pd.DataFrame({role: _values(path, role, log[role], timestamp_unit, begin) for role in log})
-                begin += len(frame)
+        found = dataset.dataset(os.fspath(path), format="parquet", partitioning="hive")
+        if columns is not None:
+            _check_columns(path, found.schema.names, columns)
+        names = None if columns is None else list(dict.fromkeys(columns.values()))
+        # Without threads the events come in the order of the files, as equal times need it.
+        for batch in found.scanner(columns=names, batch_size=events, use_threads=False).to_batches():
+            yield batch.to_pandas()
     except (OSError, pyarrow.ArrowException) as error:
         reason = " ".join(str(error).split())[:200]
         complain(path, f"cannot be read as Parquet ({reason}); check the path, or write the file again")
-    if not begin:
-        complain(path, "the file has no event; a log needs at least one")
 
 
 def _check_columns(path: str | os.PathLike, there: list[str], columns: Mapping[str, str]) -> None:
@@ -159,8 +179,15 @@ def _check_columns(path: str | os.PathLike, there: list[str], columns: Mapping[s
             complain(path, f"{found} named {shown(name)}; the file has {listed(there)}; name one of them")
 
 
-def _values(path: str | os.PathLike, role: str, column: pd.Series, unit: str, begin: int) -> pd.Series:
-    """Convert a column to the types that the text readers return."""
+def checked_values(path: str | os.PathLike, role: str, column: pd.Series, unit: str, begin: int) -> pd.Series:
+    """
+    Convert a column to the types that the text readers return; its first event has the number `begin` in the file.
+
+    Raises
+    ------
+    InputError
+        If an event has no value, or one of another type.
+    """
     if column.isna().any():
         event = begin + int(np.argmax(column.isna()))
         complain(path, f"event {event} has no {role} in column {shown(column.name)}; fill it in or remove the event")

@@ -41,6 +41,16 @@ RECSYS15 = SupportFilters(item_support=20, session_length=2, user_sessions=1)
 # Among the settings that give every user a history, those with two sessions per user leave the most events. Of the
 # settings with the paper's item support, this one also leaves the most targets.
 MOVIELENS_100K = SupportFilters(item_support=10, session_length=2, user_sessions=2)
+# All that can be learned from: an item that occurs once has nothing to be predicted by, a session of one event has
+# nothing to predict. The default of logs in files of no known data set.
+LEARNABLE = SupportFilters(item_support=2, session_length=2, user_sessions=1)
 NAMED: Mapping[str, SupportFilters] = MappingProxyType(
-    {"paper": PAPER, "sparse": SPARSE, "dense": DENSE, "recsys15": RECSYS15, "movielens-100k": MOVIELENS_100K}
+    {
+        "paper": PAPER,
+        "sparse": SPARSE,
+        "dense": DENSE,
+        "learnable": LEARNABLE,
+        "recsys15": RECSYS15,
+        "movielens-100k": MOVIELENS_100K,
+    }
 )

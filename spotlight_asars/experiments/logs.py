@@ -1,7 +1,7 @@
 """Read the log that the user chose, and filter and split it for a comparison, a training, a test or a search."""
 
 import hashlib
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from spotlight_asars.datasets import FORMATS, LogFormat, presets
 from spotlight_asars.datasets.prepared import LogOnDisk, shard_files
 from spotlight_asars.datasets.synthetic.log import SyntheticLog, generate_sessions
 from spotlight_asars.errors import InputError
+from spotlight_asars.experiments.notes import notes_on_filters, notes_on_split
 from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.interactions.sessionization import SESSION_GAP
 from spotlight_asars.interactions.sessions import LogCounts, SessionInteractions
@@ -75,12 +76,15 @@ class PreparedLog:
     dataset, protocol : dict
     synthetic : SyntheticLog or None
         A simulated log before filters and split, with its true probabilities.
+    notes : list of str
+        What a user should know about it, see ``notes.py``.
     """
 
     split: TimeSplit
     dataset: dict
     protocol: dict
     synthetic: SyntheticLog | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 def prepare_log(choice: LogChoice) -> PreparedLog:
@@ -100,7 +104,7 @@ def prepare_log(choice: LogChoice) -> PreparedLog:
     InputError
         If the choice or the log is wrong.
     """
-    synthetic = None
+    synthetic, notes = None, []
     if choice.train is not None or choice.test is not None:
         if choice.train is None or choice.test is None:
             raise InputError("only one of --train and --test is given: give both, or one whole log with --data")
@@ -109,11 +113,12 @@ def prepare_log(choice: LogChoice) -> PreparedLog:
         split, events_read = align_test(train, test), len(train) + len(test)
     else:
         whole = _whole_log(choice)
-        name, events_read, synthetic = whole.name, whole.events_read, whole.synthetic
+        name, events_read, synthetic, notes = whole.name, whole.events_read, whole.synthetic, whole.notes
         how = f"by time, {choice.test_share:g} of the sessions are test; {whole.filters}"
         split = time_based_split(whole.events, choice.test_share)
     protocol = {"split": how, "events_read": events_read, **_describe_split(split)}
-    return PreparedLog(split, {"name": name, **_describe(split)}, protocol, synthetic)
+    notes = [*notes, *notes_on_split(split)]
+    return PreparedLog(split, {"name": name, **_describe(split)}, protocol, synthetic, notes)
 
 
 @dataclass(frozen=True)
@@ -129,12 +134,15 @@ class TrainingLog:
         Number of events before filters and split.
     how : str
         How the events were chosen, in words.
+    notes : list of str
+        What a user should know about the log, see ``notes.py``.
     """
 
     name: str
     events: SessionInteractions
     events_read: int
     how: str
+    notes: list[str] = field(default_factory=list)
 
 
 def training_log(choice: LogChoice, whole: bool) -> TrainingLog:
@@ -163,9 +171,10 @@ def training_log(choice: LogChoice, whole: bool) -> TrainingLog:
         raise InputError("--test is given but nothing to train on: give --train FILE, or one whole log with --data")
     log = _whole_log(choice)
     if whole:
-        return TrainingLog(log.name, log.events, log.events_read, f"the whole log; {log.filters}")
+        return TrainingLog(log.name, log.events, log.events_read, f"the whole log; {log.filters}", log.notes)
     how = f"the earliest {1 - choice.test_share:g} of the sessions; {log.filters}"
-    return TrainingLog(log.name, time_based_split(log.events, choice.test_share).train, log.events_read, how)
+    train = time_based_split(log.events, choice.test_share).train
+    return TrainingLog(log.name, train, log.events_read, how, log.notes)
 
 
 def test_log(choice: LogChoice) -> tuple[str, SessionInteractions | None, SessionInteractions]:
@@ -303,13 +312,14 @@ def tied_share(interactions: SessionInteractions) -> float:
 
 @dataclass(frozen=True)
 class _WholeLog:
-    """A filtered log, with the number of events read and its filters in words."""
+    """A filtered log, with the number of events read, its filters in words, and notes on them."""
 
     name: str
     events: SessionInteractions
     events_read: int
     filters: str
     synthetic: SyntheticLog | None
+    notes: list[str]
 
 
 def _whole_log(choice: LogChoice) -> _WholeLog:
@@ -328,7 +338,7 @@ def _whole_log(choice: LogChoice) -> _WholeLog:
         f"at least {filters.item_support} events per item, {filters.session_length} per session, "
         f"{filters.user_sessions} sessions per user"
     )
-    return _WholeLog(name, left, len(log), words, synthetic)
+    return _WholeLog(name, left, len(log), words, synthetic, notes_on_filters(log, filters))
 
 
 def _format(path: Path, choice: LogChoice) -> LogFormat:

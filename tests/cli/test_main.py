@@ -178,7 +178,7 @@ class TestCompare:
         options = argument_parser().parse_args(["compare"])
         choice = cli_options.log_choice(options)
         assert (choice.data, choice.train, choice.test) == (None, None, None)
-        assert options.models == ("gru4rec", "vsknn", "asars_memory", "asars_time_user")
+        assert options.models == ("gru4rec", "vsknn", "repeat_last", "asars_memory", "asars_time_user")
 
     @pytest.mark.once
     def test_as_a_module_in_a_process_of_its_own(self, log, tmp_path):
@@ -205,11 +205,11 @@ def test_the_version(run):
         (["recommend", "--items", "a", "--k", "5"], "unknown argument: --k 5"),
         (
             ["analyse", "--filter", "2,2,2"],
-            "unknown argument: --filter 2,2,2 (did you mean --filters?)",
+            "unknown argument: --filter (did you mean --filters?)",
         ),
         (
-            ["analyse", "log.csv"],
-            "unknown argument: log.csv (name a file with its option, such as --data FILE)",
+            ["analyse", "log.csv", "more.csv"],
+            "unknown argument: more.csv (name a file with its option, such as --data FILE)",
         ),
     ],
 )
@@ -227,14 +227,14 @@ class TestWrongInput:
         [
             ("user,item,when\na,x,1\n", "no column 'time'"),
             ("user,item,time\na,x,1\na,y,soon\n", "line 3: column 'time' has 'soon'"),
-            ("user,item,time\na,x,1500000000000\na,y,1500000005000\n", "--timestamp-unit ms"),
+            ("user,item,time\na,x,1500000000\na,y,1500000005000\n", "line 3: column 'time' has the time"),
             ("", "the file is empty"),
             ("user,item,time\n", "no event below"),
             (
                 "user,item,time\na,x,1\na,y,5\n",
-                "after the filters 10,2,10 (events an item, events a session, sessions a ",
+                "after the filters 2,2,1 (events an item, events a session, sessions a user; the most that the log "
+                "has of each: 1,2,1): lower them",
             ),
-            ("user,item,time\na,x,1\na,y,5\na,x,9\n", "user; the most that the log has of each: 2,3,1): lower them"),
         ],
     )
     def test_a_wrong_log(self, text, named, tmp_path, run):
@@ -250,7 +250,7 @@ class TestWrongInput:
         [
             (["compare", "--data", "nowhere.csv", *COLUMNS], "no such file"),
             (["compare", "--data", "log.csv"], "log.csv: there is no such file"),
-            (["compare", "--data", "log.csv", "--format", "csv"], "needs --columns"),
+            (["compare", "log.csv", "--data", "log.csv"], "FILE and --data both name a whole log"),
             (["compare", "--data", "log.csv", "--format", "movielens", "--columns", "a,b,c"], "layout is fixed"),
             (["compare", "--train", "log.csv", *COLUMNS], "only one of --train and --test"),
             (["compare", "--data", "log.csv", "--train", "log.csv", *COLUMNS], "--data excludes --train"),
@@ -282,9 +282,12 @@ class TestWrongInput:
         assert code == 2 and out == "" and named in err and err.count("\n") == 1
         assert not list(tmp_path.iterdir())
 
-    def test_a_file_without_a_format(self, log, tmp_path, run):
-        code, _, err = run("compare", "--data", log, "--out", tmp_path / "out")
-        assert code == 2 and "give --format csv|" in err and err.count("\n") == 1 and not (tmp_path / "out").exists()
+    def test_a_file_whose_columns_have_no_usual_names(self, tmp_path, run):
+        path = write(tmp_path / "log.csv", "who,item,time\na,x,1\n")
+        code, _, err = run("compare", path, "--out", tmp_path / "out")
+        assert code == 2 and err.count("\n") == 1 and not (tmp_path / "out").exists()
+        assert "no column has a usual name for the user or session; it has who, item, time" in err
+        assert "give --columns USER,ITEM,TIME" in err
 
     def test_a_folder_that_cannot_be_written(self, log, tmp_path, run):
         blocked = write(tmp_path / "a file", "kept")

@@ -69,8 +69,6 @@ def test_out_may_not_be_one_of_the_files_that_are_read(run, log, tmp_path, monke
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["--format", "csv"], ["--columns"]),
-        ([], ["--format", "tianchi"]),
         (["--format", "movielens", "--behaviours", "pv"], ["--behaviours does not apply"]),
         ([*FORMAT, "--shard", "3/2"], ["'3/2'", "from 1 to N"]),
         ([*FORMAT, "--shard", "two"], ["'two'", "K/N"]),

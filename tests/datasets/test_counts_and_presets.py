@@ -26,6 +26,7 @@ def test_named_filters():
         "paper": (10, 2, 10),
         "sparse": (10, 2, 10),
         "dense": (20, 2, 20),
+        "learnable": (2, 2, 1),
         "recsys15": (20, 2, 1),
         "movielens-100k": (10, 2, 2),
     }

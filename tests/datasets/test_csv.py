@@ -283,12 +283,13 @@ def test_what_pandas_writes_is_read_back(tmp_path_factory, rows):
 
 
 def test_formats():
-    assert sorted(FORMATS) == ["csv", "movielens", "recsys15", "tianchi"]
+    assert sorted(FORMATS) == ["csv", "jsonl", "movielens", "recsys15", "tianchi"]
     supports = {
         name: (form.filters.item_support, form.filters.session_length, form.filters.user_sessions)
         for name, form in FORMATS.items()
     }
-    assert supports == {"csv": (10, 2, 10), "movielens": (10, 2, 2), "recsys15": (20, 2, 1), "tianchi": (10, 2, 10)}
+    named = {"movielens": (10, 2, 2), "recsys15": (20, 2, 1), "tianchi": (10, 2, 10)}
+    assert supports == {"csv": (2, 2, 1), "jsonl": (2, 2, 1), **named}
     assert FORMATS["csv"].options == ("columns", "timestamp_unit", "separator")
 
 
