@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from spotlight_asars.cross_validation import (
     align_test,
+    collapse_repeats,
     filter_support,
     split_rows_by_time,
     supported,
@@ -415,3 +416,11 @@ class TestSplitRowsOfAnyLog:
         whole = {tuple(items): targets for items, targets in pieces(rows)}
         for items, targets in pieces(late):
             assert sum(targets) and all(had >= has for had, has in zip(whole[tuple(items)], targets, strict=True))
+
+
+def test_repeats_are_collapsed_within_sessions():
+    """a, a, b, a becomes a, b, a; the next session begins with whatever item it has."""
+    log = pd.DataFrame({"item": [*"aaba", *"aa"], "session": [1] * 4 + [2] * 2, "timestamp": np.arange(6) * 10.0})
+    found = collapse_repeats(SessionInteractions.from_log(log))
+    assert found.item_vocabulary.inverse(found.item_ids).tolist() == ["a", "b", "a", "a"]
+    assert found.session_ids.tolist() == [0, 0, 0, 1] and found.timestamps.tolist() == [0.0, 20.0, 30.0, 40.0]

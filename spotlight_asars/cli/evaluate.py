@@ -142,9 +142,10 @@ def _format(about: dict, name: str) -> str:
     dataset, protocol, found = about["dataset"], about["protocol"], about["models"][name]
     rule = "" if protocol["dwell"] is None else f", dwell {protocol['dwell']}"
     past = "" if protocol["history"] or not dataset["users"] else "; users have no history (give it with --train)"
+    whose = f"{dataset['users']:,} users" if dataset["users"] else "anonymous visitors"
     lines = [
         f"{name} of {protocol['model_file']}{rule}, on {dataset['name']}: {dataset['targets']:,} targets in "
-        f"{dataset['sessions']:,} sessions of {dataset['users']:,} users{past}",
+        f"{dataset['sessions']:,} sessions of {whose}{past}",
         f"unknown to the model: items of {protocol['events_of_unknown_items']:,} events, users of "
         f"{protocol['events_of_unknown_users']:,}; {protocol['dropped_test_events']:.1%} of the test events dropped",
         f"{'K':<5}{'MRR@K (95 %)':<25}{'Recall@K (95 %)'}",

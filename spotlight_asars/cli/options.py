@@ -26,7 +26,7 @@ from spotlight_asars.serialization.models import load_model
 INTERRUPTED = 130
 LARGEST_SEED = 2**32 - 1
 ALL_SYSTEMS = "all"
-READ_OPTIONS = ("columns", "timestamp_unit", "separator", "behaviours")
+READ_OPTIONS = ("columns", "timestamp_unit", "separator", "behaviours", "event_column", "events")
 GUESSED = ("csv", "jsonl")  # formats whose columns are the user's
 
 
@@ -135,6 +135,7 @@ def log_choice(options: argparse.Namespace) -> LogChoice:
         filters=options.filters,
         test_share=LogChoice.test_share if options.test_share is None else options.test_share,
         session_gap=options.session_gap or SESSION_GAP,
+        collapse_repeats=options.collapse_repeats,
         seed=options.seed,
     )
 
@@ -173,6 +174,9 @@ def add_log_options(
                        help="minimum events per item, events per session and sessions per user, for --data, "
                             f"such as 5,2,2; or a preset: {', '.join(presets.NAMED)} "
                             f"(default: {default_filters})")  # fmt: skip
+    group.add_argument("--collapse-repeats", action="store_true",
+                       help="take events of one item that follow each other in a session as one, the first, as "
+                            "GRU4Rec's preprocessing does")  # fmt: skip
     group.add_argument("--test-share", type=share, metavar="SHARE",
                        help="share of the sessions of --data, the latest ones, to test on "
                             f"(default: {default_test_share})")  # fmt: skip
@@ -192,6 +196,8 @@ def add_format_options(group: argparse._ArgumentGroup) -> None:
                             "(default: guessed from the first lines)")  # fmt: skip
     group.add_argument("--behaviours", metavar="PV,BUY,CART,FAV",
                        help="behaviours of a tianchi log to keep (default: all)")  # fmt: skip
+    group.add_argument("--event-column", metavar="COLUMN", help="column of event types, of a csv or jsonl file")
+    group.add_argument("--events", metavar="VIEW,PURCHASE", help="types of events to keep, with --event-column")
     group.add_argument("--session-gap", type=duration, metavar="SECONDS",
                        help="inactivity that ends a session, for a log without session ids; seconds, or a duration "
                             "such as 30min (default: that of the model, if there is one; else "

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from spotlight_asars.cli.interrupts import HeldInterrupt
@@ -170,7 +170,7 @@ def _train(log: TrainingLog, plan: Plan, report: Callable[[str], None]) -> Train
 
 
 def _about(log: TrainingLog, model: str) -> str:
-    counts = ", ".join(f"{number:,} {name}" for name, number in asdict(LogCounts.of(log.events)).items())
+    counts = LogCounts.of(log.events).in_words()
     return f"{model} on {log.name}: {counts}, of {log.events_read:,} events read ({log.how})"
 
 

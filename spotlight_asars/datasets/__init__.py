@@ -45,10 +45,11 @@ class LogFormat:
         return joined(self.blocks(path, **options))
 
 
+_TABLE_OPTIONS = ("columns", "timestamp_unit", "event_column", "events")
 FORMATS: Mapping[str, LogFormat] = MappingProxyType(
     {
-        "csv": LogFormat(csv_blocks, presets.LEARNABLE, options=("columns", "timestamp_unit", "separator")),
-        "jsonl": LogFormat(json_lines_blocks, presets.LEARNABLE, options=("columns", "timestamp_unit")),
+        "csv": LogFormat(csv_blocks, presets.LEARNABLE, (*_TABLE_OPTIONS, "separator")),
+        "jsonl": LogFormat(json_lines_blocks, presets.LEARNABLE, _TABLE_OPTIONS),
         "movielens": LogFormat(movielens_blocks, presets.MOVIELENS_100K),
         "recsys15": LogFormat(recsys15_blocks, presets.RECSYS15),
         "tianchi": LogFormat(tianchi_blocks, presets.PAPER, options=("behaviours",)),

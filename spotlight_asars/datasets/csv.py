@@ -12,6 +12,7 @@ from spotlight_asars.errors import InputError, listed
 from spotlight_asars.interactions.times import timestamps_in_seconds
 
 ABSENT = "-"
+BEHAVIOUR = "behaviour"  # the role of an event's type
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 USAGE = "USER,ITEM,TIME or USER,ITEM,TIME,SESSION, with - for USER if the log has none"
 PARQUET = (".parquet", ".pq")
@@ -23,6 +24,8 @@ def read_csv(
     columns: str | Sequence[str],
     timestamp_unit: str = "s",
     separator: str | None = None,
+    event_column: str | None = None,
+    events: str | Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """
     Read a log from a UTF-8 text file whose first line names the columns, or from a Parquet file.
@@ -39,6 +42,10 @@ def read_csv(
         no time zone). Ignored for Parquet columns of datetimes.
     separator: str, optional
         The character between fields; by default a comma for .csv and a tab for .tsv and .txt.
+    event_column: str, optional
+        The column of event types, such as view, cart and purchase.
+    events: str or sequence of str, optional
+        The types of events to keep: a comma-separated string or a sequence; needs `event_column`.
 
     Returns
     -------
@@ -51,7 +58,7 @@ def read_csv(
     InputError
         If an argument, the file or one of its values is invalid.
     """
-    return joined(csv_blocks(path, columns, timestamp_unit, separator))
+    return joined(csv_blocks(path, columns, timestamp_unit, separator, event_column, events))
 
 
 def csv_blocks(
@@ -59,13 +66,65 @@ def csv_blocks(
     columns: str | Sequence[str],
     timestamp_unit: str = "s",
     separator: str | None = None,
+    event_column: str | None = None,
+    events: str | Sequence[str] | None = None,
 ) -> Iterator[pd.DataFrame]:
     """Yield what :func:`read_csv` reads, one block of events at a time."""
-    roles = columns_of_roles(columns)
+    wanted = wanted_events(event_column, events)
+    roles = columns_of_roles(columns) | ({BEHAVIOUR: event_column} if wanted else {})
     if is_parquet(path):
-        return parquet_blocks(path, roles, timestamp_unit)
-    separator = _separator_of(path) if separator is None else _checked_separator(separator)
-    return table_blocks(path, Layout(roles, separator, None, timestamp_unit, has_options=True))
+        blocks = parquet_blocks(path, roles, timestamp_unit)
+    else:
+        separator = _separator_of(path) if separator is None else _checked_separator(separator)
+        blocks = table_blocks(path, Layout(roles, separator, None, timestamp_unit, has_options=True))
+    return with_events(path, blocks, wanted)
+
+
+def wanted_events(event_column: str | None, events: str | Sequence[str] | None) -> list[str]:
+    """
+    Return the types of events to keep, none for all.
+
+    Raises
+    ------
+    InputError
+        If only one of the arguments is given.
+    """
+    if event_column is None and events is None:
+        return []
+    if event_column is None or events is None:
+        raise InputError(
+            "event types need both a column and the types to keep: give --event-column and --events (event_column=, "
+            "events=)"
+        )
+    names = events.split(",") if isinstance(events, str) else list(events)
+    return [str(name).strip() for name in names]
+
+
+def with_events(
+    path: str | os.PathLike, blocks: Iterator[pd.DataFrame], wanted: Sequence[str]
+) -> Iterator[pd.DataFrame]:
+    """
+    Yield the events of the wanted types, all if none are named.
+
+    Raises
+    ------
+    InputError
+        If the log has no event of one of these types.
+    """
+    if not wanted:
+        yield from blocks
+        return
+    found: dict[str, int] = {}
+    for log in blocks:
+        types = log[BEHAVIOUR].astype(str)
+        for name, count in types.value_counts().items():
+            found[name] = found.get(name, 0) + int(count)
+        kept = types.isin(wanted)
+        if kept.any():
+            yield log.loc[kept].drop(columns=BEHAVIOUR).reset_index(drop=True)
+    for name in wanted:
+        if name not in found:
+            complain(path, f"no event is of type {shown(name)}; the types are {listed(sorted(found))}")
 
 
 def columns_of_roles(columns: str | Sequence[str]) -> dict[str, str]:

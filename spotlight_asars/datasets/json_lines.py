@@ -8,13 +8,19 @@ import pandas as pd
 
 from spotlight_asars.datasets._table import dates_of, joined
 from spotlight_asars.datasets._text import complain, shown, text_blocks
-from spotlight_asars.datasets.csv import checked_values, columns_of_roles
+from spotlight_asars.datasets.csv import BEHAVIOUR, checked_values, columns_of_roles, wanted_events, with_events
 from spotlight_asars.interactions.times import ISO, timestamps_in_seconds
 
 EVENTS = "events"  # the key of a session's events
 
 
-def read_json_lines(path: str | os.PathLike, columns: str | Sequence[str], timestamp_unit: str = "s") -> pd.DataFrame:
+def read_json_lines(
+    path: str | os.PathLike,
+    columns: str | Sequence[str],
+    timestamp_unit: str = "s",
+    event_column: str | None = None,
+    events: str | Sequence[str] | None = None,
+) -> pd.DataFrame:
     """
     Read a log from a UTF-8 file with a JSON object on each line.
 
@@ -28,6 +34,10 @@ def read_json_lines(path: str | os.PathLike, columns: str | Sequence[str], times
         The keys of user, item, time and, optionally, session, as for ``read_csv``.
     timestamp_unit: str
         's', 'ms', 'us', 'ns' or 'iso', as for ``read_csv``.
+    event_column: str, optional
+        The key of the event's type, as for ``read_csv``.
+    events: str or sequence of str, optional
+        The types of events to keep.
 
     Returns
     -------
@@ -39,14 +49,23 @@ def read_json_lines(path: str | os.PathLike, columns: str | Sequence[str], times
     InputError
         If an argument, the file or one of its values is invalid.
     """
-    return joined(json_lines_blocks(path, columns, timestamp_unit))
+    return joined(json_lines_blocks(path, columns, timestamp_unit, event_column, events))
 
 
 def json_lines_blocks(
-    path: str | os.PathLike, columns: str | Sequence[str], timestamp_unit: str = "s"
+    path: str | os.PathLike,
+    columns: str | Sequence[str],
+    timestamp_unit: str = "s",
+    event_column: str | None = None,
+    events: str | Sequence[str] | None = None,
 ) -> Iterator[pd.DataFrame]:
     """Yield what :func:`read_json_lines` reads, one block of events at a time."""
-    roles = columns_of_roles(columns)
+    wanted = wanted_events(event_column, events)
+    roles = columns_of_roles(columns) | ({BEHAVIOUR: event_column} if wanted else {})
+    return with_events(path, _blocks(path, roles, timestamp_unit), wanted)
+
+
+def _blocks(path: str | os.PathLike, roles: Mapping[str, str], timestamp_unit: str) -> Iterator[pd.DataFrame]:
     begin = 0
     for body, first_line, _ in text_blocks(path):
         events, lines = _events_of(path, body, first_line)

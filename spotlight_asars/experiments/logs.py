@@ -10,6 +10,7 @@ from spotlight_asars.cross_validation import (
     SupportFilters,
     TimeSplit,
     align_test,
+    collapse_repeats,
     filter_support,
     in_test_part,
     rows_of,
@@ -52,6 +53,8 @@ class LogChoice:
         Seconds of inactivity that end a session, for a log without session ids.
     seed : int
         Seed of the simulator.
+    collapse_repeats : bool
+        Keep only the first of events of one item that follow each other in a session.
     """
 
     data: Path | None = None
@@ -63,6 +66,7 @@ class LogChoice:
     test_share: float = 0.2
     session_gap: float = SESSION_GAP
     seed: int = 0
+    collapse_repeats: bool = False
 
 
 @dataclass(frozen=True)
@@ -295,12 +299,16 @@ def read_log(path: Path, choice: LogChoice) -> SessionInteractions:
         If the choice or the file is wrong.
     """
     if shard_files(path):
-        return LogOnDisk(path).interactions()
+        return _collapsed(LogOnDisk(path).interactions(), choice)
     log = _format(path, choice).read(path, **(choice.read_options or {}))
     try:
-        return SessionInteractions.from_log(log, session_gap=choice.session_gap)
+        return _collapsed(SessionInteractions.from_log(log, session_gap=choice.session_gap), choice)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def _collapsed(events: SessionInteractions, choice: LogChoice) -> SessionInteractions:
+    return collapse_repeats(events) if choice.collapse_repeats else events
 
 
 def tied_share(interactions: SessionInteractions) -> float:

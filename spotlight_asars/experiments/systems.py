@@ -27,7 +27,7 @@ from spotlight_asars.sequence.representations.registry import (
 )
 from spotlight_asars.sequence.two_stage.model import TwoStageRanker
 
-DEFAULT_SYSTEMS = ("gru4rec", "vsknn", "repeat_last", "asars_memory", "asars_time_user")
+DEFAULT_SYSTEMS = ("gru4rec", "vsknn", "repeat_last", "asars_memory", "asars_time_user", "asars_two_stage")
 # Chosen by MRR@20 on the latest sessions of training logs; see benchmarks/TRIALS.rst.
 # Mini-batches in order of time are GRU4Rec's own, too: its code sorts the sessions.
 _GRU4REC = NetSettings(

@@ -24,9 +24,10 @@ from spotlight_asars.interactions.channels import DWELL
 from spotlight_asars.interactions.sequences import SessionSequences, to_session_sequences
 from spotlight_asars.interactions.sessions import SessionInteractions
 from spotlight_asars.sequence.implicit import ASARSSequenceModel
-from spotlight_asars.sequence.training.callbacks import EarlyStopping
+from spotlight_asars.sequence.training.callbacks import EarlyStopping, Progress
 from spotlight_asars.serialization.checkpoints import Checkpoint
 
+FINDING_EPOCHS, FINAL_FIT = "finding the best number of epochs", "final fit, epochs"  # titles of progress bars
 _PROCESS_STATUS, _RESET_PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # on Linux
 
 
@@ -117,10 +118,12 @@ def train_and_test(settings: Settings, parts: Parts, training: Training, verbose
 
 def _fit_net(settings: NetSettings, parts: Parts, training: Training, verbose: bool) -> tuple[ASARSSequenceModel, dict]:
     stopping = EarlyStopping(parts.validation)
-    settings.new_system(parts.fitting, training).fit(parts.fitting, verbose=verbose, callbacks=[stopping])
+    settings.new_system(parts.fitting, training).fit(
+        parts.fitting, callbacks=[*_progress(FINDING_EPOCHS, verbose), stopping]
+    )
     epochs = stopping.best_epoch + 1
     model = settings.new_system(parts.train, replace(training, epochs=epochs))
-    model.fit(parts.train, verbose=verbose)
+    model.fit(parts.train, callbacks=_progress(FINAL_FIT, verbose))
     seconds = float(np.median([record.seconds for record in model.epoch_records]))
     return model, {
         "seed": training.seed,
@@ -186,6 +189,11 @@ class PeakMemory:
 
             unit = 1 if sys.platform == "darwin" else 2**10
             self.mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def _progress(title: str, verbose: bool) -> list[Progress]:
+    """Return the callback that shows a progress bar, if it is wanted."""
+    return [Progress(title)] if verbose else []
 
 
 @dataclass(frozen=True)
@@ -299,7 +307,7 @@ def train_one(log: SessionInteractions, plan: Plan, report: Callable[[str], None
         begin = perf_counter()
         system.fit(rows)
         return Trained(system, None, None, perf_counter() - begin, len(rows.events), validation)
-    system.fit(rows, verbose=plan.verbose, checkpoint=plan.checkpoint)
+    system.fit(rows, callbacks=_progress(FINAL_FIT, plan.verbose), checkpoint=plan.checkpoint)
     records = system.epoch_records
     seconds, events = (sum(getattr(record, name) for record in records) for name in ("seconds", "events"))
     return Trained(system, len(records), records[-1].loss, seconds, events, validation)
@@ -314,6 +322,7 @@ def _validate(log: SessionInteractions, plan: Plan) -> tuple[dict[str, float], T
         stopping.measure(system.fit(fitting))
         return stopping.best_figures, plan.training
     stopping = EarlyStopping(rows, path=plan.figures_file)
-    system.fit(fitting, verbose=plan.verbose, callbacks=[stopping], checkpoint=plan.search_checkpoint)
+    callbacks = [*_progress(FINDING_EPOCHS, plan.verbose), stopping]
+    system.fit(fitting, callbacks=callbacks, checkpoint=plan.search_checkpoint)
     stopping.check_complete(len(system.epoch_records))
     return stopping.best_figures, replace(plan.training, epochs=stopping.best_epoch + 1)

@@ -332,6 +332,11 @@ class LogCounts:
         items = np.bincount(interactions.item_ids) > 0
         return cls(len(interactions), int(known.sum()), int(items.sum()), interactions.num_sessions)
 
+    def in_words(self) -> str:
+        """Return the counts as a phrase, such as ``7 events, 2 users, 3 items, 4 sessions``."""
+        users = f"{self.users:,} users" if self.users else "anonymous"
+        return f"{self.events:,} events, {users}, {self.items:,} items, {self.sessions:,} sessions"
+
     def __str__(self) -> str:
         users = f"{self.users:,}" if self.users else "/"
         return f"events {self.events:,}  users {users}  items {self.items:,}  sessions {self.sessions:,}"

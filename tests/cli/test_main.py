@@ -178,7 +178,8 @@ class TestCompare:
         options = argument_parser().parse_args(["compare"])
         choice = cli_options.log_choice(options)
         assert (choice.data, choice.train, choice.test) == (None, None, None)
-        assert options.models == ("gru4rec", "vsknn", "repeat_last", "asars_memory", "asars_time_user")
+        ours = ("asars_memory", "asars_time_user", "asars_two_stage")
+        assert options.models == ("gru4rec", "vsknn", "repeat_last", *ours)
 
     @pytest.mark.once
     def test_as_a_module_in_a_process_of_its_own(self, log, tmp_path):

@@ -63,7 +63,7 @@ class TestControlCharacters:
         [
             ["explain", "--items", "1", "--model-file", COLOUR],
             ["train", "--data", TITLE, *COLUMNS],
-            ["train", "--no-such-option", COLOUR],
+            ["train", "log.csv", "--no-such-option", COLOUR],
             ["train", "--epochs", TITLE],
             ["train", "--models\x1b[2J"],
         ],

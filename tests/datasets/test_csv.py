@@ -290,7 +290,33 @@ def test_formats():
     }
     named = {"movielens": (10, 2, 2), "recsys15": (20, 2, 1), "tianchi": (10, 2, 10)}
     assert supports == {"csv": (2, 2, 1), "jsonl": (2, 2, 1), **named}
-    assert FORMATS["csv"].options == ("columns", "timestamp_unit", "separator")
+    assert FORMATS["csv"].options == ("columns", "timestamp_unit", "event_column", "events", "separator")
+
+
+class TestEventTypes:
+    TEXT = "user,item,time,kind\n1,7,100,view\n1,8,200,cart\n2,7,300,view\n2,9,400,buy\n"
+
+    @pytest.mark.parametrize("events", ["view,buy", ["view", " buy "]])
+    @pytest.mark.parametrize("name", ["log.csv", "log.parquet", "log.jsonl"])
+    def test_only_these_are_read(self, tmp_path, name, events):
+        table = pd.read_csv(io.StringIO(self.TEXT))
+        if name.endswith("csv"):
+            (tmp_path / name).write_text(self.TEXT, encoding="utf-8")
+        elif name.endswith("jsonl"):
+            table.to_json(tmp_path / name, orient="records", lines=True)
+        else:
+            table.to_parquet(tmp_path / name)
+        read = FORMATS["jsonl" if name.endswith("jsonl") else "csv"].read
+        log = read(tmp_path / name, columns="user,item,time", event_column="kind", events=events)
+        assert log.to_dict("list") == {"user": [1, 2, 2], "item": [7, 7, 9], "timestamp": [100.0, 300.0, 400.0]}
+
+    def test_a_type_that_the_log_lacks(self, tmp_path, refuses):
+        path = tmp_path / "log.csv"
+        path.write_text(self.TEXT, encoding="utf-8")
+        options = {"columns": "user,item,time", "event_column": "kind"}
+        refuses(lambda: read_csv(path, **options, events="view,sell"), "no event is of type 'sell'; the types are buy")
+        refuses(lambda: read_csv(path, **options), "give --event-column and --events")
+        refuses(lambda: read_csv(path, "user,item,time", events="view"), "give --event-column and --events")
 
 
 @settings(max_examples=300, deadline=None)

@@ -4,6 +4,7 @@ import pandas as pd
 
 from spotlight_asars.evaluation import CUTOFFS
 from spotlight_asars.experiments.comparison.summary import JUDGED_BY
+from spotlight_asars.interactions.sessions import LogCounts
 
 _HEADINGS = {"mrr": "MRR", "recall": "Recall"}
 
@@ -31,9 +32,10 @@ def format_table(results: dict) -> str:
 
 def _about(results: dict) -> str:
     dataset, protocol = results["dataset"], results["protocol"]
+    counts = LogCounts(*(dataset[name] for name in ("events", "users", "items", "sessions")))
     lines = [
-        f"{dataset['name']}: {dataset['events']:,} events, {dataset['users']:,} users, {dataset['items']:,} items, "
-        f"{dataset['sessions']:,} sessions, of {protocol['events_read']:,} events read; {dataset['targets']:,} targets"
+        f"{dataset['name']}: {counts.in_words()}, of {protocol['events_read']:,} events read; "
+        f"{dataset['targets']:,} targets"
     ]
     first, times = protocol["seed"], protocol["seeds"]
     seeds = f"seed {first}" if times == 1 else f"mean of seeds {first} to {first + times - 1}"

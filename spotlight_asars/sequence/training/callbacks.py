@@ -63,14 +63,22 @@ def as_callback(callback: Callback | Callable[[System, EpochRecord], object]) ->
 
 
 class Progress(Callback):
-    """A progress bar on standard error, one step an epoch."""
+    """
+    A progress bar on standard error, one step an epoch.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    title : str, optional
+        What the epochs are for.
+    """
+
+    def __init__(self, title: str = "epochs") -> None:
+        self._title = title
         self._bar: tqdm | None = None
 
     def on_fit_begin(self, model: System, epochs: range) -> None:
         """Show the bar."""
-        self._bar = tqdm(total=len(epochs), desc="epochs", leave=False)
+        self._bar = tqdm(total=len(epochs), desc=self._title, leave=False)
 
     def on_epoch_end(self, model: System, record: EpochRecord) -> None:
         """Advance the bar, and show the losses beside it."""
