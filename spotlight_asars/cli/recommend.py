@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from spotlight_asars.cli.interrupts import ALL_INTERRUPTS, HeldInterrupt, interrupted_by
+from spotlight_asars.cli.item_filters import add_item_filters, allowed_by
 from spotlight_asars.cli.options import (
     INTERRUPTED,
     add_model_options,
@@ -35,6 +36,8 @@ PREFIX = "spotlight-asars: "
 EXAMPLES = """examples:
   spotlight-asars recommend --items A,B,C --times 0,20,65 --user U -k 5
       answers one history; times are in seconds
+  spotlight-asars recommend --items A,B --items-table items.csv --where in_stock --where category=shoes --exclude C
+      only items in stock, shoes, and not C
   spotlight-asars recommend --state live.h5 < events.jsonl > answers.jsonl
       answers live events: one JSON object per line in, one answer per line out, one session per user
 
@@ -48,7 +51,8 @@ input lines:
       recommend for a whole history, which is not kept; works with any model; may have "sessions": ["S", "S"]
   {"user": "U", "end": true}, {"user": "U", "reset": true}
       end the session, so that the next event begins another; forget all events of U
-  each line may also have "k" and "now", the time of the request
+  each line may also have "k", "now", the time of the request, and the lists "candidates" (recommend only these) and
+      "exclude" (never these)
 output lines:
   {"user": "U", "items": [...]}
       with "scores" if --scores is given, "unknown" if the model does not know some ids, "duplicate": true for an
@@ -75,6 +79,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     group.add_argument("-k", type=count, default=20, help="number of items (default: %(default)s)")
     group.add_argument("--exclude-seen", action="store_true", help="leave out items that the history holds")
     group.add_argument("--scores", action="store_true", help="print the scores too")
+    add_item_filters(command.add_argument_group("items that may be recommended (default: all)"))
     add_history_options(command.add_argument_group("one history (instead of standard input)"))
     live = command.add_argument_group("live events")
     live.add_argument("--state", type=Path, metavar="FILE",
@@ -116,7 +121,8 @@ def run_recommend(options: argparse.Namespace) -> int:
     check_cuda(options)
     model = model_of(options)
     begin = partial(_live_users, options)
-    answers = Answers(model, options.k, options.exclude_seen, options.scores, begin, _limits_of(options))
+    allowed = allowed_by(options, model.raw_items)
+    answers = Answers(model, options.k, options.exclude_seen, options.scores, begin, _limits_of(options), allowed)
     if request is not None:
         report_unknown_user(request, model)
         show(json.dumps(answers.of(request)))

@@ -16,11 +16,13 @@ from spotlight_asars.interactions.times import LARGEST_SECONDS, likely_unit
 from spotlight_asars.interactions.vocabulary import Vocabulary
 from spotlight_asars.sequence.online.durable import DurableUsers
 from spotlight_asars.sequence.online.users import LiveUsers
+from spotlight_asars.sequence.recommender.allowed import AllowedItems
 from spotlight_asars.sequence.recommender.base import Recommender
 
 SHORTEST_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
-LIVE_KEYS = ("user", "session", "item", "timestamp", "now", "k", "end", "reset")
-HISTORY_KEYS = ("items", "timestamps", "sessions", "user", "now", "k")
+CHOICE_KEYS = ("candidates", "exclude")
+LIVE_KEYS = ("user", "session", "item", "timestamp", "now", "k", "end", "reset", *CHOICE_KEYS)
+HISTORY_KEYS = ("items", "timestamps", "sessions", "user", "now", "k", *CHOICE_KEYS)
 
 
 DEEPEST_ID = 8  # levels of lists in an id
@@ -66,6 +68,8 @@ class Answers:
     begin : callable, optional
         Returns the live sessions, when a request first needs them; without memory of earlier ones by default.
     limits : Limits, optional
+    allowed : AllowedItems, optional
+        The items that may be recommended; all by default. The candidates that a request names are allowed instead.
     """
 
     def __init__(
@@ -76,10 +80,11 @@ class Answers:
         with_scores: bool = False,
         begin: Callable[[Recommender], LiveUsers | DurableUsers] = LiveUsers,
         limits: Limits | None = None,
+        allowed: AllowedItems | None = None,
     ) -> None:
         self.model = model
         self._k, self._exclude_seen, self._with_scores = k, exclude_seen, with_scores
-        self._begin, self.limits = begin, limits or Limits()
+        self._begin, self.limits, self._allowed = begin, limits or Limits(), allowed
 
     @cached_property
     def users(self) -> LiveUsers | DurableUsers:
@@ -151,11 +156,14 @@ class Answers:
             self._exclude_seen,
             return_scores=True,
             sessions=None if sessions is None else [[self._id("session", one) for one in sessions]],
+            **self._choice(request),
         )[0]
         return _answer(request, unknown=[item for item in items if item not in self.model.raw_items]), found
 
     def _of_event(self, request: dict, k: int, now: float | None) -> tuple[dict, list]:
         user, session, key = self._whose(request)
+        choice = self._choice(request)
+        AllowedItems.of(self.model.raw_items, **choice)  # refused before the event is recorded
         unknown, more = [], {}
         if request.get("item") is not None:
             if request.get("timestamp") is None:
@@ -172,7 +180,20 @@ class Answers:
             raise InputError("the timestamp has no item: give one, or now for the time of the request")
         elif key not in self.users:
             raise InputError(f"{key[0]} {key[1]!r} has no events yet: give one first")
-        return _answer(request, unknown) | more, self.users.recommend(key, k, now, self._exclude_seen)
+        found = self.users.recommend(key, k, now, self._exclude_seen, **choice)
+        return _answer(request, unknown) | more, found
+
+    def _choice(self, request: dict) -> dict:
+        """Return the candidates and exclusions of a request, as `recommend` takes them."""
+        found: dict = {"candidates": self._allowed}
+        for name in CHOICE_KEYS:
+            if request.get(name) is not None:
+                if not isinstance(request[name], list):
+                    raise InputError(f'{name} must be a list: give {{"{name}": ["A", "B"]}}')
+                if len(request[name]) > self.limits.longest_history:
+                    raise InputError(f"{len(request[name]):,} {name}: give fewer, or raise --longest-history")
+                found[name] = [self._item(one) for one in request[name]]
+        return found
 
     def _of_end(self, request: dict) -> dict:
         """End a session, or forget all that is known of a user or visitor."""

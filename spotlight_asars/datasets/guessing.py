@@ -165,8 +165,7 @@ def columns_of(path: str | os.PathLike, names: Sequence[str]) -> str:
     InputError
         If none is a usual name for the item or the time, or neither for the user nor the session.
     """
-    plain: Mapping[str, str] = {re.sub(r"[^a-z0-9]", "", name.lower()): name for name in reversed(names)}
-    found = {role: next((plain[one] for one in usual if one in plain), None) for role, usual in _NAMES.items()}
+    found = {role: usual_column(role, names) for role in _NAMES}
     lacking = [role for role in ("item", "timestamp") if found[role] is None]
     if not lacking and found["user"] is None and found["session"] is None:
         lacking = ["user or session"]
@@ -176,6 +175,12 @@ def columns_of(path: str | os.PathLike, names: Sequence[str]) -> str:
         complain(path, f"{what}; it has {listed(names)}: give --columns {USAGE}")
     user, item, timestamp, session = found.values()
     return ",".join([user or ABSENT, item, timestamp, *([session] if session else [])])
+
+
+def usual_column(role: str, names: Sequence[str]) -> str | None:
+    """Return the first of the usual names of a role, such as 'item', among some names; None without one."""
+    plain: Mapping[str, str] = {re.sub(r"[^a-z0-9]", "", name.lower()): name for name in reversed(names)}
+    return next((plain[one] for one in _NAMES[role] if one in plain), None)
 
 
 def _time_of(columns: str) -> str:

@@ -291,10 +291,10 @@ class TestState:
 
         recommend = DurableUsers.recommend
 
-        def then_empty(self, key, *arguments):
+        def then_empty(self, key, *arguments, **choice):
             if key == ("user", 104):
                 monkeypatch.setattr(os, "write", write)
-            return recommend(self, key, *arguments)
+            return recommend(self, key, *arguments, **choice)
 
         monkeypatch.setattr(os, "write", full)
         monkeypatch.setattr(DurableUsers, "recommend", then_empty)
@@ -363,10 +363,10 @@ class TestEveryLine:
     def test_an_error_of_any_kind_is_told(self, files, call, monkeypatch, error):
         recommend = LiveUsers.recommend
 
-        def failing(self, key, *arguments):
+        def failing(self, key, *arguments, **choice):
             if key == ("user", "bad"):
                 raise error
-            return recommend(self, key, *arguments)
+            return recommend(self, key, *arguments, **choice)
 
         monkeypatch.setattr(LiveUsers, "recommend", failing)
         code, answers, _ = call("--model-file", files.net, lines=[event("bad", "a", 0), event(2, "b", 9)])
@@ -379,8 +379,21 @@ class TestEveryLine:
         _, answers, _ = call("--model-file", files.net, lines=lines)
         assert "session is Infinity" in answers[1]["error"] and answers[2]["user"] == 1
 
+    def test_only_from_and_never_from(self, files, call):
+        lines = [{**event(1, "a", 0), "candidates": ["b", "c", "?"], "exclude": ["c"]}]
+        lines += [{"user": 1, "exclude": ["b"]}, {"items": ["a"], "candidates": ["c"]}]
+        code, answers, _ = call("--model-file", files.net, "-k", "99", lines=lines)
+        assert code == 0 and answers[0]["items"] == ["b"] and answers[2]["items"] == ["c"]
+        assert "b" not in answers[1]["items"] and "c" in answers[1]["items"]
+
+    @pytest.mark.parametrize("wrong", [{"candidates": ["?"]}, {"candidates": "b"}, {"exclude": [{}]}, {"exclude": 3}])
+    def test_a_wrong_choice_changes_nothing(self, files, call, wrong):
+        lines = [{**event(1, "a", 0), **wrong}, {"user": 1}]
+        code, answers, _ = call("--model-file", files.net, lines=lines)
+        assert code == 1 and "error" in answers[0] and "has no events yet" in answers[1]["error"]
+
     def test_an_infinite_score_is_null(self, files, call, monkeypatch):
-        monkeypatch.setattr(LiveUsers, "recommend", lambda *arguments: [("a", float("inf"))])
+        monkeypatch.setattr(LiveUsers, "recommend", lambda *arguments, **choice: [("a", float("inf"))])
         code, answers, _ = call("--model-file", files.net, "--scores", lines=[event(1, "a", 0)])
         assert code == 0 and answers == [{"user": 1, "items": ["a"], "scores": [None]}]
 

@@ -4,7 +4,7 @@ import json
 import os
 import threading
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +18,7 @@ from spotlight_asars.sequence.online.journal import Journal, MissingRecords, syn
 from spotlight_asars.sequence.online.protocols import LiveModel
 from spotlight_asars.sequence.online.sessions import StaleSessions
 from spotlight_asars.sequence.online.users import LiveUsers
+from spotlight_asars.sequence.recommender.allowed import AllowedItems
 from spotlight_asars.serialization.files import remove_leftovers
 from spotlight_asars.serialization.models import load_sessions, save_sessions
 
@@ -143,9 +144,17 @@ class DurableUsers:
         """Forget all events of a key; see :meth:`LiveUsers.forget`."""
         return self._change(self._record(_FORGET, key), lambda: self._users.forget(key))
 
-    def recommend(self, key: Hashable, k: int = 20, now: float | None = None, exclude_seen: bool = False) -> list:
+    def recommend(
+        self,
+        key: Hashable,
+        k: int = 20,
+        now: float | None = None,
+        exclude_seen: bool = False,
+        candidates: AllowedItems | Sequence[Hashable] | None = None,
+        exclude: Sequence[Hashable] = (),
+    ) -> list:
         """Return the k best next items of a session as (raw id, score); see :meth:`LiveUsers.recommend`."""
-        return self._users.recommend(key, k, now, exclude_seen)
+        return self._users.recommend(key, k, now, exclude_seen, candidates, exclude)
 
     def latest(self, key: Hashable) -> float | None:
         """Return the time of a key's latest event in seconds, or None if it has no events."""

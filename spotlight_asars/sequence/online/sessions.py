@@ -30,6 +30,7 @@ from spotlight_asars.sequence.online.events import NEWEST, Carry, append_event, 
 from spotlight_asars.sequence.online.protocols import LiveModel
 from spotlight_asars.sequence.online.saved import check_saved
 from spotlight_asars.sequence.online.seen_items import SessionItems
+from spotlight_asars.sequence.recommender.allowed import AllowedItems
 from spotlight_asars.sequence.recommender.base import best_items
 from spotlight_asars.serialization.models import register_kind
 from spotlight_asars.serialization.schema import Array, Fields, Text, Whole
@@ -221,6 +222,8 @@ class LiveSessions:
         exclude_seen: bool = False,
         return_scores: bool = False,
         sessions: Sequence[int] | None = None,
+        candidates: AllowedItems | Sequence[Hashable] | None = None,
+        exclude: Sequence[Hashable] = (),
     ) -> list[list]:
         """
         Return the k best next items of some sessions, as ``model.recommend`` does for their whole histories.
@@ -236,6 +239,10 @@ class LiveSessions:
             Return (raw id, score) pairs.
         sessions : list of int, optional
             All by default.
+        candidates : list of raw ids, or AllowedItems, optional
+            Recommend only these; unknown ids are ignored.
+        exclude : list of raw ids, optional
+            Never recommend these.
 
         Returns
         -------
@@ -243,13 +250,18 @@ class LiveSessions:
             Raw ids or pairs of each session, best first.
         """
         check_whole("k", k)
-        answers = []
+        allowed, answers = AllowedItems.of(self._raw_items, candidates, exclude), []
         for taken, at in self._blocks(now, sessions):
-            answers += taken.best(k, at, exclude_seen, return_scores)
+            answers += taken.best(k, at, exclude_seen, return_scores, allowed)
         return answers
 
     def best(
-        self, k: int, now: np.ndarray | None = None, exclude_seen: bool = False, return_scores: bool = False
+        self,
+        k: int,
+        now: np.ndarray | None = None,
+        exclude_seen: bool = False,
+        return_scores: bool = False,
+        allowed: AllowedItems | None = None,
     ) -> list[list]:
         """
         Do as :meth:`recommend` for all sessions as one block, without a copy, while no other thread changes them.
@@ -260,6 +272,8 @@ class LiveSessions:
         now : float64 array of shape (sessions,), optional
             Seconds.
         exclude_seen, return_scores : bool, optional
+        allowed : AllowedItems, optional
+            All by default.
 
         Returns
         -------
@@ -270,6 +284,8 @@ class LiveSessions:
         if exclude_seen:
             row, item = self._seen.seen_by(self._all)
             scores[row, item - 1] = -np.inf
+        if allowed is not None:
+            allowed.leave(scores)
         for numbers, values in best_items(scores, k):
             raw, values = self._raw_ids[numbers - 1].tolist(), values.tolist()
             answers.append(list(zip(raw, values, strict=True)) if return_scores else raw)
@@ -518,10 +534,16 @@ class LiveSession:
         self._batch.observe([item], [timestamp], new_session=new_session, session_ids=ids)
 
     def recommend(
-        self, k: int = 20, now: float | None = None, exclude_seen: bool = False, return_scores: bool = False
+        self,
+        k: int = 20,
+        now: float | None = None,
+        exclude_seen: bool = False,
+        return_scores: bool = False,
+        candidates: AllowedItems | Sequence[Hashable] | None = None,
+        exclude: Sequence[Hashable] = (),
     ) -> list:
         """Return the raw ids of the k best next items, best first; see :meth:`LiveSessions.recommend`."""
-        return self._batch.recommend(k, now, exclude_seen, return_scores)[0]
+        return self._batch.recommend(k, now, exclude_seen, return_scores, None, candidates, exclude)[0]
 
     def scores(self, now: float | None = None) -> Tensor:
         """Return the scores of items 1, 2, ...: (num_items - 1,); see :meth:`LiveSessions.scores`."""

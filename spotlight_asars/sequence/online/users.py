@@ -1,6 +1,6 @@
 """Live sessions of any number of users or visitors, by key."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from copy import copy
 from threading import RLock
 
@@ -11,6 +11,7 @@ from spotlight_asars.interactions.times import timestamps_in_seconds
 from spotlight_asars.interactions.vocabulary import Vocabulary
 from spotlight_asars.sequence.online.protocols import LiveModel
 from spotlight_asars.sequence.online.sessions import LiveSessions
+from spotlight_asars.sequence.recommender.allowed import AllowedItems
 from spotlight_asars.serialization.models import register_kind
 from spotlight_asars.serialization.schema import Array, Fields, Maybe, Part, Whole
 from spotlight_asars.serialization.state import SystemState, name_of
@@ -146,7 +147,15 @@ class LiveUsers:
             self.changes += 1
             return True
 
-    def recommend(self, key: Hashable, k: int = 20, now: float | None = None, exclude_seen: bool = False) -> list:
+    def recommend(
+        self,
+        key: Hashable,
+        k: int = 20,
+        now: float | None = None,
+        exclude_seen: bool = False,
+        candidates: AllowedItems | Sequence[Hashable] | None = None,
+        exclude: Sequence[Hashable] = (),
+    ) -> list:
         """
         Return the k best next items of a session as (raw id, score), best first.
 
@@ -158,13 +167,14 @@ class LiveUsers:
             If the key has no events.
         """
         check_whole("k", k)
+        allowed = AllowedItems.of(self.model.raw_items, candidates, exclude)
         with self._lock:
             if key not in self._slots:
                 raise InputError(f"nothing was seen of {key!r} so far: give an event first")
             block, row = self._at(self._slots[key])
             session = block.take([row])  # the slot may be another key's once the lock is released
         at = None if now is None else timestamps_in_seconds([now])
-        return session.best(k, at, exclude_seen, return_scores=True)[0]
+        return session.best(k, at, exclude_seen, return_scores=True, allowed=allowed)[0]
 
     def latest(self, key: Hashable) -> float | None:
         """Return the time of a key's latest event in seconds, or None if it has no events."""

@@ -21,6 +21,7 @@ from spotlight_asars.interactions.sequences import (
     with_unknown_target,
 )
 from spotlight_asars.interactions.vocabulary import Vocabulary, as_column, in_order_of_appearance
+from spotlight_asars.sequence.recommender.allowed import AllowedItems
 from spotlight_asars.sequence.recommender.explaining import Explanation, explain, no_attention
 from spotlight_asars.sequence.recommender.fitted import Numbering, check_events, check_item_ids, check_same_numbering
 from spotlight_asars.sequence.recommender.requests import channels_by_time, request_rows, request_seconds
@@ -275,6 +276,8 @@ class Recommender(ABC):
         exclude_seen: bool = False,
         return_scores: bool = False,
         sessions: Sequence[Hashable] | Sequence[Sequence[Hashable]] | None = None,
+        candidates: AllowedItems | Sequence[Hashable] | None = None,
+        exclude: Sequence[Hashable] = (),
     ) -> list | pd.DataFrame:
         """
         Return the k best next items for one history or a list of them, raw ids in and out.
@@ -300,6 +303,10 @@ class Recommender(ABC):
             The session of each item, whose names need only differ within a history; sessions that overlap are one, as
             in a log. By default, a history is cut as the training part was: a pause as long as `session_gap` begins a
             new session, and if the training part had its own sessions, the history is one session.
+        candidates : list of raw ids, or AllowedItems, optional
+            Recommend only these; unknown ids are ignored.
+        exclude : list of raw ids, optional
+            Never recommend these.
 
         Returns
         -------
@@ -313,7 +320,7 @@ class Recommender(ABC):
                 raise InputError(
                     "a DataFrame has its timestamps, users and sessions in columns: leave these arguments out"
                 )
-            return recommend_for_log(self, items, k, now, exclude_seen)
+            return recommend_for_log(self, items, k, now, exclude_seen, candidates, exclude)
         check_whole("k", k)
         if isinstance(items, str) or not isinstance(items, Iterable) or getattr(items, "shape", None) == ():
             raise InputError(f"items is {items!r}: give a list of raw ids, or a list of such lists")
@@ -324,23 +331,29 @@ class Recommender(ABC):
             timestamps, sessions = (None if given is None else [given] for given in (timestamps, sessions))
         if now is not None and (isinstance(now, str) or not np.iterable(now)):
             now = [now] * len(items)
+        allowed = AllowedItems.of(self.raw_items, candidates, exclude)
         rows = request_rows(self, items, timestamps, user, now, sessions)
         answers = [None] * len(rows)
         for batch in bounded_batches(rows.lengths, max(1, _SCORES_A_BATCH // self.num_items)):
-            ranked = best_items(self._scores_of_requests(rows.rows(batch), exclude_seen), k)
+            ranked = best_items(self._scores_of_requests(rows.rows(batch), exclude_seen, allowed), k)
             for place, (numbers, values) in zip(batch.tolist(), ranked, strict=True):
                 raw, values = self.raw_items.inverse(numbers).tolist(), values.tolist()
                 answers[place] = list(zip(raw, values, strict=True)) if return_scores else raw
         return answers[0] if single else answers
 
-    def _scores_of_requests(self, rows: SessionSequences, exclude_seen: bool) -> np.ndarray:
+    def _scores_of_requests(
+        self, rows: SessionSequences, exclude_seen: bool, allowed: AllowedItems | None
+    ) -> np.ndarray:
         """Return scores of items 1, 2, ... after each history, -inf for those to leave out: (requests, items - 1)."""
         scores = self.scores_after(rows)
         if exclude_seen:
             seen_row = np.repeat(np.arange(len(rows)), rows.lengths)
             seen = (torch.from_numpy(seen_row), torch.from_numpy(rows.events[:, ITEM].astype(np.int64)) - 1)
             scores[tuple(one.to(scores.device) for one in seen)] = -torch.inf
-        return scores.cpu().numpy()
+        scores = scores.cpu().numpy()
+        if allowed is not None:
+            allowed.leave(scores)
+        return scores
 
     def _is_history(self, entry: object) -> bool:
         """Whether an entry of `items` is a list of ids; a tuple may be an id itself."""
@@ -484,7 +497,13 @@ class Recommender(ABC):
 
 
 def recommend_for_log(
-    system: Recommender, log: pd.DataFrame, k: int, now: float | None, exclude_seen: bool
+    system: Recommender,
+    log: pd.DataFrame,
+    k: int,
+    now: float | None,
+    exclude_seen: bool,
+    candidates: AllowedItems | Sequence[Hashable] | None = None,
+    exclude: Sequence[Hashable] = (),
 ) -> pd.DataFrame:
     """
     Return the k best next items for every user, or every session, of a log.
@@ -496,7 +515,7 @@ def recommend_for_log(
     log : DataFrame
         Column `item`, and optionally `timestamp` (seconds or datetimes; events of equal time stay in order), `user` and
         `session`. Without the last two, all events are one history.
-    k, now, exclude_seen :
+    k, now, exclude_seen, candidates, exclude :
         As for ``Recommender.recommend``.
 
     Returns
@@ -528,7 +547,7 @@ def recommend_for_log(
     sessions = None
     if "session" in log:
         sessions = [part.tolist() for part in np.split(log["session"].to_numpy(dtype=object)[order], ends)]
-    found = system.recommend(items, times, users, k, now, exclude_seen, return_scores=True, sessions=sessions)
+    found = system.recommend(items, times, users, k, now, exclude_seen, True, sessions, candidates, exclude)
     rows = [(key, rank, *one) for key, ranked in zip(keys, found, strict=True) for rank, one in enumerate(ranked, 1)]
     names = [by or "user", "rank", "item", "score"]
     columns = zip(*rows, strict=True) if rows else [()] * len(names)
