@@ -13,7 +13,7 @@ from spotlight_asars.serialization.files import json_text, output_folder, write_
 
 EXAMPLES = """examples:
   spotlight-asars analyse --data UserBehavior.csv.gz --format tianchi --categories --out analysis
-  spotlight-asars analyse --data clicks.csv --format csv --columns user,item,time
+  spotlight-asars analyse clicks.csv
   spotlight-asars analyse --data log.h5
       a prepared log
 

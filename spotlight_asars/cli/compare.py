@@ -34,8 +34,8 @@ EXAMPLES = """examples:
       four systems on a simulated log; takes a few minutes
   spotlight-asars compare --data u.data --format movielens --models gru4rec,asars_time_user
   spotlight-asars compare --train train.txt --test test.txt --format recsys15 --models gru4rec,asars_time_att
-  spotlight-asars compare --data clicks.csv --format csv --columns user,item,time
-  spotlight-asars compare --data clicks.csv --format csv --columns -,item,time,session
+  spotlight-asars compare clicks.csv
+  spotlight-asars compare clicks.csv --columns -,item,time,session
   spotlight-asars compare --models all --seeds 5 --twins --out results
       after Ctrl-C, the same command continues from the finished runs
 """

@@ -31,8 +31,8 @@ from spotlight_asars.serialization.files import check_output, json_text, output_
 EXAMPLES = """examples:
   spotlight-asars evaluate --model-file model.h5 --train train.txt --test test.txt --format recsys15
       --train gives the test users their history; without it they have none
-  spotlight-asars train    --data clicks.csv --format csv --columns user,item,time --test-share 0.2
-  spotlight-asars evaluate --data clicks.csv --format csv --columns user,item,time --test-share 0.2 --out metrics.json
+  spotlight-asars train    clicks.csv --test-share 0.2
+  spotlight-asars evaluate clicks.csv --test-share 0.2 --out metrics.json
       measures on the sessions that train held back
 
 Every target is ranked among all items that the model knows, as in compare. Intervals are bootstrapped by session.

@@ -15,7 +15,7 @@ EXAMPLES = """examples:
   spotlight-asars prepare --data UserBehavior.csv --format tianchi --out tianchi.h5
   spotlight-asars compare --data tianchi.h5 --models gru4rec,asars_time_user --out results
       every command that reads a log also reads a prepared one, without --format
-  spotlight-asars prepare --data day1.csv.gz day2.csv.gz --format csv --columns user,item,time --out log.h5
+  spotlight-asars prepare --data day1.csv.gz day2.csv.gz --out log.h5
       one log in several files
   spotlight-asars prepare --data UserBehavior.csv --format tianchi --shard 2/4 --out shards/2.h5
       the second of four shards; each can be prepared by its own process or machine, and the folder is then the

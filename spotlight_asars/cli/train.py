@@ -36,7 +36,7 @@ from spotlight_asars.serialization.models import save_model
 
 DEFAULT_MODEL = "asars_time_user"
 EXAMPLES = """examples:
-  spotlight-asars train --data clicks.csv --format csv --columns user,item,time --validation 0.1
+  spotlight-asars train clicks.csv --validation 0.1
       for production: finds the number of epochs on the latest tenth of the sessions, then retrains on all
   spotlight-asars train --data u.data --format movielens --test-share 0.2
       trains on the training part only; evaluate with the same options measures on the rest
