@@ -20,9 +20,9 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 # Each page and the tables it holds.
-LOGS = ("clicks", "music", "checkins", "news", "movielens", "simulator")  # of the comparisons of single nets
+LOGS = ("clicks", "music", "checkins", "news", "movielens", "simulator")  # of the comparisons on all logs
 PAGES = {
-    HERE.parent / "README.rst": ("nets", "recsys15_slice"),
+    HERE.parent / "README.rst": ("nets",),
     HERE.parent / "docs" / "results.rst": (
         *(f"nets_{log}" for log in LOGS),
         *("recsys15_slice_tuned", "synthetic", "movielens_100k"),
@@ -35,18 +35,15 @@ PAGES = {
 PARAMETERS = "--parameters benchmarks/parameters"
 _CLICKS = "--train {recsys15}/train.txt --test {recsys15}/valid.txt --format recsys15"
 _CSV = "--format csv --columns user,item,time --filters 5,2,2"
-_NETS = "--epochs 30 --seeds 3 --models asars_two_stage,asars_time_user,gru4rec,gru4rec_bpr_max,vstan,vsknn,repeat_last"
+_MODELS = "--models asars_two_stage,asars_time_user,gru4rec,gru4rec_bpr_max,vstan,vsknn,repeat_last"
+_NETS = f"--epochs 30 --seeds 3 {_MODELS}"
 COMPARISONS = {
     "nets_clicks": f"{_CLICKS} {_NETS}",
     "nets_music": f"--data {{logs}}/thirty_music_users5.csv.gz {_CSV} {_NETS}",
     "nets_checkins": f"--data {{logs}}/foursquare_nyc.csv.gz {_CSV} {_NETS}",
-    "nets_news": f"--data {{logs}}/globo_users10.csv.gz {_CSV} {_NETS}",
+    "nets_news": f"--data {{logs}}/globo_users10.csv.gz {_CSV} --epochs 30 --seeds 1 {_MODELS}",
     "nets_movielens": f"--data {{movielens}} --format movielens {_NETS}",
     "nets_simulator": _NETS,
-    "recsys15_slice": (
-        "--train {recsys15}/train.txt --test {recsys15}/valid.txt --format recsys15 --epochs 18 --seeds 5 --models "
-        "asars_two_stage,vstan,vsknn,sequential_rules,asars_memory"
-    ),
     "recsys15_slice_tuned": (
         f"--train {{recsys15}}/train.txt --test {{recsys15}}/valid.txt --format recsys15 {PARAMETERS}/recsys15_slice "
         "--twins --models vstan,vsknn,sequential_rules,asars_memory"

@@ -6,6 +6,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +22,7 @@ from spotlight_asars.interactions.vocabulary import Vocabulary
 from spotlight_asars.sequence.online.sessions import LiveSession
 from spotlight_asars.sequence.online.steps import NetLiveSteps
 from spotlight_asars.sequence.recommender.base import PADDING_SCORE, Recommender
+from spotlight_asars.sequence.recommender.embeddings import embeddings_table
 from spotlight_asars.sequence.recommender.explaining import no_attention
 from spotlight_asars.sequence.recommender.fitted import Numbering, check_same_numbering
 from spotlight_asars.sequence.representations.options import NetOptions
@@ -436,6 +438,22 @@ class ASARSSequenceModel(Recommender, ImplicitSequenceModel):
             places, _, _ = flat_positions(rows.offsets[batch], rows.lengths[batch])
             found[places] = weights[events[:, :, ITEM] != PADDING_ITEM]
         return found
+
+    def item_embeddings(self) -> pd.DataFrame:
+        """Return the net's embedding of each item, a row by its raw id: float32, (items, dim)."""
+        vectors = self._table("item_embeddings")
+        return super().item_embeddings() if vectors is None else embeddings_table(vectors, self.raw_items, "item")
+
+    def user_embeddings(self) -> pd.DataFrame:
+        """Return the net's embedding of each user, a row by its raw id: float32, (users, dim)."""
+        vectors = self._table("user_embeddings") if self.has_users else None
+        return super().user_embeddings() if vectors is None else embeddings_table(vectors, self.raw_users, "user")
+
+    def _table(self, name: str) -> np.ndarray | None:
+        """Return a table of the net's embeddings without the padding, None if the net has no such table."""
+        self.check_fitted()
+        weight = getattr(getattr(self._net, name, None), "weight", None)
+        return None if weight is None else weight.detach().cpu().numpy()[PADDING_ITEM + 1 :]
 
     def session(self, user: Hashable = None) -> LiveSession:
         """

@@ -31,7 +31,7 @@ from spotlight_asars.sequence.online.protocols import LiveModel
 from spotlight_asars.sequence.online.saved import check_saved
 from spotlight_asars.sequence.online.seen_items import SessionItems
 from spotlight_asars.sequence.recommender.allowed import AllowedItems
-from spotlight_asars.sequence.recommender.base import best_items
+from spotlight_asars.sequence.recommender.best import best_items
 from spotlight_asars.serialization.models import register_kind
 from spotlight_asars.serialization.schema import Array, Fields, Text, Whole
 from spotlight_asars.serialization.state import SystemState, name_of

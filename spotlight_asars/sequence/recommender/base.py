@@ -1,7 +1,7 @@
 """``Recommender``: the abstract base of every system, and the top-k helpers that it shares with live sessions."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Hashable, Iterable, Sequence, Sized
 from copy import deepcopy
 
 import numpy as np
@@ -22,6 +22,8 @@ from spotlight_asars.interactions.sequences import (
 )
 from spotlight_asars.interactions.vocabulary import Vocabulary, as_column, in_order_of_appearance
 from spotlight_asars.sequence.recommender.allowed import AllowedItems
+from spotlight_asars.sequence.recommender.best import best_items
+from spotlight_asars.sequence.recommender.embeddings import most_similar
 from spotlight_asars.sequence.recommender.explaining import Explanation, explain, no_attention
 from spotlight_asars.sequence.recommender.fitted import Numbering, check_events, check_item_ids, check_same_numbering
 from spotlight_asars.sequence.recommender.requests import channels_by_time, request_rows, request_seconds
@@ -386,6 +388,52 @@ class Recommender(ABC):
     def _no_live_sessions(self) -> str:
         return f"{type(self).__name__} has no live sessions: give whole histories to recommend(items, timestamps)"
 
+    # Embeddings.
+
+    def item_embeddings(self) -> pd.DataFrame:
+        """
+        Return the learned embedding of each item, a row by its raw id: float32, (items, dim).
+
+        Raises
+        ------
+        InputError
+            If the system has none.
+        """
+        raise InputError(f"{type(self).__name__} has no embeddings of items: use a net, such as asars_time_user")
+
+    def user_embeddings(self) -> pd.DataFrame:
+        """
+        Return the learned embedding of each user, a row by its raw id: float32, (users, dim).
+
+        Raises
+        ------
+        InputError
+            If the system has none.
+        """
+        raise InputError(f"{type(self).__name__} has no embeddings of users: use a net that learns about users")
+
+    def similar_items(self, items: Hashable | Sequence[Hashable], k: int = 20) -> pd.DataFrame:
+        """
+        Return the items whose embeddings are closest to those of some items, by cosine.
+
+        Parameters
+        ----------
+        items : raw id, or list of them
+        k : int, optional
+            Number of similar items of each.
+
+        Returns
+        -------
+        DataFrame
+            Columns `item`, `rank` from 1, `similar` and `similarity`, the best first. No item is similar to itself.
+
+        Raises
+        ------
+        InputError
+            If the system has no embeddings of items, or an item is unknown.
+        """
+        return most_similar(self.item_embeddings(), items, k)
+
     # Explanations.
 
     def explain(
@@ -553,24 +601,3 @@ def recommend_for_log(
     columns = zip(*rows, strict=True) if rows else [()] * len(names)
     table = pd.DataFrame({name: as_column(list(column)) for name, column in zip(names, columns, strict=True)})
     return table if by is not None else table.drop(columns="user")
-
-
-_GROUPS_A_PLACE = 8  # so that few of the best k fall into one group
-
-
-def best_items(scores: np.ndarray, k: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield numbers and scores of the k best items of each request, best first, without -inf; (requests, items - 1)."""
-    for row in scores:
-        # Only scores that reach the k-th best need sorting. The k-th best of the maxima of some groups is a lower bound
-        # on it, and mostly a close one.
-        groups = min(len(row), _GROUPS_A_PLACE * k)
-        best = np.maximum.reduce(row[: len(row) // groups * groups].reshape(-1, groups))  # (groups,)
-        last = max(groups - k, 0)
-        best.partition(last)
-        found = (row >= best[last]).nonzero()[0]
-        values = row[found]
-        order = (-values).argsort(kind="stable")[:k]
-        found, values = found[order], values[order]
-        if not len(values) or values[-1] == -np.inf:
-            found, values = found[values > -np.inf], values[values > -np.inf]
-        yield found + 1, values
