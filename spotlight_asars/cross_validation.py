@@ -11,9 +11,9 @@ from typing import NoReturn, Protocol
 import numpy as np
 
 from spotlight_asars.errors import InputError, check_share
-from spotlight_asars.interactions.channels import TARGET, TIME
+from spotlight_asars.interactions.channels import ITEM, SESSION_GAP_BIN, SESSION_START, TARGET, TIME
 from spotlight_asars.interactions.sequences import SessionSequences, to_session_sequences
-from spotlight_asars.interactions.sessionization import ANONYMOUS_USER
+from spotlight_asars.interactions.sessionization import ANONYMOUS_USER, changes
 from spotlight_asars.interactions.sessions import SessionInteractions, as_session_interactions
 from spotlight_asars.interactions.vocabulary import Vocabulary
 
@@ -472,6 +472,35 @@ def split_rows_by_time(sequences: SessionSequences, late_share: float) -> tuple[
     if not early.num_targets or not late.num_targets:
         raise InputError("the rows have too few sessions to hold some of them back: give a longer training part")
     return early, late
+
+
+def without_unseen_items(sequences: SessionSequences, known: SessionSequences) -> SessionSequences:
+    """
+    Drop the events of items that do not occur in other rows, and then rows without a target.
+
+    A system that is fitted on the other rows has learned nothing about these items, and a server leaves them out of its
+    histories. The first event left of a session opens it, and is a target only if the first one was.
+
+    Parameters
+    ----------
+    sequences, known : SessionSequences
+        Numbered alike.
+    """
+    seen = np.zeros(sequences.num_items, dtype=bool)
+    seen[known.events[:, ITEM]] = True
+    kept = seen[sequences.events[:, ITEM]]  # (events,)
+    row = np.repeat(np.arange(len(sequences)), sequences.lengths)  # (events,)
+    begins = changes(row)
+    begins[1:] |= sequences.session_ids[1:] != sequences.session_ids[:-1]  # a session inside a row
+    piece = (np.cumsum(begins) - 1)[kept]
+    opening = sequences.events[np.flatnonzero(begins)[piece]]  # (kept, channel)
+    first, events = changes(piece), sequences.events[kept]
+    for channel in (SESSION_START, SESSION_GAP_BIN):
+        events[first, channel] = opening[first, channel]
+    events[first, TARGET] &= opening[first, TARGET]
+    lengths = np.bincount(row[kept], minlength=len(sequences))
+    found = sequences.with_events(events, sequences.session_ids[kept], lengths)
+    return found.rows(found.targets_a_row > 0)
 
 
 def rows_of(split: TimeSplit, max_sequence_length: int) -> tuple[SessionSequences, SessionSequences]:

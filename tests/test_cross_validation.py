@@ -15,9 +15,17 @@ from spotlight_asars.cross_validation import (
     split_rows_by_time,
     supported,
     time_based_split,
+    without_unseen_items,
 )
 from spotlight_asars.errors import InputError
-from spotlight_asars.interactions.channels import ITEM, TARGET, TIME, UNKNOWN_TIME
+from spotlight_asars.interactions.channels import (
+    ITEM,
+    SESSION_GAP_BIN,
+    SESSION_START,
+    TARGET,
+    TIME,
+    UNKNOWN_TIME,
+)
 from spotlight_asars.interactions.sequences import SessionSequences, to_session_sequences
 from spotlight_asars.interactions.sessionization import NO_SESSION_GAP
 from spotlight_asars.interactions.sessions import SessionInteractions
@@ -424,3 +432,37 @@ def test_repeats_are_collapsed_within_sessions():
     found = collapse_repeats(SessionInteractions.from_log(log))
     assert found.item_vocabulary.inverse(found.item_ids).tolist() == ["a", "b", "a", "a"]
     assert found.session_ids.tolist() == [0, 0, 0, 1] and found.timestamps.tolist() == [0.0, 20.0, 30.0, 40.0]
+
+
+class TestWithoutUnseenItems:
+    """Rows of user 1: sessions a b c | d a, of user 2: c; item numbers in the order of a, b, c, d."""
+
+    def rows(self):
+        log = pd.DataFrame(
+            {
+                "user": [1, 1, 1, 1, 1, 2, 2],
+                "item": [*"abcda", *"cc"],
+                "session": [1, 1, 1, 2, 2, 3, 3],
+                "timestamp": [0.0, 10, 30, 9000, 9050, 500, 520],
+            }
+        )
+        return to_session_sequences(SessionInteractions.from_log(log))
+
+    def test_what_is_left(self):
+        rows = self.rows()
+        names = rows.item_vocabulary.raw_ids
+        known = rows.rows([0]).with_events(rows.events[[0, 1]], rows.session_ids[[0, 1]], [2])  # a, b
+        found = without_unseen_items(rows, known)
+        assert len(found) == 1 and names[found.events[:, ITEM] - 1].tolist() == ["a", "b", "a"]
+        whole = rows.events[[0, 1, 4]].copy()
+        # The second session opens with its second event now, at the gap of its first.
+        for channel in (SESSION_START, SESSION_GAP_BIN, TARGET):
+            whole[2, channel] = rows.events[3, channel]
+        np.testing.assert_array_equal(found.events, whole)
+        assert found.session_ids.tolist() == rows.session_ids[[0, 1, 4]].tolist()
+
+    def test_nothing_changes_where_all_are_known(self):
+        rows = self.rows()
+        found = without_unseen_items(rows, rows)
+        np.testing.assert_array_equal(found.events, rows.events)
+        np.testing.assert_array_equal(found.offsets, rows.offsets)

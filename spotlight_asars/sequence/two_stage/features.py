@@ -10,16 +10,14 @@ from torch import Tensor
 from spotlight_asars.errors import InputError
 from spotlight_asars.host import PADDING_IDX as PADDING_ITEM
 from spotlight_asars.interactions.binning import UNKNOWN_BIN
-from spotlight_asars.interactions.channels import DWELL_RULES, ITEM, TARGET, TIME, UNKNOWN_TIME
+from spotlight_asars.interactions.channels import DWELL_RULES, ITEM, TARGET
 from spotlight_asars.interactions.sequences import SessionSequences
-from spotlight_asars.interactions.times import SECONDS_PER_DAY
 from spotlight_asars.sequence.non_neural.prefixes import Histories
 from spotlight_asars.serialization.models import register_kind
-from spotlight_asars.serialization.schema import Array, Fields, Number, Text, Whole
+from spotlight_asars.serialization.schema import LARGEST, Array, Fields, Text, Whole
 from spotlight_asars.serialization.state import SystemState
 
 NEAREST = 4  # newest events of the session with a feature each
-HALF_LIVES = (1.0, 3.0)  # of recent popularity, in days
 CLICKS_OF_NONE = 0.1  # added to counts before their logarithm
 
 
@@ -28,13 +26,13 @@ class CandidateFeatures:
     """
     Features of each target's candidates, from the session so far, its user's earlier sessions and a training part.
 
-    For each candidate: its popularity, overall and recent; whether it is the item of one of the newest events; its
+    For each candidate: its popularity; whether it is the item of one of the newest events; its
     number of events and its dwell in the session; its number of events in the user's earlier sessions. For the session,
     equal for all candidates: its length, whether its last events repeat an item, the popularity of its last item, the
     dwell of the event before last.
 
     Dwell is a bin number as a share of all bins, 0 if unknown. Popularity is the logarithm of the item's number of
-    targets in the training part; recent popularity weighs each by its age at the part's last known time.
+    targets in the training part.
 
     Parameters
     ----------
@@ -47,34 +45,28 @@ class CandidateFeatures:
     def __init__(self, sequences: SessionSequences, dwell: str) -> None:
         self._dwell = dwell
         self._num_bins, self.num_items = sequences.binning.num_bins, sequences.num_items
-        self._keep(np.zeros((self.num_items, 1 + len(HALF_LIVES))), float(UNKNOWN_TIME))
+        self._keep(np.zeros(self.num_items, dtype=np.int64))
         self.add(sequences)
 
-    def _keep(self, counts: np.ndarray, newest: float) -> None:
-        """Keep the counts of each item's targets, (num_items, 3), of which two fade up to the newest target's time."""
-        self._counts, self._newest = counts, newest
-        self._popularity = torch.from_numpy(np.log(counts + CLICKS_OF_NONE)).float()  # (num_items, 3)
+    def _keep(self, counts: np.ndarray) -> None:
+        """Keep the number of targets of each item: (num_items,)."""
+        self._counts = counts
+        self._popularity = torch.from_numpy(np.log(counts + CLICKS_OF_NONE)).float()  # (num_items,)
 
     def add(self, sequences: SessionSequences) -> None:
         """Add the targets of further rows, numbered alike, to the popularity."""
-        targets = sequences.events[sequences.events[:, TARGET] != 0]
-        items, seconds = targets[:, ITEM], targets[:, TIME].astype(np.float64)
-        # UNKNOWN_TIME is the smallest value: it is the maximum only if no time is known.
-        newest = seconds.max(initial=self._newest)
-        faded = self._counts * _fading(np.array([newest - self._newest if self._newest > UNKNOWN_TIME else 0.0]))
-        weights = _fading(np.where(seconds == UNKNOWN_TIME, 0.0, newest - seconds))  # (targets, 3)
-        counts = [np.bincount(items, weight, minlength=self.num_items) for weight in weights.T]
-        self._keep(faded + np.stack(counts, axis=1), newest)
+        items = sequences.events[sequences.events[:, TARGET] != 0, ITEM]
+        self._keep(self._counts + np.bincount(items, minlength=self.num_items))
 
     def width(self, members: int) -> int:
         """Return the number of features of a candidate that this many members propose."""
         # The members' probabilities and the mixture's; each member's highest; and the rest as `of` lists them.
-        return (members + 1) + (1 + len(HALF_LIVES)) + NEAREST + 4 + members + 6 + 1
+        return (members + 1) + 1 + NEAREST + 4 + members + 6 + 1
 
     def state(self) -> SystemState:
         """Return what was computed from the training part as data; see ``SystemState``."""
         fitted = {"dwell": self._dwell, "num_bins": self._num_bins, "num_items": self.num_items}
-        return SystemState(fitted={**fitted, "newest": self._newest}, arrays={"counts": self._counts})
+        return SystemState(fitted=fitted, arrays={"counts": self._counts})
 
     @classmethod
     def from_state(cls, state: SystemState) -> "CandidateFeatures":
@@ -89,13 +81,13 @@ class CandidateFeatures:
         if "places" in state.arrays:
             raise InputError("its candidates have the features of release 0.1.0, which are others now: fit it anew")
         known = {"dwell": Text(DWELL_RULES), "num_bins": Whole(1), "num_items": Whole(1)}
-        Fields({**known, "newest": Number(UNKNOWN_TIME, 2**31)}).check("features", state.fitted)
-        counts = Array("f", (state.fitted["num_items"], 1 + len(HALF_LIVES)), least=0.0)
+        Fields(known).check("features", state.fitted)
+        counts = Array("iu", (state.fitted["num_items"],), 0, LARGEST)
         Fields({"counts": counts}).check("features", state.arrays)
         features = cls.__new__(cls)  # the constructor needs the training part
         features._dwell, features._num_bins = state.fitted["dwell"], state.fitted["num_bins"]
         features.num_items = state.fitted["num_items"]
-        features._keep(state.arrays["counts"], state.fitted["newest"])
+        features._keep(state.arrays["counts"])
         return features
 
     def of(self, histories: Histories, candidates: Tensor, given: list[Tensor], summary: list[Tensor]) -> Tensor:
@@ -116,12 +108,12 @@ class CandidateFeatures:
         Returns
         -------
         float32 tensor of shape (targets, candidates, features)
-            Those given; 3 of popularity; 4 of the newest events; presence, count and dwell in the session, and count in
+            Those given; popularity; 4 of the newest events; presence, count and dwell in the session, and count in
             earlier sessions; the summary; 6 of the session; and the candidate's place.
         """
         places = candidates.shape[1]
         newest = _Newest.of(histories, self._shares_of_bins)
-        own = [*given, *self._popularity[candidates + 1].unbind(dim=2)]
+        own = [*given, self._popularity[candidates + 1]]
         own += self._in_session(histories, candidates, newest)
         shared = [one[:, None].expand(-1, places) for one in (*summary, *self._of_session(histories, newest))]
         order = torch.arange(places).expand(len(candidates), -1)
@@ -150,7 +142,7 @@ class CandidateFeatures:
             newest.shares[:, 1],
             histories.has_earlier,
         )
-        popular = self._popularity[torch.from_numpy(last), 0]
+        popular = self._popularity[torch.from_numpy(last)]
         return [popular, *(torch.from_numpy(column.astype(np.float32)) for column in columns)]
 
     def _shares_of_bins(self, bins: np.ndarray) -> np.ndarray:
@@ -172,12 +164,6 @@ class _Newest:
         items[found.target, found.lag - 1] = found.item
         shares[found.target, found.lag - 1] = shares_of_bins(found.bin)
         return cls(items, shares)
-
-
-def _fading(seconds: np.ndarray) -> np.ndarray:
-    """Return the weights of events this long ago, (events,), in each count: (events, 3)."""
-    days = seconds / SECONDS_PER_DAY
-    return np.stack([np.ones(len(days)), *(0.5 ** (days / half_life) for half_life in HALF_LIVES)], axis=1)
 
 
 class _CandidatePlaces:

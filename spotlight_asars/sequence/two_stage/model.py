@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spotlight_asars.cross_validation import split_rows_by_time
+from spotlight_asars.cross_validation import split_rows_by_time, without_unseen_items
 from spotlight_asars.errors import InputError, check_choice, check_share, check_whole
 from spotlight_asars.host import Interactions, SequenceInteractions
 from spotlight_asars.interactions.channels import DWELL_RULES, ITEM, TARGET
@@ -161,6 +161,9 @@ class TwoStageRanker(Recommender):
         if late.num_targets > self._late_targets:
             # On a large log few sessions are enough, and items of a short life are better learned from newer ones.
             early, late = split_rows_by_time(sequences, self._late_share * self._late_targets / late.num_targets)
+        late = without_unseen_items(late, early)
+        if not late.num_targets:
+            raise InputError("the latest sessions have only items that the earlier ones lack: give a longer log")
         return early, late
 
     def _new(self, member: Member, epochs: int | None) -> Recommender:

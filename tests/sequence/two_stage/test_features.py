@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from spotlight_asars.interactions.channels import DWELL, ITEM, SESSION_START, TARGET, TIME, UNKNOWN_TIME
+from spotlight_asars.interactions.channels import DWELL, ITEM, SESSION_START, TARGET
 from spotlight_asars.interactions.sequences import SessionSequences, to_session_sequences
 from spotlight_asars.interactions.sessions import SessionInteractions
 from spotlight_asars.sequence.non_neural.prefixes import Prefixes
@@ -33,14 +33,8 @@ def some_candidates(prefixes, num_items, count=5, seed=0):
     return torch.from_numpy(np.array([random_state.permutation(num_items - 1)[:count] for _ in range(len(prefixes))]))
 
 
-def popularity(rows, item, half_life=None):
-    targets = [event for event in rows.events.tolist() if event[TARGET]]
-    newest = max(event[TIME] for event in targets)
-    total = 0.1
-    for event in targets:
-        age = 0.0 if event[TIME] == UNKNOWN_TIME else (newest - event[TIME]) / 86_400
-        total += (event[ITEM] == item) * (1.0 if half_life is None else 0.5 ** (age / half_life))
-    return math.log(total)
+def popularity(rows, item):
+    return math.log(0.1 + sum(event[ITEM] == item for event in rows.events.tolist() if event[TARGET]))
 
 
 def slow_features(training, rows, candidates, dwell):
@@ -63,7 +57,7 @@ def slow_features(training, rows, candidates, dwell):
             known = session[:-1] if dwell == "known" else session
             of_target.append(
                 [
-                    *(popularity(training, item, half_life) for half_life in (None, 1.0, 3.0)),
+                    popularity(training, item),
                     *(float(len(own) >= back and own[-back] == item) for back in (1, 2, 3, 4)),
                     float(item in own),
                     math.log1p(own.count(item)),
@@ -107,8 +101,8 @@ class TestSlowLoop:
         given, summary = torch.rand(len(prefixes), 5), torch.rand(len(prefixes))
         found = features.of(prefixes, candidates, [given], [summary])
         assert torch.equal(found[:, :, 0], given)
-        assert torch.equal(found[:, :, 12], summary[:, None].expand(-1, 5))
-        rest = [place for place in range(found.shape[2]) if place not in (0, 12)]
+        assert torch.equal(found[:, :, 10], summary[:, None].expand(-1, 5))
+        rest = [place for place in range(found.shape[2]) if place not in (0, 10)]
         assert torch.equal(found[:, :, rest], plain)
 
     def test_a_slice_is_as_among_all(self, dwell):
@@ -146,36 +140,17 @@ class TestSlowLoop:
             training = SessionSequences(np.array([[2, 1, 1, 1]]))
             both.append(CandidateFeatures(training, dwell).of(prefixes, torch.tensor([[0, 1]]), [], []))
         assert torch.equal(*both)
-        assert math.isclose(float(both[0][0, 0, 11]), math.log(0.1), rel_tol=1e-6)
+        assert math.isclose(float(both[0][0, 0, 9]), math.log(0.1), rel_tol=1e-6)
 
 
 class TestPopularity:
-    @pytest.mark.parametrize("origin", [0, 9e8, 1.4e9])  # 1970, 1998 and 2014; rows count time from 2001
-    def test_lately_means_before_the_last_event(self, origin):
-        day = 86_400
-        rows = SessionSequences(
-            np.array([[1, 2], [1, 3]]), timestamps=np.array([[0, 1], [3 * day, 3 * day + 1]]) + origin
-        )
-        found = CandidateFeatures(rows, "known").of(Prefixes.before_targets(rows), torch.tensor([[1, 2]] * 2), [], [])
-        np.testing.assert_allclose(found[0, :, 1], np.log([0.125 + 0.1, 1.1]), rtol=1e-5)  # half-life of a day
-        np.testing.assert_allclose(found[0, :, 2], np.log([0.5 + 0.1, 1.1]), rtol=1e-5)  # of three days
-
-    @pytest.mark.parametrize("days", [0.0, 2.5])
-    def test_added_rows_count_as_if_they_had_been_there(self, days):
-        """The older counts fade up to the newest event."""
-        begin = 1.4e9 + 86_400 * np.array([[0.0], [0.4], [days], [days]])
+    def test_added_rows_count_as_if_they_had_been_there(self):
         items = np.array([[1, 2, 3], [2, 3, 1], [3, 3, 1], [1, 2, 2]])
-        parts = [
-            SessionSequences(items[one], num_items=4, timestamps=begin[one] + [0, 60, 90])
-            for one in (slice(2), slice(2, None), slice(None))
-        ]
-        added = CandidateFeatures(parts[0], "known")
-        added.add(parts[1])
-        whole = CandidateFeatures(parts[2], "known").state()
-        np.testing.assert_allclose(added.state().arrays["counts"], whole.arrays["counts"], rtol=1e-9)
-        assert added.state().fitted == whole.fitted
-
-    def test_unknown_times_are_of_now(self):
-        rows = SessionSequences(np.array([[1, 2], [1, 3]]))
-        found = CandidateFeatures(rows, "known").of(Prefixes.before_targets(rows), torch.tensor([[1, 2]] * 2), [], [])
-        np.testing.assert_allclose(found[:, :, :3], math.log(1.1), rtol=1e-5)
+        first, second, whole = (
+            SessionSequences(items[one], num_items=4) for one in (slice(2), slice(2, None), slice(None))
+        )
+        added = CandidateFeatures(first, "known")
+        added.add(second)
+        np.testing.assert_array_equal(added.state().arrays["counts"], [0, 2, 3, 3])
+        found = CandidateFeatures(whole, "known").state()
+        np.testing.assert_array_equal(added.state().arrays["counts"], found.arrays["counts"])

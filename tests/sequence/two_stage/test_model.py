@@ -251,7 +251,7 @@ class TestNothingToLearn:
         torch.testing.assert_close(scores_of(fitted, rows), expected)
 
     def test_some_targets_are_no_candidate_and_a_single_one_is(self):
-        rows = SessionSequences(np.array([[1, 2]] * 9 + [[1, 3]]), num_items=5)
+        rows = SessionSequences(np.array([[1, 3]] + [[1, 2]] * 8 + [[1, 3]]), num_items=5)
         member = Member(lambda epochs: Fixed([0.1, 0.2, 0.3, 0.4]))
         scores = scores_of(TwoStageRanker([member], candidates=2).fit(rows), rows)
         assert torch.isfinite(scores).all() and (scores[:, 2:] >= 1).all()
