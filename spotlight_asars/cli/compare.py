@@ -31,7 +31,7 @@ from spotlight_asars.serialization.files import json_text, output_folder, write_
 
 EXAMPLES = """examples:
   spotlight-asars compare
-      four systems on a simulated log; takes a few minutes
+      six systems on a simulated log; takes a few minutes
   spotlight-asars compare --data u.data --format movielens --models gru4rec,asars_time_user
   spotlight-asars compare --train train.txt --test test.txt --format recsys15 --models gru4rec,asars_time_att
   spotlight-asars compare clicks.csv

@@ -26,7 +26,7 @@ from spotlight_asars.interactions.sequences import SessionSequences
 from spotlight_asars.interactions.sessionization import SESSION_GAP
 from spotlight_asars.interactions.sessions import LogCounts, SessionInteractions
 
-# Four systems train on this log in a few minutes, on two cores.
+# The default systems train on this log in a few minutes, on two cores.
 SIMULATED = {"num_users": 500, "num_items": 600}
 VALIDATION_SHARE = 0.1  # of the training sessions, the latest
 
