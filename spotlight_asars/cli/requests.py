@@ -69,7 +69,7 @@ class Answers:
         Returns the live sessions, when a request first needs them; without memory of earlier ones by default.
     limits : Limits, optional
     allowed : AllowedItems, optional
-        The items that may be recommended; all by default. The candidates that a request names are allowed instead.
+        The items that may be recommended; all by default. A request that names candidates gets those among them.
     """
 
     def __init__(
@@ -193,6 +193,9 @@ class Answers:
                 if len(request[name]) > self.limits.longest_history:
                     raise InputError(f"{len(request[name]):,} {name}: give fewer, or raise --longest-history")
                 found[name] = [self._item(one) for one in request[name]]
+        if self._allowed is not None and found["candidates"] is not self._allowed:
+            own = AllowedItems.of(self.model.raw_items, found["candidates"])
+            found["candidates"] = AllowedItems(own.mask & self._allowed.mask)
         return found
 
     def _of_end(self, request: dict) -> dict:

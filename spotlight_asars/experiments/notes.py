@@ -5,13 +5,13 @@ from dataclasses import astuple
 import numpy as np
 
 from spotlight_asars.cross_validation import (
+    ENOUGH,
     RARE_ITEM,
     RARE_USER,
     SHORT_SESSION,
     SupportFilters,
     TimeSplit,
     lacking_support,
-    supported,
 )
 from spotlight_asars.datasets import presets
 from spotlight_asars.interactions.sessionization import NO_SESSION_GAP
@@ -31,7 +31,7 @@ def notes_on_filters(log: SessionInteractions, filters: SupportFilters) -> list[
         longer = "" if log.session_gap == NO_SESSION_GAP else "; a longer --session-gap, such as 1d, joins more of them"
         notes.append(f"{single:.0%} of the sessions have a single event, which nothing can be learned from{longer}")
     lacking = lacking_support(log, *astuple(filters))
-    left = int((lacking == 0).sum())
+    left = int((lacking == ENOUGH).sum())
     if left < (1 - MUCH) * len(log):
         counts = np.bincount(lacking, minlength=4)
         reasons = {
@@ -52,7 +52,7 @@ def _keeps_more(log: SessionInteractions, filters: SupportFilters, left: int) ->
     learnable = presets.LEARNABLE
     if all(have <= least for have, least in zip(astuple(filters), astuple(learnable), strict=True)):
         return ""
-    more = int(supported(log, *astuple(learnable)).sum())
+    more = int((lacking_support(log, *astuple(learnable)) == ENOUGH).sum())
     return f"; --filters {','.join(map(str, astuple(learnable)))} leaves {more:,}" if more > 1.1 * left else ""
 
 

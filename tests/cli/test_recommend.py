@@ -386,6 +386,11 @@ class TestEveryLine:
         assert code == 0 and answers[0]["items"] == ["b"] and answers[2]["items"] == ["c"]
         assert "b" not in answers[1]["items"] and "c" in answers[1]["items"]
 
+    def test_a_request_stays_within_what_the_command_allows(self, files, call):
+        lines = [{**event(1, "a", 0), "candidates": ["b", "c"]}, {"user": 1, "candidates": ["c"]}]
+        code, answers, _ = call("--model-file", files.net, "--candidates", "a,b", lines=lines)
+        assert code == 0 and [answer["items"] for answer in answers] == [["b"], []]
+
     @pytest.mark.parametrize("wrong", [{"candidates": ["?"]}, {"candidates": "b"}, {"exclude": [{}]}, {"exclude": 3}])
     def test_a_wrong_choice_changes_nothing(self, files, call, wrong):
         lines = [{**event(1, "a", 0), **wrong}, {"user": 1}]

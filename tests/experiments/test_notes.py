@@ -68,6 +68,10 @@ class TestFilters:
         ]
         assert notes_on_filters(sessions_of("aaaa", "a", "a"), SupportFilters(1, 1, 1)) == [found]
 
+    def test_nothing_can_be_learned(self):
+        (note,) = notes_on_filters(sessions_of("ab", "cd", "ef"), SupportFilters(2, 1, 1))
+        assert note == "the filters 2,1,1 leave 0 of 6 events: 6 of items with fewer than 2 events"
+
     def test_nothing_to_say(self):
         assert notes_on_filters(sessions_of("ab", "ba", "abc"), SupportFilters(2, 2, 1)) == []
 
