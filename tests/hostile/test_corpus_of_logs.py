@@ -102,8 +102,8 @@ def test_the_command_line_ends_with_2_and_one_line(tmp_path, capsys):
             continue
         path = tmp_path / "log.csv"
         log.to_csv(path, index=False)
-        code = cli.main(["train", "--data", str(path), "--format", "csv", "--columns", "user,item,timestamp", "--timestamp-unit", "s",
-                         "--out", str(tmp_path / "model.h5")])  # fmt: skip
+        columns = ["--format", "csv", "--columns", "user,item,timestamp", "--timestamp-unit", "s"]
+        code = cli.main(["train", "--data", str(path), *columns, "--out", str(tmp_path / "model.h5")])
         error = capsys.readouterr().err.strip()
         assert code == 2 and len(error.splitlines()) == 1 and "log.csv" in error, (name, error)
     assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]  # nothing half-written
